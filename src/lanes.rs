@@ -1,0 +1,164 @@
+//! The virtual vector: sixteen `f32` lanes, the same on every tier, and the one dispatch above a kernel's loop.
+//!
+//! A kernel is a struct of borrowed slices with one generic [`Kernel::run`]. It sees one register on AVX-512, two on
+//! AVX2, four on NEON and an array on scalar. Every operation here is IEEE-754 binary32, rounded to nearest even,
+//! and gives the same bits on each tier; the order of a reduction is fixed by [`Lanes::sum`].
+//!
+//! This folder is the only room with intrinsics and `unsafe`. The trap to know: a closure, an iterator adaptor or a
+//! function that is not inlined into `run` loses the target features, and each intrinsic becomes a call. So helpers
+//! are `#[inline(always)]` functions and hot loops are plain `for` loops.
+
+// The safe operations of a tier's token are pulp's; what is unsafe here is loads, stores and proofs about indices.
+// The AVX-512 tier ends its sums with the AVX2 tier's.
+#[cfg(any(hotlanes_avx2, hotlanes_avx512))]
+mod avx2;
+#[cfg(hotlanes_avx512)]
+mod avx512;
+mod indexed;
+#[cfg(hotlanes_neon)]
+mod neon;
+#[cfg(any(hotlanes_scalar, test))]
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+pub use indexed::Index;
+pub(crate) use indexed::{GatherBlock, IndexList, Lookup, Permutation, Slots};
+
+use crate::tier::{Active, Tier};
+
+/// How many `f32` lanes the virtual vector has.
+pub const LANES: usize = 16;
+
+/// One vector's worth of memory.
+pub(crate) type Chunk = [f32; LANES];
+
+/// Sixteen `f32` lanes on one tier. The value is the proof that this CPU has the tier's instructions.
+pub(crate) trait Lanes: Copy + Send + Sync {
+    /// Whether sixteen lanes times eight accumulators fit the register file, so that wider blocks pay.
+    const WIDE: bool;
+    /// Sixteen `f32`.
+    type F: Copy;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F;
+    /// Loads sixteen lanes from memory of any alignment.
+    fn load(self, src: &Chunk) -> Self::F;
+    /// Stores sixteen lanes to memory of any alignment.
+    fn store(self, dst: &mut Chunk, v: Self::F);
+    /// Loads `src.len()` lanes (at most fifteen matter) and takes the rest from `fill`. Reads nothing beyond `src`.
+    fn load_part(self, src: &[f32], fill: Self::F) -> Self::F;
+    /// Stores the first `dst.len()` lanes. Writes nothing beyond `dst`.
+    fn store_part(self, dst: &mut [f32], v: Self::F);
+
+    /// `a + b`
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a - b`
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b`
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a / b`, correctly rounded
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `1 / x`, correctly rounded, of several vectors at once: a tier may interleave them.
+    #[inline(always)]
+    fn recip_each<const N: usize>(self, mut x: [Self::F; N]) -> [Self::F; N] {
+        let one = self.splat(1.0);
+        for x in &mut x {
+            *x = self.div(one, *x);
+        }
+        x
+    }
+    /// `sqrt(a)`, correctly rounded
+    fn sqrt(self, a: Self::F) -> Self::F;
+    /// `a * b + c` with one rounding
+    fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `c - a * b` with one rounding
+    fn neg_mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `a` where `a > b`, else `b`; so `b` where either is NaN
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+
+    /// The sum of the lanes by halving: `v[i] + v[i+8]`, then `+4`, `+2`, `+1`.
+    fn sum(self, v: Self::F) -> f32;
+    /// [`Lanes::sum`] of each of sixteen vectors, by transposition: lane `i` is `sum(v[i])`, bit for bit.
+    fn sum16(self, v: &[Self::F; LANES]) -> Self::F;
+
+    /// The block's values, and zero in the lanes that it has no index for; by the CPU's gather instruction where
+    /// there is one.
+    fn gather<I: Index>(self, block: GatherBlock<'_, I>) -> Self::F;
+
+    /// [`Lanes::gather`] by one load per lane, for CPUs whose gather is slow (see `tuning::prefer_gather`).
+    #[inline(always)]
+    fn gather_loads<I: Index>(self, block: GatherBlock<'_, I>) -> Self::F {
+        let n = block.indices().len();
+        let mut lanes = [0.0; LANES];
+        if n == LANES {
+            for (i, lane) in lanes.iter_mut().enumerate() {
+                *lane = block.get(i);
+            }
+        } else {
+            for (i, lane) in lanes[..n].iter_mut().enumerate() {
+                *lane = block.get(i);
+            }
+        }
+        self.load(&lanes)
+    }
+}
+
+/// A kernel: borrowed arguments, and one body for all tiers.
+pub(crate) trait Kernel {
+    /// What the kernel returns.
+    type Output;
+
+    /// The body; `#[inline(always)]`, or it loses the tier's instructions.
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output;
+}
+
+/// Lets pulp run a kernel inside a function that has the tier's instructions enabled.
+struct OnTier<L, K>(L, K);
+
+impl<L: Lanes, K: Kernel> pulp::NullaryFnOnce for OnTier<L, K> {
+    type Output = K::Output;
+
+    #[inline(always)]
+    fn call(self) -> K::Output {
+        self.1.run(self.0)
+    }
+}
+
+/// Runs `kernel` on the tier: the one real call between a public function and its loop.
+#[inline(always)]
+pub(crate) fn dispatch<K: Kernel>(active: Active, kernel: K) -> K::Output {
+    match active.tier() {
+        #[cfg(hotlanes_avx512)]
+        Tier::Avx512 => {
+            // SAFETY: `Active` is made only by `Active::check`, which found that this CPU has the tier, or stands
+            // for the tier that the whole binary was compiled for.
+            let token = unsafe { pulp::x86::V4::new_unchecked() };
+            token.vectorize(OnTier(avx512::Avx512(token), kernel))
+        }
+        #[cfg(hotlanes_avx2)]
+        Tier::Avx2 => {
+            // SAFETY: as above.
+            let token = unsafe { pulp::x86::V3::new_unchecked() };
+            token.vectorize(OnTier(avx2::Avx2(token), kernel))
+        }
+        #[cfg(hotlanes_neon)]
+        Tier::Neon => {
+            // SAFETY: as above.
+            let token = unsafe { pulp::aarch64::Neon::new_unchecked() };
+            token.vectorize(OnTier(neon::Neon(token), kernel))
+        }
+        #[cfg(hotlanes_scalar)]
+        Tier::Scalar => on_scalar(kernel),
+        // `Active::check` refuses a tier that was not compiled in.
+        #[allow(unreachable_patterns)]
+        tier => unreachable!("the tier {tier} was found available but is not compiled in"),
+    }
+}
+
+/// A call of its own, as on the other tiers, so that machine code and counts can be told apart by symbol.
+#[cfg(hotlanes_scalar)]
+#[inline(never)]
+fn on_scalar<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(scalar::Scalar)
+}

@@ -1,0 +1,198 @@
+//! AVX2 with FMA: the virtual vector is two registers.
+
+use core::arch::x86_64::{__m128, __m256, __m256i};
+
+use pulp::x86::V3;
+
+use super::{Chunk, GatherBlock, Index, LANES, Lanes};
+
+/// The tier's token: pulp's proof that the CPU has AVX2, FMA, BMI1, BMI2 and LZCNT.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(pub(super) V3);
+
+/// Lanes 0 to 7 and 8 to 15.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x16(__m256, __m256);
+
+/// Sixteen ones and sixteen zeros: the eight from `16 - n` on are the mask of the first `n` lanes.
+static MASKS: [i32; 32] = {
+    let mut m = [0; 32];
+    let mut i = 0;
+    while i < 16 {
+        m[i] = -1;
+        i += 1;
+    }
+    m
+};
+
+impl Avx2 {
+    /// The masks of the first `n` of sixteen lanes.
+    #[inline(always)]
+    fn masks(self, n: usize) -> (__m256i, __m256i) {
+        let n = n.min(LANES);
+        let mask: &[i32; 16] = MASKS[16 - n..][..16].try_into().expect("sixteen of thirty-two");
+        // SAFETY: both halves of `mask` are eight readable i32; the loads need no alignment.
+        unsafe {
+            (
+                self.0.avx._mm256_loadu_si256(mask.as_ptr().cast()),
+                self.0.avx._mm256_loadu_si256(mask.as_ptr().add(8).cast()),
+            )
+        }
+    }
+
+    /// The rest of the halving tree, from eight lanes.
+    #[inline(always)]
+    pub(super) fn sum8(self, v: __m256) -> f32 {
+        let t = self.0;
+        let four: __m128 =
+            t.sse._mm_add_ps(t.avx._mm256_castps256_ps128(v), t.avx._mm256_extractf128_ps::<1>(v));
+        let two = t.sse._mm_add_ps(four, t.sse._mm_movehl_ps(four, four));
+        t.sse._mm_cvtss_f32(t.sse._mm_add_ss(two, t.sse._mm_shuffle_ps::<1>(two, two)))
+    }
+
+    /// `v[i] + v[i + 8]`
+    #[inline(always)]
+    fn eight(self, v: F32x16) -> __m256 {
+        self.0.avx._mm256_add_ps(v.0, v.1)
+    }
+
+    /// `[a.low + a.high | b.high + b.low]`, from eight partial sums of each to four; a sum does not mind the order
+    /// of its two terms.
+    #[inline(always)]
+    fn add_halves(self, a: __m256, b: __m256) -> __m256 {
+        let x = self.0.avx;
+        x._mm256_add_ps(x._mm256_blend_ps::<0xF0>(a, b), x._mm256_permute2f128_ps::<0x21>(a, b))
+    }
+
+    /// From two vectors that hold four partial sums of two each, two partial sums of all four.
+    #[inline(always)]
+    fn add_pairs(self, p: __m256, q: __m256) -> __m256 {
+        let x = self.0.avx;
+        x._mm256_add_ps(x._mm256_shuffle_ps::<0x44>(p, q), x._mm256_shuffle_ps::<0xEE>(p, q))
+    }
+
+    /// The sums of eight vectors, from `v[from]` on, in order.
+    #[inline(always)]
+    fn sum_eight(self, v: &[F32x16; LANES], from: usize) -> __m256 {
+        let x = self.0.avx;
+        let p0 = self.add_halves(self.eight(v[from]), self.eight(v[from + 4]));
+        let p1 = self.add_halves(self.eight(v[from + 1]), self.eight(v[from + 5]));
+        let p2 = self.add_halves(self.eight(v[from + 2]), self.eight(v[from + 6]));
+        let p3 = self.add_halves(self.eight(v[from + 3]), self.eight(v[from + 7]));
+        let (q0, q1) = (self.add_pairs(p0, p1), self.add_pairs(p2, p3));
+        x._mm256_add_ps(x._mm256_shuffle_ps::<0x88>(q0, q1), x._mm256_shuffle_ps::<0xDD>(q0, q1))
+    }
+}
+
+impl Lanes for Avx2 {
+    const WIDE: bool = false;
+    type F = F32x16;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> F32x16 {
+        let v = self.0.avx._mm256_set1_ps(x);
+        F32x16(v, v)
+    }
+    #[inline(always)]
+    fn load(self, src: &Chunk) -> F32x16 {
+        // SAFETY: `src` is sixteen readable f32; the loads need no alignment.
+        unsafe {
+            F32x16(self.0.avx._mm256_loadu_ps(src.as_ptr()), self.0.avx._mm256_loadu_ps(src.as_ptr().add(8)))
+        }
+    }
+    #[inline(always)]
+    fn store(self, dst: &mut Chunk, v: F32x16) {
+        // SAFETY: `dst` is sixteen writable f32; the stores need no alignment.
+        unsafe {
+            self.0.avx._mm256_storeu_ps(dst.as_mut_ptr(), v.0);
+            self.0.avx._mm256_storeu_ps(dst.as_mut_ptr().add(8), v.1);
+        }
+    }
+    #[inline(always)]
+    fn load_part(self, src: &[f32], fill: F32x16) -> F32x16 {
+        let (x, (low, high)) = (self.0.avx, self.masks(src.len()));
+        let p = src.as_ptr();
+        // SAFETY: the masks cover the lanes that `src` has; masked lanes are not accessed, and the address of the
+        // second half is only formed, by an operation that allows it to lie outside `src`.
+        let (a, b) = unsafe { (x._mm256_maskload_ps(p, low), x._mm256_maskload_ps(p.wrapping_add(8), high)) };
+        F32x16(
+            x._mm256_blendv_ps(fill.0, a, x._mm256_castsi256_ps(low)),
+            x._mm256_blendv_ps(fill.1, b, x._mm256_castsi256_ps(high)),
+        )
+    }
+    #[inline(always)]
+    fn store_part(self, dst: &mut [f32], v: F32x16) {
+        let (x, (low, high)) = (self.0.avx, self.masks(dst.len()));
+        let p = dst.as_mut_ptr();
+        // SAFETY: the masks cover the lanes that `dst` has; masked lanes are not accessed (see `load_part`).
+        unsafe {
+            x._mm256_maskstore_ps(p, low, v.0);
+            x._mm256_maskstore_ps(p.wrapping_add(8), high, v.1);
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: F32x16, b: F32x16) -> F32x16 {
+        F32x16(self.0.avx._mm256_add_ps(a.0, b.0), self.0.avx._mm256_add_ps(a.1, b.1))
+    }
+    #[inline(always)]
+    fn sub(self, a: F32x16, b: F32x16) -> F32x16 {
+        F32x16(self.0.avx._mm256_sub_ps(a.0, b.0), self.0.avx._mm256_sub_ps(a.1, b.1))
+    }
+    #[inline(always)]
+    fn mul(self, a: F32x16, b: F32x16) -> F32x16 {
+        F32x16(self.0.avx._mm256_mul_ps(a.0, b.0), self.0.avx._mm256_mul_ps(a.1, b.1))
+    }
+    #[inline(always)]
+    fn div(self, a: F32x16, b: F32x16) -> F32x16 {
+        F32x16(self.0.avx._mm256_div_ps(a.0, b.0), self.0.avx._mm256_div_ps(a.1, b.1))
+    }
+    #[inline(always)]
+    fn sqrt(self, a: F32x16) -> F32x16 {
+        F32x16(self.0.avx._mm256_sqrt_ps(a.0), self.0.avx._mm256_sqrt_ps(a.1))
+    }
+    #[inline(always)]
+    fn mul_add(self, a: F32x16, b: F32x16, c: F32x16) -> F32x16 {
+        F32x16(self.0.fma._mm256_fmadd_ps(a.0, b.0, c.0), self.0.fma._mm256_fmadd_ps(a.1, b.1, c.1))
+    }
+    #[inline(always)]
+    fn neg_mul_add(self, a: F32x16, b: F32x16, c: F32x16) -> F32x16 {
+        F32x16(self.0.fma._mm256_fnmadd_ps(a.0, b.0, c.0), self.0.fma._mm256_fnmadd_ps(a.1, b.1, c.1))
+    }
+    #[inline(always)]
+    fn max(self, a: F32x16, b: F32x16) -> F32x16 {
+        F32x16(self.0.avx._mm256_max_ps(a.0, b.0), self.0.avx._mm256_max_ps(a.1, b.1))
+    }
+
+    #[inline(always)]
+    fn sum(self, v: F32x16) -> f32 {
+        self.sum8(self.eight(v))
+    }
+    #[inline(always)]
+    fn sum16(self, v: &[F32x16; LANES]) -> F32x16 {
+        F32x16(self.sum_eight(v, 0), self.sum_eight(v, 8))
+    }
+
+    #[inline(always)]
+    fn gather<I: Index>(self, g: GatherBlock<'_, I>) -> F32x16 {
+        let t = self.0;
+        if g.indices().len() < LANES {
+            return self.gather_loads(g);
+        }
+        let at = g.indices().as_ptr();
+        let table = g.table().as_ptr();
+        let (low, high): (__m256i, __m256i) = if size_of::<I>() == 4 {
+            // SAFETY: `at` points to sixteen indices of four bytes.
+            unsafe { (t.avx._mm256_loadu_si256(at.cast()), t.avx._mm256_loadu_si256(at.add(8).cast())) }
+        } else {
+            // SAFETY: `at` points to sixteen indices of two bytes.
+            let (a, b) =
+                unsafe { (t.sse2._mm_loadu_si128(at.cast()), t.sse2._mm_loadu_si128(at.add(8).cast())) };
+            (t.avx2._mm256_cvtepu16_epi32(a), t.avx2._mm256_cvtepu16_epi32(b))
+        };
+        // SAFETY: each index is below the table's length and below 2^31 by the invariant of `GatherBlock`.
+        unsafe {
+            F32x16(t.avx2._mm256_i32gather_ps::<4>(table, low), t.avx2._mm256_i32gather_ps::<4>(table, high))
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! AVX-512: the virtual vector is one register.
+
+use core::arch::x86_64::{__m256i, __m512, __m512i, __mmask16};
+
+use pulp::x86::V4;
+
+use super::avx2::Avx2;
+use super::{Chunk, GatherBlock, Index, LANES, Lanes};
+
+/// The tier's token: pulp's proof that the CPU has AVX-512 F, BW, CD, DQ and VL.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(pub(super) V4);
+
+/// Seeds of a reciprocal, by the top five bits of the mantissa: `SEEDS[i] - bits(x)`, as integers, is `bits(1 / x)`
+/// with a relative error below 2^-6.9. Subtracting the whole of `x` settles the exponent and follows the curve within
+/// an interval by a line.
+static SEEDS: [[u32; LANES]; 2] = {
+    let mut seeds = [[0; LANES]; 2];
+    let mut i = 0;
+    while i < 32 {
+        // Centred at the interval's middle: the curve is convex, the line is not, and the ends err alike.
+        let middle = 1.0 + (i as f32 + 0.5) / 32.0;
+        seeds[i / LANES][i % LANES] = (1.0 / middle).to_bits() + middle.to_bits();
+        i += 1;
+    }
+    seeds
+};
+
+impl Avx512 {
+    /// `[a.low + a.high | b.high + b.low]`: eight partial sums of each. A blend and one shuffle instead of two
+    /// shuffles, which all wait for one port on Intel; a sum does not mind the order of its two terms.
+    #[inline(always)]
+    fn add_halves(self, a: __m512, b: __m512) -> __m512 {
+        let f = self.0.avx512f;
+        f._mm512_add_ps(f._mm512_mask_blend_ps(0xFF00, a, b), f._mm512_shuffle_f32x4::<0x4E>(a, b))
+    }
+
+    /// From two vectors that hold eight partial sums of two each, four partial sums of all four.
+    #[inline(always)]
+    fn add_quarters(self, p: __m512, q: __m512) -> __m512 {
+        let f = self.0.avx512f;
+        f._mm512_add_ps(f._mm512_shuffle_f32x4::<0x88>(p, q), f._mm512_shuffle_f32x4::<0xDD>(p, q))
+    }
+
+    /// From two vectors that hold four partial sums of four each, two partial sums of all eight.
+    #[inline(always)]
+    fn add_pairs(self, p: __m512, q: __m512) -> __m512 {
+        let f = self.0.avx512f;
+        f._mm512_add_ps(f._mm512_shuffle_ps::<0x44>(p, q), f._mm512_shuffle_ps::<0xEE>(p, q))
+    }
+
+    /// The first `n` lanes.
+    #[inline(always)]
+    fn mask(n: usize) -> __mmask16 {
+        if n >= LANES { !0 } else { (1u32 << n).wrapping_sub(1) as __mmask16 }
+    }
+}
+
+impl Lanes for Avx512 {
+    const WIDE: bool = true;
+    type F = __m512;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        self.0.avx512f._mm512_set1_ps(x)
+    }
+    #[inline(always)]
+    fn load(self, src: &Chunk) -> __m512 {
+        // SAFETY: `src` is sixteen readable f32; the load needs no alignment.
+        unsafe { self.0.avx512f._mm512_loadu_ps(src.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store(self, dst: &mut Chunk, v: __m512) {
+        // SAFETY: `dst` is sixteen writable f32; the store needs no alignment.
+        unsafe { self.0.avx512f._mm512_storeu_ps(dst.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn load_part(self, src: &[f32], fill: __m512) -> __m512 {
+        // SAFETY: the mask covers the lanes that `src` has; masked lanes are not accessed.
+        unsafe { self.0.avx512f._mm512_mask_loadu_ps(fill, Self::mask(src.len()), src.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store_part(self, dst: &mut [f32], v: __m512) {
+        // SAFETY: the mask covers the lanes that `dst` has; masked lanes are not accessed.
+        unsafe { self.0.avx512f._mm512_mask_storeu_ps(dst.as_mut_ptr(), Self::mask(dst.len()), v) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        self.0.avx512f._mm512_add_ps(a, b)
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        self.0.avx512f._mm512_sub_ps(a, b)
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        self.0.avx512f._mm512_mul_ps(a, b)
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        self.0.avx512f._mm512_div_ps(a, b)
+    }
+    #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        self.0.avx512f._mm512_sqrt_ps(a)
+    }
+    /// The divider gives sixteen quotients in 10 to 16 cycles on Intel, one at a time; nine pipelined operations give a
+    /// reciprocal in five. They start from a table, not from an estimate instruction, whose bits differ between
+    /// vendors, and end on the correctly rounded value: the unit test goes through every mantissa.
+    #[inline(always)]
+    fn recip_each<const N: usize>(self, x: [__m512; N]) -> [__m512; N] {
+        let f = self.0.avx512f;
+        let one = f._mm512_set1_ps(1.0);
+        let mut y = x;
+        // Exponents from 64 to 191 are those whose two top bits differ: 2^-63 <= |x| < 2^65, so that neither the
+        // reciprocal nor a residue leaves the normal range. No zero, infinity or NaN is among them.
+        let mut in_range = f._mm512_set1_epi32(-1);
+        for i in 0..N {
+            let bits = f._mm512_castps_si512(x[i]);
+            // in_range & (bits ^ 2 bits)
+            in_range =
+                f._mm512_ternarylogic_epi32::<0b0110_0000>(in_range, bits, f._mm512_add_epi32(bits, bits));
+        }
+        let top = f._mm512_set1_epi32(1 << 30);
+        if f._mm512_testn_epi32_mask(in_range, top) != 0 {
+            for i in 0..N {
+                y[i] = f._mm512_div_ps(one, x[i]);
+            }
+            return y;
+        }
+        // SAFETY: each row of the table is sixteen readable u32; the loads need no alignment.
+        let (low, high) = unsafe {
+            (f._mm512_loadu_epi32(SEEDS[0].as_ptr().cast()), f._mm512_loadu_epi32(SEEDS[1].as_ptr().cast()))
+        };
+        let mut e = x;
+        for i in 0..N {
+            let bits = f._mm512_castps_si512(x[i]);
+            let seed = f._mm512_permutex2var_epi32(low, f._mm512_srli_epi32::<18>(bits), high);
+            y[i] = f._mm512_castsi512_ps(f._mm512_sub_epi32(seed, bits));
+        }
+        // With e = 1 - x y, 1 / x = y / (1 - e) = y (1 + e + e^2 + e^3) up to e^4.
+        for i in 0..N {
+            e[i] = f._mm512_fnmadd_ps(x[i], y[i], one);
+        }
+        let mut t = e;
+        for i in 0..N {
+            t[i] = f._mm512_fmadd_ps(e[i], e[i], e[i]);
+        }
+        for i in 0..N {
+            t[i] = f._mm512_fmadd_ps(e[i], t[i], e[i]);
+        }
+        for i in 0..N {
+            y[i] = f._mm512_fmadd_ps(y[i], t[i], y[i]);
+        }
+        // Newton's step from a value that is all but rounded rounds it correctly.
+        for i in 0..N {
+            e[i] = f._mm512_fnmadd_ps(x[i], y[i], one);
+        }
+        for i in 0..N {
+            y[i] = f._mm512_fmadd_ps(y[i], e[i], y[i]);
+        }
+        y
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        self.0.avx512f._mm512_fmadd_ps(a, b, c)
+    }
+    #[inline(always)]
+    fn neg_mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        self.0.avx512f._mm512_fnmadd_ps(a, b, c)
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        self.0.avx512f._mm512_max_ps(a, b)
+    }
+
+    #[inline(always)]
+    fn sum(self, v: __m512) -> f32 {
+        let (low, high) =
+            (self.0.avx512f._mm512_castps512_ps256(v), self.0.avx512dq._mm512_extractf32x8_ps::<1>(v));
+        Avx2(*self.0).sum8(self.0.avx._mm256_add_ps(low, high))
+    }
+
+    #[inline(always)]
+    fn sum16(self, v: &[__m512; LANES]) -> __m512 {
+        // The order of these pairs puts the sixteen sums in order at the end.
+        let p0 = self.add_quarters(self.add_halves(v[0], v[4]), self.add_halves(v[8], v[12]));
+        let p1 = self.add_quarters(self.add_halves(v[1], v[5]), self.add_halves(v[9], v[13]));
+        let p2 = self.add_quarters(self.add_halves(v[2], v[6]), self.add_halves(v[10], v[14]));
+        let p3 = self.add_quarters(self.add_halves(v[3], v[7]), self.add_halves(v[11], v[15]));
+        let (q0, q1) = (self.add_pairs(p0, p1), self.add_pairs(p2, p3));
+        let f = self.0.avx512f;
+        f._mm512_add_ps(f._mm512_shuffle_ps::<0x88>(q0, q1), f._mm512_shuffle_ps::<0xDD>(q0, q1))
+    }
+
+    #[inline(always)]
+    fn gather<I: Index>(self, g: GatherBlock<'_, I>) -> __m512 {
+        let t = self.0;
+        let (at, n) = (g.indices().as_ptr(), g.indices().len());
+        let zero = t.avx512f._mm512_setzero_ps();
+        let mask = Self::mask(n);
+        let index: __m512i = if size_of::<I>() == 4 {
+            // SAFETY: the mask covers the `n` u32 that `at` points to; masked lanes are not accessed.
+            unsafe { t.avx512f._mm512_maskz_loadu_epi32(mask, at.cast()) }
+        } else {
+            // SAFETY: the mask covers the `n` u16 that `at` points to; masked lanes are not accessed.
+            let half: __m256i = unsafe { t.avx512bw._mm256_maskz_loadu_epi16(mask, at.cast()) };
+            t.avx512f._mm512_cvtepu16_epi32(half)
+        };
+        // SAFETY: each index in the mask is below the table's length and below 2^31 by the invariant of
+        // `GatherBlock`; masked lanes are not accessed.
+        unsafe { t.avx512f._mm512_mask_i32gather_ps::<4>(zero, mask, index, g.table().as_ptr().cast()) }
+    }
+}

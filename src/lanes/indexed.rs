@@ -1,0 +1,254 @@
+//! Proofs about indices, made once, so that a hot loop needs no check and stays sound.
+//!
+//! - [`IndexList`]: indices that are all below a bound. [`Csr`](crate::sparse::Csr) checks them on construction.
+//! - [`Lookup`]: such indices over a table that was found long enough, read without a check each.
+//! - [`Permutation`] and [`Slots`]: positions that are all different, so that disjoint ranges of them can be
+//!   written through from different threads.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::LANES;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u16 {}
+    impl Sealed for u32 {}
+}
+
+/// The integer type of sparse indices: `u32`, or `u16` for half the index traffic where the bound allows it.
+pub trait Index: sealed::Sealed + Copy + Ord + Send + Sync + 'static {
+    /// The largest bound that indices of this type can stay below. x86's gather takes signed 32-bit indices, so
+    /// `u32` is limited to 2^31 - 1 on every tier.
+    const MAX_BOUND: usize;
+    /// The type's name, for messages.
+    const NAME: &'static str;
+
+    /// The index as a `usize`; lossless.
+    fn to_usize(self) -> usize;
+    /// `i` as this type.
+    ///
+    /// # Panics
+    /// If `i` does not fit; below [`Index::MAX_BOUND`] it does.
+    fn from_usize(i: usize) -> Self;
+}
+
+impl Index for u16 {
+    const MAX_BOUND: usize = u16::MAX as usize + 1;
+    const NAME: &'static str = "u16";
+
+    #[inline(always)]
+    fn to_usize(self) -> usize {
+        self as usize
+    }
+    fn from_usize(i: usize) -> Self {
+        u16::try_from(i).expect("index fits u16: its bound was checked")
+    }
+}
+
+impl Index for u32 {
+    const MAX_BOUND: usize = i32::MAX as usize;
+    const NAME: &'static str = "u32";
+
+    #[inline(always)]
+    fn to_usize(self) -> usize {
+        self as usize
+    }
+    fn from_usize(i: usize) -> Self {
+        u32::try_from(i).expect("index fits u32: its bound was checked")
+    }
+}
+
+/// Owned indices, each below `bound`, which is at most `I::MAX_BOUND`. The fields never change after the check.
+#[derive(Clone, Debug)]
+pub(crate) struct IndexList<I> {
+    indices: Box<[I]>,
+    bound: usize,
+}
+
+impl<I: Index> IndexList<I> {
+    /// Checks every index; `Err` is the position of the first one that is not below `bound`.
+    ///
+    /// # Panics
+    /// If `bound` exceeds `I::MAX_BOUND`: the caller reports that as an error of its own.
+    pub(crate) fn new(indices: Box<[I]>, bound: usize) -> Result<Self, usize> {
+        assert!(bound <= I::MAX_BOUND, "bound {bound} exceeds {} of {}", I::MAX_BOUND, I::NAME);
+        match indices.iter().position(|i| i.to_usize() >= bound) {
+            Some(at) => Err(at),
+            None => Ok(IndexList { indices, bound }),
+        }
+    }
+
+    /// The indices.
+    #[inline(always)]
+    pub(crate) fn as_slice(&self) -> &[I] {
+        &self.indices
+    }
+
+    /// Pairs the indices with a table of rows: index `i` stands for `table[i * stride + offset ..][.. W]`.
+    ///
+    /// # Panics
+    /// If the row of the largest possible index does not lie in the table.
+    #[inline(always)]
+    pub(crate) fn over<'a, const W: usize>(
+        &'a self,
+        table: &'a [f32],
+        stride: usize,
+        offset: usize,
+    ) -> Lookup<'a, I, W> {
+        if let Some(last) = self.bound.checked_sub(1) {
+            let end =
+                last.checked_mul(stride).and_then(|x| x.checked_add(offset)).and_then(|x| x.checked_add(W));
+            assert!(end.is_some_and(|e| e <= table.len()), "a row of an index lies outside the table");
+        }
+        Lookup { indices: &self.indices, table, stride, offset }
+    }
+}
+
+/// Indices over a table of rows, `W` values wide, whose every row was found to lie inside the table.
+#[derive(Clone, Copy)]
+pub(crate) struct Lookup<'a, I, const W: usize> {
+    // Invariant, from `IndexList::over`: for each i in indices, i * stride + offset + W <= table.len().
+    indices: &'a [I],
+    table: &'a [f32],
+    stride: usize,
+    offset: usize,
+}
+
+impl<'a, I: Index, const W: usize> Lookup<'a, I, W> {
+    /// The lookup of a range of the indices.
+    #[inline(always)]
+    pub(crate) fn range(self, range: Range<usize>) -> Self {
+        Lookup { indices: &self.indices[range], ..self }
+    }
+
+    #[inline(always)]
+    pub(crate) fn len(self) -> usize {
+        self.indices.len()
+    }
+
+    /// The row that index `k` stands for. The check of `k` itself folds away in a loop up to [`Lookup::len`].
+    #[inline(always)]
+    pub(crate) fn row(self, k: usize) -> &'a [f32; W] {
+        let start = self.indices[k].to_usize() * self.stride + self.offset;
+        // SAFETY: start + W <= table.len() by the invariant of `Lookup`, established in `IndexList::over`; the
+        // multiplication cannot overflow since it did not for the bound.
+        unsafe { &*self.table.as_ptr().add(start).cast::<[f32; W]>() }
+    }
+}
+
+impl<'a, I: Index> Lookup<'a, I, 1> {
+    /// The next up to sixteen indices from `k`, for one gather.
+    #[inline(always)]
+    pub(crate) fn block(self, k: usize) -> GatherBlock<'a, I> {
+        debug_assert!(self.stride == 1 && self.offset == 0, "a gather reads a plain vector");
+        let rest = &self.indices[k..];
+        GatherBlock { indices: &rest[..rest.len().min(LANES)], table: self.table }
+    }
+}
+
+/// At most sixteen indices into a table, each below the table's length and below 2^31.
+#[derive(Clone, Copy)]
+pub(crate) struct GatherBlock<'a, I> {
+    // Invariant, from `Lookup` with stride 1 and offset 0: each index is below table.len() and below 2^31.
+    indices: &'a [I],
+    table: &'a [f32],
+}
+
+impl<'a, I: Index> GatherBlock<'a, I> {
+    #[inline(always)]
+    pub(crate) fn indices(self) -> &'a [I] {
+        self.indices
+    }
+
+    #[inline(always)]
+    pub(crate) fn table(self) -> &'a [f32] {
+        self.table
+    }
+
+    /// The value for lane `i`; `i` must be one of the block's.
+    #[inline(always)]
+    pub(crate) fn get(self, i: usize) -> f32 {
+        let at = self.indices[i].to_usize();
+        // SAFETY: at < table.len() by the invariant of `GatherBlock`.
+        unsafe { *self.table.get_unchecked(at) }
+    }
+}
+
+/// A permutation of `0..len`: positions that are all different.
+#[derive(Clone, Debug)]
+pub(crate) struct Permutation {
+    list: IndexList<u32>,
+}
+
+impl Permutation {
+    /// Checks that every position below the length occurs once.
+    ///
+    /// # Panics
+    /// If one does not: only this crate's own counting sort makes permutations.
+    pub(crate) fn new(slots: Box<[u32]>) -> Self {
+        let mut seen = vec![false; slots.len()];
+        for &s in &slots {
+            let seen = &mut seen[s as usize];
+            assert!(!*seen, "slot {s} occurs twice");
+            *seen = true;
+        }
+        let bound = slots.len();
+        let list = IndexList::new(slots, bound).expect("every slot was used to index above");
+        Permutation { list }
+    }
+
+    /// The positions as indices, to read values through.
+    #[inline(always)]
+    pub(crate) fn as_list(&self) -> &IndexList<u32> {
+        &self.list
+    }
+
+    /// Pairs the permutation with the values it permutes, to read and write through.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub(crate) fn slots<'a>(&'a self, values: &'a mut [f32]) -> Slots<'a> {
+        assert_eq!(
+            self.list.as_slice().len(),
+            values.len(),
+            "a permutation permutes as many values as it has"
+        );
+        Slots { slots: self.list.as_slice(), values: values.as_mut_ptr(), _values: PhantomData }
+    }
+}
+
+/// Values in a permuted order, or a range of that order: element `k` is `values[slots[k]]`.
+pub(crate) struct Slots<'a> {
+    // Invariant: each slot is below the length of the values, and no two `Slots` that are alive share a slot
+    // (the permutation's positions are all different, and `split_at` hands each of them to one side).
+    slots: &'a [u32],
+    values: *mut f32,
+    _values: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: a `Slots` is an exclusive borrow of the values in its slots, which no other one shares.
+unsafe impl Send for Slots<'_> {}
+
+impl<'a> Slots<'a> {
+    /// Cuts the order at `k`; the two sides share no value.
+    pub(crate) fn split_at(self, k: usize) -> (Slots<'a>, Slots<'a>) {
+        let (a, b) = self.slots.split_at(k);
+        (
+            Slots { slots: a, values: self.values, _values: PhantomData },
+            Slots { slots: b, values: self.values, _values: PhantomData },
+        )
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self, k: usize) -> f32 {
+        // SAFETY: the slot is in bounds and ours alone, by the invariant of `Slots`.
+        unsafe { *self.values.add(self.slots[k] as usize) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&mut self, k: usize, v: f32) {
+        // SAFETY: as in `get`.
+        unsafe { *self.values.add(self.slots[k] as usize) = v }
+    }
+}

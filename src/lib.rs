@@ -1,0 +1,16 @@
+//! CPU training kernels.
+#![deny(unsafe_code)]
+
+pub mod adamw;
+mod error;
+#[allow(unsafe_code)]
+mod lanes;
+#[doc(hidden)]
+pub mod naive;
+mod parallel;
+mod tier;
+pub mod tuning;
+
+pub use error::HyperParamError;
+pub use lanes::{Index, LANES};
+pub use tier::{TIER_ENV, Tier, TierError, tier, try_tier, with_tier};
