@@ -5,8 +5,10 @@ pub mod adamw;
 mod error;
 #[allow(unsafe_code)]
 mod lanes;
+pub mod limits;
 #[doc(hidden)]
 pub mod naive;
+pub mod norm;
 mod parallel;
 mod tier;
 pub mod tuning;

@@ -1,0 +1,102 @@
+//! Sums over a row: the order of their additions is fixed here, for all tiers and row lengths.
+
+use crate::lanes::{Chunk, LANES, Lanes};
+
+/// Vectors of a row that are summed before the accumulators are: 4096 features.
+const BLOCK: usize = 256;
+
+/// A row as whole vectors and the rest.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) whole: &'a [Chunk],
+    pub(super) rest: &'a [f32],
+}
+
+impl<'a> Row<'a> {
+    #[inline(always)]
+    pub(super) fn of(matrix: &'a [f32], row: usize, features: usize) -> Self {
+        let (whole, rest) = matrix[row * features..][..features].as_chunks();
+        Row { whole, rest }
+    }
+}
+
+/// `S` sums over a row that are taken in one pass.
+pub(super) trait Fold<L: Lanes, const S: usize> {
+    /// Whole vectors in the row.
+    fn vectors(&self) -> usize;
+    /// Whether features are left beyond the whole vectors.
+    fn has_rest(&self) -> bool;
+    /// Adds whole vector `i`.
+    fn whole(&self, l: L, i: usize, sums: &mut [L::F; S]);
+    /// Adds the rest, its unused lanes neutral.
+    fn rest(&self, l: L, sums: &mut [L::F; S]);
+}
+
+/// The pass: vector `i` of a block of 4096 features goes to accumulator `i % A`, the rest to the next one. `A` of them
+/// hide the latency of an addition.
+#[inline(always)]
+pub(super) fn fold<L: Lanes, const S: usize, const A: usize, F: Fold<L, S>>(l: L, f: &F) -> [L::F; S] {
+    let mut total = fold_block::<L, S, A, F>(l, f, 0);
+    let mut from = BLOCK;
+    // A row of exactly some blocks has no features in a further one.
+    while from < f.vectors() || (from == f.vectors() && f.has_rest()) {
+        let block = fold_block::<L, S, A, F>(l, f, from);
+        for s in 0..S {
+            total[s] = l.add(total[s], block[s]);
+        }
+        from += BLOCK;
+    }
+    total
+}
+
+#[inline(always)]
+fn fold_block<L: Lanes, const S: usize, const A: usize, F: Fold<L, S>>(
+    l: L,
+    f: &F,
+    from: usize,
+) -> [L::F; S] {
+    // Zeros to start from, so that an accumulator that gets nothing adds nothing, not even a sign to a zero.
+    let mut acc = [[l.splat(0.0); S]; A];
+    let end = f.vectors().min(from + BLOCK);
+    let mut i = from;
+    while i + A <= end {
+        for k in 0..A {
+            f.whole(l, i + k, &mut acc[k]);
+        }
+        i += A;
+    }
+    // By name: an index that is only known at run time would put the accumulators into memory.
+    let left = end - i;
+    for k in 0..A {
+        if k < left {
+            f.whole(l, i + k, &mut acc[k]);
+        }
+        if k == left && end < from + BLOCK && f.has_rest() {
+            f.rest(l, &mut acc[k]);
+        }
+    }
+    let mut step = A / 2;
+    while step > 0 {
+        for k in 0..step {
+            for s in 0..S {
+                acc[k][s] = l.add(acc[k][s], acc[k + step][s]);
+            }
+        }
+        step /= 2;
+    }
+    acc[0]
+}
+
+/// The horizontal sum of each vector; sixteen by one transposition. The bits are the same.
+#[inline(always)]
+pub(super) fn sums<L: Lanes, const R: usize>(l: L, v: &[L::F; R]) -> [f32; R] {
+    let mut out = [0.0; R];
+    if let (Ok(v), Ok(out)) = (<&[L::F; LANES]>::try_from(&v[..]), <&mut Chunk>::try_from(&mut out[..])) {
+        l.store(out, l.sum16(v));
+    } else {
+        for r in 0..R {
+            out[r] = l.sum(v[r]);
+        }
+    }
+    out
+}
