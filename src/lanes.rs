@@ -23,7 +23,7 @@ mod scalar;
 mod tests;
 
 pub use indexed::Index;
-pub(crate) use indexed::{GatherBlock, IndexList, Lookup, Permutation, Slots};
+pub(crate) use indexed::{Accumulate, GatherBlock, IndexList, Lookup, Permutation, Slots};
 
 use crate::tier::{Active, Tier};
 
@@ -134,7 +134,7 @@ pub(crate) fn dispatch<K: Kernel>(active: Active, kernel: K) -> K::Output {
             // SAFETY: `Active` is made only by `Active::check`, which found that this CPU has the tier, or stands
             // for the tier that the whole binary was compiled for.
             let token = unsafe { pulp::x86::V4::new_unchecked() };
-            token.vectorize(OnTier(avx512::Avx512(token), kernel))
+            token.vectorize(OnTier(avx512::Avx512::new(token), kernel))
         }
         #[cfg(hotlanes_avx2)]
         Tier::Avx2 => {

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod naive;
 pub mod norm;
 mod parallel;
+pub mod sparse;
 mod tier;
 pub mod tuning;
 

@@ -53,3 +53,115 @@ twins! {
         }
     }
 }
+
+twins! {
+    /// LayerNorm over rows of `features`, mean and variance by Welford's update.
+    layernorm_forward, layernorm_forward_auto,
+    (x: &[f32], features: usize, eps: f32, gamma: &[f32], beta: &[f32], y: &mut [f32], mean: &mut [f32],
+     rstd: &mut [f32]) {
+        let rows = x.chunks_exact(features).zip(y.chunks_exact_mut(features));
+        for ((x, y), (mean, rstd)) in rows.zip(mean.iter_mut().zip(rstd)) {
+            let (mut average, mut m2) = (0.0f32, 0.0f32);
+            for (i, x) in x.iter().enumerate() {
+                let delta = x - average;
+                average += delta / (i + 1) as f32;
+                m2 += delta * (x - average);
+            }
+            *mean = average;
+            *rstd = 1.0 / (m2 / features as f32 + eps).sqrt();
+            for (((y, x), g), b) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                *y = (x - *mean) * *rstd * g + b;
+            }
+        }
+    }
+}
+
+twins! {
+    /// The gradients of LayerNorm: of its input, and of `gamma` and `beta` summed over the rows.
+    layernorm_backward, layernorm_backward_auto,
+    (dy: &[f32], x: &[f32], features: usize, gamma: &[f32], mean: &[f32], rstd: &[f32], dx: &mut [f32],
+     dgamma: &mut [f32], dbeta: &mut [f32]) {
+        dgamma.fill(0.0);
+        dbeta.fill(0.0);
+        let n = features as f32;
+        let rows = dy.chunks_exact(features).zip(x.chunks_exact(features)).zip(dx.chunks_exact_mut(features));
+        for (((dy, x), dx), (mean, rstd)) in rows.zip(mean.iter().zip(rstd)) {
+            let (mut a, mut b) = (0.0f32, 0.0f32);
+            for i in 0..features {
+                let hat = (x[i] - mean) * rstd;
+                a += dy[i] * gamma[i];
+                b += dy[i] * gamma[i] * hat;
+                dgamma[i] += dy[i] * hat;
+                dbeta[i] += dy[i];
+            }
+            for i in 0..features {
+                let hat = (x[i] - mean) * rstd;
+                dx[i] = rstd * (dy[i] * gamma[i] - a / n - hat * b / n);
+            }
+        }
+    }
+}
+
+/// One connection of a sparse layer as a plain program keeps it: source and weight side by side, eight bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct Connection {
+    /// The source it comes from.
+    pub from: u32,
+    /// Its weight.
+    pub weight: f32,
+}
+
+twins! {
+    /// One example through a sparse layer; the connections of destination `r` are `indptr[r]..indptr[r + 1]`.
+    sparse_matvec, sparse_matvec_auto,
+    (indptr: &[usize], connections: &[Connection], x: &[f32], y: &mut [f32]) {
+        for (y, ends) in y.iter_mut().zip(indptr.windows(2)) {
+            let mut sum = 0.0;
+            for c in &connections[ends[0]..ends[1]] {
+                sum += c.weight * x[c.from as usize];
+            }
+            *y = sum;
+        }
+    }
+}
+
+twins! {
+    /// A batch through a sparse layer, example by example: `x` is `[example][cols]`, `y` is `[example][rows]`.
+    sparse_matmul, sparse_matmul_auto,
+    (indptr: &[usize], connections: &[Connection], cols: usize, x: &[f32], y: &mut [f32]) {
+        let rows = indptr.len() - 1;
+        for (x, y) in x.chunks_exact(cols).zip(y.chunks_exact_mut(rows)) {
+            for (y, ends) in y.iter_mut().zip(indptr.windows(2)) {
+                let mut sum = 0.0;
+                for c in &connections[ends[0]..ends[1]] {
+                    sum += c.weight * x[c.from as usize];
+                }
+                *y = sum;
+            }
+        }
+    }
+}
+
+twins! {
+    /// The gradients of a sparse layer, example by example: of its inputs, scattered, and of its weights, summed over
+    /// the examples. `x` and `dx` are `[example][cols]`, `dy` is `[example][rows]`; one example makes it the backward
+    /// of [`sparse_matvec`].
+    sparse_backward, sparse_backward_auto,
+    (indptr: &[usize], connections: &[Connection], cols: usize, x: &[f32], dy: &[f32], dx: &mut [f32],
+     dvalues: &mut [f32]) {
+        let rows = indptr.len() - 1;
+        dx.fill(0.0);
+        dvalues.fill(0.0);
+        let examples = x.chunks_exact(cols).zip(dy.chunks_exact(rows)).zip(dx.chunks_exact_mut(cols));
+        for ((x, dy), dx) in examples {
+            for (dy, ends) in dy.iter().zip(indptr.windows(2)) {
+                let range = ends[0]..ends[1];
+                for (c, dv) in connections[range.clone()].iter().zip(&mut dvalues[range]) {
+                    dx[c.from as usize] += c.weight * dy;
+                    *dv += x[c.from as usize] * dy;
+                }
+            }
+        }
+    }
+}

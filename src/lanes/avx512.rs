@@ -1,6 +1,7 @@
 //! AVX-512: the virtual vector is one register.
 
 use core::arch::x86_64::{__m256i, __m512, __m512i, __mmask16};
+use core::hint::black_box;
 
 use pulp::x86::V4;
 
@@ -9,7 +10,13 @@ use super::{Chunk, GatherBlock, Index, LANES, Lanes};
 
 /// The tier's token: pulp's proof that the CPU has AVX-512 F, BW, CD, DQ and VL.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(pub(super) V4);
+pub(crate) struct Avx512 {
+    token: V4,
+    /// Lanes 8 to 15.
+    high: __mmask16,
+    /// Lanes 2 and 3 of each quarter.
+    upper_pairs: __mmask16,
+}
 
 /// Seeds of a reciprocal, by the top five bits of the mantissa: `SEEDS[i] - bits(x)`, as integers, is `bits(1 / x)`
 /// with a relative error below 2^-6.9. Subtracting the whole of `x` settles the exponent and follows the curve within
@@ -23,30 +30,41 @@ static SEEDS: [[u32; LANES]; 2] = {
         seeds[i / LANES][i % LANES] = (1.0 / middle).to_bits() + middle.to_bits();
         i += 1;
     }
+    // The mantissa of all ones is the one from which Newton's step can go wrong: its reciprocal lies a hair above the
+    // middle of two f32, and from the lower one the step ends on that middle and rounds down. A larger seed makes the
+    // value before the step round to the upper one; other offsets from 0x7DFB on do too, but not every one.
+    seeds[1][15] += 0x8800;
     seeds
 };
 
 impl Avx512 {
+    #[inline(always)]
+    pub(super) fn new(token: V4) -> Self {
+        // LLVM turns a blend by a known mask into a shuffle, and shuffles all wait for one port; so it must not know.
+        let (high, upper_pairs) = black_box((0xFF00, 0xCCCC));
+        Avx512 { token, high, upper_pairs }
+    }
+
     /// `[a.low + a.high | b.high + b.low]`: eight partial sums of each. A blend and one shuffle instead of two
     /// shuffles, which all wait for one port on Intel; a sum does not mind the order of its two terms.
     #[inline(always)]
     fn add_halves(self, a: __m512, b: __m512) -> __m512 {
-        let f = self.0.avx512f;
-        f._mm512_add_ps(f._mm512_mask_blend_ps(0xFF00, a, b), f._mm512_shuffle_f32x4::<0x4E>(a, b))
+        let f = self.token.avx512f;
+        f._mm512_add_ps(f._mm512_mask_blend_ps(self.high, a, b), f._mm512_shuffle_f32x4::<0x4E>(a, b))
     }
 
     /// From two vectors that hold eight partial sums of two each, four partial sums of all four.
     #[inline(always)]
     fn add_quarters(self, p: __m512, q: __m512) -> __m512 {
-        let f = self.0.avx512f;
+        let f = self.token.avx512f;
         f._mm512_add_ps(f._mm512_shuffle_f32x4::<0x88>(p, q), f._mm512_shuffle_f32x4::<0xDD>(p, q))
     }
 
-    /// From two vectors that hold four partial sums of four each, two partial sums of all eight.
+    /// From two vectors that hold four partial sums of four each, two partial sums of all eight; as `add_halves`.
     #[inline(always)]
     fn add_pairs(self, p: __m512, q: __m512) -> __m512 {
-        let f = self.0.avx512f;
-        f._mm512_add_ps(f._mm512_shuffle_ps::<0x44>(p, q), f._mm512_shuffle_ps::<0xEE>(p, q))
+        let f = self.token.avx512f;
+        f._mm512_add_ps(f._mm512_mask_blend_ps(self.upper_pairs, p, q), f._mm512_shuffle_ps::<0x4E>(p, q))
     }
 
     /// The first `n` lanes.
@@ -62,55 +80,55 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
-        self.0.avx512f._mm512_set1_ps(x)
+        self.token.avx512f._mm512_set1_ps(x)
     }
     #[inline(always)]
     fn load(self, src: &Chunk) -> __m512 {
         // SAFETY: `src` is sixteen readable f32; the load needs no alignment.
-        unsafe { self.0.avx512f._mm512_loadu_ps(src.as_ptr()) }
+        unsafe { self.token.avx512f._mm512_loadu_ps(src.as_ptr()) }
     }
     #[inline(always)]
     fn store(self, dst: &mut Chunk, v: __m512) {
         // SAFETY: `dst` is sixteen writable f32; the store needs no alignment.
-        unsafe { self.0.avx512f._mm512_storeu_ps(dst.as_mut_ptr(), v) }
+        unsafe { self.token.avx512f._mm512_storeu_ps(dst.as_mut_ptr(), v) }
     }
     #[inline(always)]
     fn load_part(self, src: &[f32], fill: __m512) -> __m512 {
         // SAFETY: the mask covers the lanes that `src` has; masked lanes are not accessed.
-        unsafe { self.0.avx512f._mm512_mask_loadu_ps(fill, Self::mask(src.len()), src.as_ptr()) }
+        unsafe { self.token.avx512f._mm512_mask_loadu_ps(fill, Self::mask(src.len()), src.as_ptr()) }
     }
     #[inline(always)]
     fn store_part(self, dst: &mut [f32], v: __m512) {
         // SAFETY: the mask covers the lanes that `dst` has; masked lanes are not accessed.
-        unsafe { self.0.avx512f._mm512_mask_storeu_ps(dst.as_mut_ptr(), Self::mask(dst.len()), v) }
+        unsafe { self.token.avx512f._mm512_mask_storeu_ps(dst.as_mut_ptr(), Self::mask(dst.len()), v) }
     }
 
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
-        self.0.avx512f._mm512_add_ps(a, b)
+        self.token.avx512f._mm512_add_ps(a, b)
     }
     #[inline(always)]
     fn sub(self, a: __m512, b: __m512) -> __m512 {
-        self.0.avx512f._mm512_sub_ps(a, b)
+        self.token.avx512f._mm512_sub_ps(a, b)
     }
     #[inline(always)]
     fn mul(self, a: __m512, b: __m512) -> __m512 {
-        self.0.avx512f._mm512_mul_ps(a, b)
+        self.token.avx512f._mm512_mul_ps(a, b)
     }
     #[inline(always)]
     fn div(self, a: __m512, b: __m512) -> __m512 {
-        self.0.avx512f._mm512_div_ps(a, b)
+        self.token.avx512f._mm512_div_ps(a, b)
     }
     #[inline(always)]
     fn sqrt(self, a: __m512) -> __m512 {
-        self.0.avx512f._mm512_sqrt_ps(a)
+        self.token.avx512f._mm512_sqrt_ps(a)
     }
     /// The divider gives sixteen quotients in 10 to 16 cycles on Intel, one at a time; nine pipelined operations give a
     /// reciprocal in five. They start from a table, not from an estimate instruction, whose bits differ between
     /// vendors, and end on the correctly rounded value: the unit test goes through every mantissa.
     #[inline(always)]
     fn recip_each<const N: usize>(self, x: [__m512; N]) -> [__m512; N] {
-        let f = self.0.avx512f;
+        let f = self.token.avx512f;
         let one = f._mm512_set1_ps(1.0);
         let mut y = x;
         // Exponents from 64 to 191 are those whose two top bits differ: 2^-63 <= |x| < 2^65, so that neither the
@@ -164,22 +182,24 @@ impl Lanes for Avx512 {
     }
     #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        self.0.avx512f._mm512_fmadd_ps(a, b, c)
+        self.token.avx512f._mm512_fmadd_ps(a, b, c)
     }
     #[inline(always)]
     fn neg_mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        self.0.avx512f._mm512_fnmadd_ps(a, b, c)
+        self.token.avx512f._mm512_fnmadd_ps(a, b, c)
     }
     #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
-        self.0.avx512f._mm512_max_ps(a, b)
+        self.token.avx512f._mm512_max_ps(a, b)
     }
 
     #[inline(always)]
     fn sum(self, v: __m512) -> f32 {
-        let (low, high) =
-            (self.0.avx512f._mm512_castps512_ps256(v), self.0.avx512dq._mm512_extractf32x8_ps::<1>(v));
-        Avx2(*self.0).sum8(self.0.avx._mm256_add_ps(low, high))
+        let (low, high) = (
+            self.token.avx512f._mm512_castps512_ps256(v),
+            self.token.avx512dq._mm512_extractf32x8_ps::<1>(v),
+        );
+        Avx2(*self.token).sum8(self.token.avx._mm256_add_ps(low, high))
     }
 
     #[inline(always)]
@@ -190,13 +210,13 @@ impl Lanes for Avx512 {
         let p2 = self.add_quarters(self.add_halves(v[2], v[6]), self.add_halves(v[10], v[14]));
         let p3 = self.add_quarters(self.add_halves(v[3], v[7]), self.add_halves(v[11], v[15]));
         let (q0, q1) = (self.add_pairs(p0, p1), self.add_pairs(p2, p3));
-        let f = self.0.avx512f;
+        let f = self.token.avx512f;
         f._mm512_add_ps(f._mm512_shuffle_ps::<0x88>(q0, q1), f._mm512_shuffle_ps::<0xDD>(q0, q1))
     }
 
     #[inline(always)]
     fn gather<I: Index>(self, g: GatherBlock<'_, I>) -> __m512 {
-        let t = self.0;
+        let t = self.token;
         let (at, n) = (g.indices().as_ptr(), g.indices().len());
         let zero = t.avx512f._mm512_setzero_ps();
         let mask = Self::mask(n);
@@ -208,8 +228,8 @@ impl Lanes for Avx512 {
             let half: __m256i = unsafe { t.avx512bw._mm256_maskz_loadu_epi16(mask, at.cast()) };
             t.avx512f._mm512_cvtepu16_epi32(half)
         };
-        // SAFETY: each index in the mask is below the table's length and below 2^31 by the invariant of
+        // SAFETY: each index in the mask is below 2^31 and its value readable by the invariant of
         // `GatherBlock`; masked lanes are not accessed.
-        unsafe { t.avx512f._mm512_mask_i32gather_ps::<4>(zero, mask, index, g.table().as_ptr().cast()) }
+        unsafe { t.avx512f._mm512_mask_i32gather_ps::<4>(zero, mask, index, g.table().cast()) }
     }
 }

@@ -1,7 +1,8 @@
 //! Proofs about indices, made once, so that a hot loop needs no check and stays sound.
 //!
 //! - [`IndexList`]: indices that are all below a bound. [`Csr`](crate::sparse::Csr) checks them on construction.
-//! - [`Lookup`]: such indices over a table that was found long enough, read without a check each.
+//! - [`Lookup`] and [`Accumulate`]: such indices over a table that was found long enough, read or added to without a
+//!   check each.
 //! - [`Permutation`] and [`Slots`]: positions that are all different, so that disjoint ranges of them can be
 //!   written through from different threads.
 
@@ -85,6 +86,12 @@ impl<I: Index> IndexList<I> {
         &self.indices
     }
 
+    /// What every index is below.
+    #[inline(always)]
+    pub(crate) fn bound(&self) -> usize {
+        self.bound
+    }
+
     /// Pairs the indices with a table of rows: index `i` stands for `table[i * stride + offset ..][.. W]`.
     ///
     /// # Panics
@@ -102,6 +109,16 @@ impl<I: Index> IndexList<I> {
             assert!(end.is_some_and(|e| e <= table.len()), "a row of an index lies outside the table");
         }
         Lookup { indices: &self.indices, table, stride, offset }
+    }
+
+    /// Pairs the indices with values to be added to.
+    ///
+    /// # Panics
+    /// If there are fewer values than the indices' bound.
+    #[inline(always)]
+    pub(crate) fn accumulate<'a>(&'a self, values: &'a mut [f32]) -> Accumulate<'a, I> {
+        assert!(self.bound <= values.len(), "an index lies outside the values");
+        Accumulate { indices: &self.indices, values }
     }
 }
 
@@ -138,21 +155,41 @@ impl<'a, I: Index, const W: usize> Lookup<'a, I, W> {
 }
 
 impl<'a, I: Index> Lookup<'a, I, 1> {
-    /// The next up to sixteen indices from `k`, for one gather.
+    /// The `n` indices from `k`, at most sixteen, for one gather.
     #[inline(always)]
-    pub(crate) fn block(self, k: usize) -> GatherBlock<'a, I> {
+    pub(crate) fn block(self, k: usize, n: usize) -> GatherBlock<'a, I> {
+        debug_assert!(n <= LANES);
         debug_assert!(self.stride == 1 && self.offset == 0, "a gather reads a plain vector");
-        let rest = &self.indices[k..];
-        GatherBlock { indices: &rest[..rest.len().min(LANES)], table: self.table }
+        GatherBlock { indices: &self.indices[k..k + n], table: self.table.as_ptr(), _table: PhantomData }
+    }
+}
+
+/// Indices over values that are added to, each of which was found to lie inside.
+pub(crate) struct Accumulate<'a, I> {
+    // Invariant, from `IndexList::accumulate`: each index is below values.len().
+    indices: &'a [I],
+    values: &'a mut [f32],
+}
+
+impl<I: Index> Accumulate<'_, I> {
+    /// Adds `v` to the values that the indices from `k` on stand for, one after the other.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, k: usize, v: &[f32]) {
+        for (i, &v) in self.indices[k..k + v.len()].iter().zip(v) {
+            // SAFETY: the index is below values.len() by the invariant of `Accumulate`.
+            unsafe { *self.values.get_unchecked_mut(i.to_usize()) += v }
+        }
     }
 }
 
 /// At most sixteen indices into a table, each below the table's length and below 2^31.
 #[derive(Clone, Copy)]
 pub(crate) struct GatherBlock<'a, I> {
-    // Invariant, from `Lookup` with stride 1 and offset 0: each index is below table.len() and below 2^31.
+    // Invariant, from `Lookup` with stride 1 and offset 0 or from `Slots`: each index is below 2^31, and the value it
+    // stands for may be read for 'a. A pointer, since other threads may own the values between (see `Slots`).
     indices: &'a [I],
-    table: &'a [f32],
+    table: *const f32,
+    _table: PhantomData<&'a f32>,
 }
 
 impl<'a, I: Index> GatherBlock<'a, I> {
@@ -162,7 +199,7 @@ impl<'a, I: Index> GatherBlock<'a, I> {
     }
 
     #[inline(always)]
-    pub(crate) fn table(self) -> &'a [f32] {
+    pub(crate) fn table(self) -> *const f32 {
         self.table
     }
 
@@ -170,8 +207,8 @@ impl<'a, I: Index> GatherBlock<'a, I> {
     #[inline(always)]
     pub(crate) fn get(self, i: usize) -> f32 {
         let at = self.indices[i].to_usize();
-        // SAFETY: at < table.len() by the invariant of `GatherBlock`.
-        unsafe { *self.table.get_unchecked(at) }
+        // SAFETY: the value may be read, by the invariant of `GatherBlock`.
+        unsafe { *self.table.add(at) }
     }
 }
 
@@ -204,51 +241,65 @@ impl Permutation {
         &self.list
     }
 
-    /// Pairs the permutation with the values it permutes, to read and write through.
+    /// Pairs the permutation with the rows it permutes, each `stride` values long, to read and write through.
     ///
     /// # Panics
-    /// If the lengths differ.
-    pub(crate) fn slots<'a>(&'a self, values: &'a mut [f32]) -> Slots<'a> {
+    /// If there are not as many rows as positions.
+    pub(crate) fn slots<'a>(&'a self, values: &'a mut [f32], stride: usize) -> Slots<'a> {
+        let slots = self.list.as_slice();
         assert_eq!(
-            self.list.as_slice().len(),
-            values.len(),
-            "a permutation permutes as many values as it has"
+            slots.len().checked_mul(stride),
+            Some(values.len()),
+            "a permutation permutes as many rows as it has"
         );
-        Slots { slots: self.list.as_slice(), values: values.as_mut_ptr(), _values: PhantomData }
+        Slots { slots, stride, values: values.as_mut_ptr(), _values: PhantomData }
     }
 }
 
-/// Values in a permuted order, or a range of that order: element `k` is `values[slots[k]]`.
+/// Rows in a permuted order, or a range of that order: element `k` is row `slots[k]`.
 pub(crate) struct Slots<'a> {
-    // Invariant: each slot is below the length of the values, and no two `Slots` that are alive share a slot
-    // (the permutation's positions are all different, and `split_at` hands each of them to one side).
+    // Invariant, from `Permutation::slots`: each slot's row lies inside the values, and no two `Slots` that are alive
+    // share a slot (the permutation's positions are all different, and `split_at` hands each of them to one side).
     slots: &'a [u32],
+    stride: usize,
     values: *mut f32,
     _values: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: a `Slots` is an exclusive borrow of the values in its slots, which no other one shares.
+// SAFETY: a `Slots` is an exclusive borrow of the rows in its slots, which no other one shares.
 unsafe impl Send for Slots<'_> {}
 
 impl<'a> Slots<'a> {
-    /// Cuts the order at `k`; the two sides share no value.
+    /// Cuts the order at `k`; the two sides share no row.
     pub(crate) fn split_at(self, k: usize) -> (Slots<'a>, Slots<'a>) {
         let (a, b) = self.slots.split_at(k);
-        (
-            Slots { slots: a, values: self.values, _values: PhantomData },
-            Slots { slots: b, values: self.values, _values: PhantomData },
-        )
+        (Slots { slots: a, ..self }, Slots { slots: b, ..self })
     }
 
+    /// Row `k`.
     #[inline(always)]
-    pub(crate) fn get(&self, k: usize) -> f32 {
-        // SAFETY: the slot is in bounds and ours alone, by the invariant of `Slots`.
-        unsafe { *self.values.add(self.slots[k] as usize) }
+    pub(crate) fn row(&mut self, k: usize) -> &mut [f32] {
+        let start = self.slots[k] as usize * self.stride;
+        // SAFETY: the row lies inside the values and is ours alone, by the invariant of `Slots`; the borrow of `self`
+        // keeps it so.
+        unsafe { std::slice::from_raw_parts_mut(self.values.add(start), self.stride) }
     }
 
+    /// Sets the elements from `k` on, where rows are single values.
     #[inline(always)]
-    pub(crate) fn set(&mut self, k: usize, v: f32) {
-        // SAFETY: as in `get`.
-        unsafe { *self.values.add(self.slots[k] as usize) = v }
+    pub(crate) fn set(&mut self, k: usize, v: &[f32]) {
+        assert_eq!(self.stride, 1, "a scatter writes single values");
+        for (&slot, &v) in self.slots[k..k + v.len()].iter().zip(v) {
+            // SAFETY: the slot's value is inside and ours alone, by the invariant of `Slots`.
+            unsafe { *self.values.add(slot as usize) = v }
+        }
+    }
+
+    /// The `n` elements from `k`, at most sixteen, for one gather, where rows are single values.
+    #[inline(always)]
+    pub(crate) fn block(&self, k: usize, n: usize) -> GatherBlock<'_, u32> {
+        debug_assert!(n <= LANES);
+        assert_eq!(self.stride, 1, "a gather reads single values");
+        GatherBlock { indices: &self.slots[k..k + n], table: self.values, _table: PhantomData }
     }
 }

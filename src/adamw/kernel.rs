@@ -1,0 +1,257 @@
+//! The step's partition over threads, its loop and its arithmetic.
+
+use super::{AdamWStep, AdamWTensor};
+use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
+use crate::parallel::Work;
+use crate::tier::Active;
+
+/// A run of tensors of which the first and the last may be cut.
+pub(super) struct Run<'a, 't> {
+    pub(super) step: &'a AdamWStep,
+    pub(super) active: Active,
+    /// Elements in all.
+    pub(super) size: usize,
+    pub(super) head: Option<AdamWTensor<'a>>,
+    pub(super) whole: &'a mut [AdamWTensor<'t>],
+    pub(super) tail: Option<AdamWTensor<'a>>,
+}
+
+impl Work for Run<'_, '_> {
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn split(self) -> Result<(Self, Self), Self> {
+        let Run { step, active, size, mut head, whole, mut tail } = self;
+        // On a cache line's boundary, so that two threads do not share one; the bits would be the same anywhere.
+        let middle = (size / 2).next_multiple_of(16).min(size);
+        let left = |head, whole, tail| Run { step, active, size: middle, head, whole, tail };
+        let right = |head, whole, tail| Run { step, active, size: size - middle, head, whole, tail };
+
+        let mut before = 0;
+        if let Some(tensor) = head.take() {
+            before = tensor.param.len();
+            if middle <= before {
+                let (a, b) = tensor.split_at(middle);
+                return Ok((left(Some(a), &mut [], None), right(Some(b), whole, tail)));
+            }
+            head = Some(tensor);
+        }
+        let mut cut = 0;
+        while cut < whole.len() && before + whole[cut].param.len() < middle {
+            before += whole[cut].param.len();
+            cut += 1;
+        }
+        let (first, rest) = whole.split_at_mut(cut);
+        match rest.split_first_mut() {
+            Some((tensor, rest)) => {
+                let (a, b) = tensor.reborrow().split_at(middle - before);
+                Ok((left(head, first, Some(a)), right(Some(b), rest, tail)))
+            }
+            None => {
+                let (a, b) = tail.take().map(|t| t.split_at(middle - before)).unzip();
+                Ok((left(head, first, a), right(b, &mut [], None)))
+            }
+        }
+    }
+
+    fn run(self) {
+        dispatch(self.active, self);
+    }
+}
+
+impl Kernel for Run<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let c = Constants::new(l, self.step);
+        if let Some(tensor) = self.head {
+            update_one(l, &c, tensor);
+        }
+        for tensor in self.whole {
+            update_one(l, &c, tensor.reborrow());
+        }
+        if let Some(tensor) = self.tail {
+            update_one(l, &c, tensor);
+        }
+    }
+}
+
+/// The step's constants, in all lanes.
+#[derive(Clone, Copy)]
+struct Constants<L: Lanes> {
+    scale: L::F,
+    decay: L::F,
+    l2: L::F,
+    w1: L::F,
+    beta2: L::F,
+    w2: L::F,
+    root_scale: L::F,
+    eps: L::F,
+    step_size: L::F,
+    has_l2: bool,
+    lerp_from_grad: bool,
+}
+
+impl<L: Lanes> Constants<L> {
+    #[inline(always)]
+    fn new(l: L, s: &AdamWStep) -> Self {
+        Constants {
+            scale: l.splat(s.scale),
+            decay: l.splat(s.decay),
+            l2: l.splat(s.l2),
+            w1: l.splat(s.w1),
+            beta2: l.splat(s.beta2),
+            w2: l.splat(s.w2),
+            root_scale: l.splat(s.root_scale),
+            eps: l.splat(s.eps),
+            step_size: l.splat(s.step_size),
+            // PyTorch skips a zero L2 term too: fma(0, p, g) would turn an infinite p into NaN.
+            has_l2: s.l2 != 0.0,
+            lerp_from_grad: s.lerp_from_grad,
+        }
+    }
+}
+
+#[inline(always)]
+fn update_one<L: Lanes>(l: L, c: &Constants<L>, t: AdamWTensor<'_>) {
+    match t.v_max {
+        // The usual case has a loop of its own, without the two branches.
+        None if !c.has_l2 && !c.lerp_from_grad => {
+            update::<L, true, false>(l, c, t.param, t.grad, t.m, t.v, &mut [])
+        }
+        None => update::<L, false, false>(l, c, t.param, t.grad, t.m, t.v, &mut []),
+        Some(v_max) => update::<L, false, true>(l, c, t.param, t.grad, t.m, t.v, v_max),
+    }
+}
+
+/// Whole vectors, then the rest as one vector in a buffer, its unused lanes zero.
+#[inline(always)]
+fn update<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(
+    l: L,
+    c: &Constants<L>,
+    param: &mut [f32],
+    grad: &[f32],
+    m: &mut [f32],
+    v: &mut [f32],
+    v_max: &mut [f32],
+) {
+    let (param, param_rest) = param.as_chunks_mut();
+    let (grad, grad_rest) = grad.as_chunks();
+    let (m, m_rest) = m.as_chunks_mut();
+    let (v, v_rest) = v.as_chunks_mut();
+    let (v_max, v_max_rest) = v_max.as_chunks_mut();
+    let n = param.len();
+    // Said once, so that the loops need no checks.
+    let (grad, m, v) = (&grad[..n], &mut m[..n], &mut v[..n]);
+    let v_max = if AMSGRAD { &mut v_max[..n] } else { v_max };
+    whole::<L, PLAIN, AMSGRAD>(l, c, Vectors { param, grad, m, v, v_max });
+
+    if !param_rest.is_empty() {
+        let zero = l.splat(0.0);
+        let mut buffer = [[0.0; LANES]; 5];
+        let [p, g, m, v, max] = &mut buffer;
+        l.store(p, l.load_part(param_rest, zero));
+        l.store(g, l.load_part(grad_rest, zero));
+        l.store(m, l.load_part(m_rest, zero));
+        l.store(v, l.load_part(v_rest, zero));
+        l.store(max, l.load_part(v_max_rest, zero));
+        let mut one = Vectors {
+            param: std::slice::from_mut(p),
+            grad: std::slice::from_ref(g),
+            m: std::slice::from_mut(m),
+            v: std::slice::from_mut(v),
+            v_max: std::slice::from_mut(max),
+        };
+        let d = moments::<L, 1, PLAIN, AMSGRAD>(l, c, &mut one, 0);
+        parameter::<L, 1>(l, c, &mut one, 0, d);
+        l.store_part(param_rest, l.load(p));
+        l.store_part(m_rest, l.load(m));
+        l.store_part(v_rest, l.load(v));
+        if AMSGRAD {
+            l.store_part(v_max_rest, l.load(max));
+        }
+    }
+}
+
+/// The whole vectors of a tensor: equally many in each slice, but `v_max` only with AMSGrad.
+struct Vectors<'a> {
+    param: &'a mut [Chunk],
+    grad: &'a [Chunk],
+    m: &'a mut [Chunk],
+    v: &'a mut [Chunk],
+    v_max: &'a mut [Chunk],
+}
+
+/// The loop.
+#[inline(always)]
+fn whole<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(l: L, c: &Constants<L>, mut s: Vectors<'_>) {
+    let n = s.param.len();
+    let mut i = 0;
+    if L::WIDE && n >= 2 * GROUP {
+        // The root occupies the divider for twelve cycles a vector, the rest both multipliers for as long. Out-of-order
+        // execution alone does not overlap them: the reciprocal's chain fills the scheduler while it waits for its
+        // root. So four vectors take each operation together, and the roots of the next four start before it.
+        let mut d = moments::<L, GROUP, PLAIN, AMSGRAD>(l, c, &mut s, 0);
+        while i + 2 * GROUP <= n {
+            let next = moments::<L, GROUP, PLAIN, AMSGRAD>(l, c, &mut s, i + GROUP);
+            parameter::<L, GROUP>(l, c, &mut s, i, d);
+            d = next;
+            i += GROUP;
+        }
+        parameter::<L, GROUP>(l, c, &mut s, i, d);
+        i += GROUP;
+    }
+    while i < n {
+        let d = moments::<L, 1, PLAIN, AMSGRAD>(l, c, &mut s, i);
+        parameter::<L, 1>(l, c, &mut s, i, d);
+        i += 1;
+    }
+}
+
+/// How many vectors take each operation together where the registers allow it.
+const GROUP: usize = 4;
+
+/// Updates the moments of `N` vectors from `at` on, and returns the denominators.
+#[inline(always)]
+fn moments<L: Lanes, const N: usize, const PLAIN: bool, const AMSGRAD: bool>(
+    l: L,
+    c: &Constants<L>,
+    s: &mut Vectors<'_>,
+    at: usize,
+) -> [L::F; N] {
+    let (param, grad) = (&s.param[at..at + N], &s.grad[at..at + N]);
+    let (m, v) = (&mut s.m[at..at + N], &mut s.v[at..at + N]);
+    let mut d = [c.eps; N];
+    for i in 0..N {
+        let mut g = l.mul(l.load(&grad[i]), c.scale);
+        if !PLAIN && c.has_l2 {
+            g = l.mul_add(c.l2, l.load(&param[i]), g);
+        }
+        let old = l.load(&m[i]);
+        let from = if !PLAIN && c.lerp_from_grad { g } else { old };
+        l.store(&mut m[i], l.mul_add(c.w1, l.sub(g, old), from));
+        let mut second = l.mul_add(c.beta2, l.load(&v[i]), l.mul(l.mul(c.w2, g), g));
+        l.store(&mut v[i], second);
+        if AMSGRAD {
+            let v_max = &mut s.v_max[at + i];
+            second = l.max(l.load(v_max), second);
+            l.store(v_max, second);
+        }
+        d[i] = l.mul_add(l.sqrt(second), c.root_scale, c.eps);
+    }
+    d
+}
+
+/// Updates the parameters of `N` vectors from `at` on, whose denominators are `d`.
+#[inline(always)]
+fn parameter<L: Lanes, const N: usize>(l: L, c: &Constants<L>, s: &mut Vectors<'_>, at: usize, d: [L::F; N]) {
+    let (param, m) = (&mut s.param[at..at + N], &s.m[at..at + N]);
+    let r = l.recip_each(d);
+    for i in 0..N {
+        let update = l.mul(l.load(&m[i]), r[i]);
+        let p = l.neg_mul_add(c.step_size, update, l.mul(l.load(&param[i]), c.decay));
+        l.store(&mut param[i], p);
+    }
+}

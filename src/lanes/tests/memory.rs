@@ -1,0 +1,136 @@
+//! Loads and stores, whole and partial, that touch what they are given and nothing else.
+
+use super::*;
+
+/// How a vector comes in and goes out again.
+enum Copy<'a> {
+    Whole(&'a Chunk, &'a mut Chunk),
+    Part(&'a [f32], f32, &'a mut Chunk),
+    PartOut(&'a Chunk, &'a mut [f32]),
+}
+
+impl Kernel for Copy<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        match self {
+            Copy::Whole(from, to) => l.store(to, l.load(from)),
+            Copy::Part(from, fill, to) => l.store(to, l.load_part(from, l.splat(fill))),
+            Copy::PartOut(from, to) => l.store_part(to, l.load(from)),
+        }
+    }
+}
+
+fn run(tier: Tier, copy: Copy<'_>) {
+    with_tier(tier, || dispatch(active(), copy)).expect("an available tier");
+}
+
+/// A NaN that nothing else makes.
+const GUARD: f32 = f32::from_bits(0x7FC5_A5A5);
+
+/// Sixteen values at `at`, bit patterns that show a mixed-up lane; NaN elsewhere.
+fn guarded(at: usize, n: usize) -> Vec<f32> {
+    let mut v = vec![GUARD; 16 + 16 + LANES + 16];
+    for i in 0..n {
+        v[at + i] = (i + 1) as f32;
+    }
+    v
+}
+
+fn bits(v: &[f32]) -> Vec<u32> {
+    v.iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn load_and_store_at_every_offset() {
+    for tier in Tier::available() {
+        for at in 0..=16 {
+            let (from, mut to) = (guarded(at, LANES), guarded(0, 0));
+            let source = from[at..].first_chunk().unwrap();
+            run(tier, Copy::Whole(source, to[at..].first_chunk_mut().unwrap()));
+            assert_eq!(bits(&from), bits(&to), "{tier}, offset {at}");
+        }
+    }
+}
+
+#[test]
+fn partial_load_takes_the_rest_from_the_fill() {
+    for tier in Tier::available() {
+        for (n, at) in (0..=LANES).flat_map(|n| (0..=16).map(move |at| (n, at))) {
+            let from = guarded(at, n);
+            for fill in [0.0, -0.0, -7.5, f32::INFINITY] {
+                let mut out = [GUARD; LANES];
+                run(tier, Copy::Part(&from[at..at + n], fill, &mut out));
+                let want: Vec<f32> = (0..LANES).map(|i| if i < n { (i + 1) as f32 } else { fill }).collect();
+                assert_eq!(bits(&out), bits(&want), "{tier}, {n} lanes at offset {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn partial_store_leaves_the_rest_alone() {
+    let from: Chunk = std::array::from_fn(|i| (i + 1) as f32);
+    for tier in Tier::available() {
+        for (n, at) in (0..=LANES).flat_map(|n| (0..=16).map(move |at| (n, at))) {
+            let mut to = guarded(0, 0);
+            run(tier, Copy::PartOut(&from, &mut to[at..at + n]));
+            assert_eq!(bits(&to), bits(&guarded(at, n)), "{tier}, {n} lanes at offset {at}");
+        }
+    }
+}
+
+/// A page with an inaccessible one on either side: an access that strays beyond a slice at its edge is a crash.
+#[cfg(all(target_os = "linux", not(miri)))]
+struct LonelyPage {
+    base: *mut u8,
+    size: usize,
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+impl LonelyPage {
+    fn new() -> Self {
+        unsafe extern "C" {
+            safe fn sysconf(name: i32) -> i64;
+            fn mmap(at: *mut u8, len: usize, prot: i32, flags: i32, fd: i32, offset: i64) -> *mut u8;
+            fn mprotect(at: *mut u8, len: usize, prot: i32) -> i32;
+        }
+        const SC_PAGESIZE: i32 = 30;
+        const READ_WRITE: i32 = 1 | 2;
+        const PRIVATE_ANONYMOUS: i32 = 0x02 | 0x20;
+        let size = usize::try_from(sysconf(SC_PAGESIZE)).expect("a page size");
+        // SAFETY: a new anonymous mapping of three pages without access, of which the middle one gets it. It stays
+        // for the rest of the process.
+        unsafe {
+            let all = mmap(std::ptr::null_mut(), 3 * size, 0, PRIVATE_ANONYMOUS, -1, 0);
+            assert!(all as isize != -1, "mmap failed");
+            assert_eq!(mprotect(all.add(size), size, READ_WRITE), 0, "mprotect failed");
+            LonelyPage { base: all.add(size), size }
+        }
+    }
+
+    /// The page's first or last `n` values.
+    fn edge(&mut self, n: usize, last: bool) -> &mut [f32] {
+        let start = if last { self.size - n * size_of::<f32>() } else { 0 };
+        // SAFETY: the range lies in the page, which is zeroed, ours, writable and aligned, and borrowed with `self`.
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(start).cast(), n) }
+    }
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+#[test]
+fn partial_access_at_the_edge_of_memory() {
+    let source: Chunk = std::array::from_fn(|i| (i + 1) as f32);
+    let mut page = LonelyPage::new();
+    for tier in Tier::available() {
+        for (n, last) in (0..=LANES).flat_map(|n| [(n, false), (n, true)]) {
+            page.edge(n, last).fill(0.0);
+            run(tier, Copy::PartOut(&source, page.edge(n, last)));
+            assert_eq!(page.edge(n, last), &source[..n], "{tier}, store of {n}");
+            let mut out = [GUARD; LANES];
+            run(tier, Copy::Part(page.edge(n, last), 0.0, &mut out));
+            assert_eq!(out[..n], source[..n], "{tier}, load of {n}");
+            assert_eq!(out[n..], [0.0; LANES][n..], "{tier}, load of {n}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! `recip_each` is `1.0 / x`, bit for bit, on each tier: the AVX-512 tier has a way of its own.
+
+use super::*;
+
+/// Reciprocals of all vectors, `N` at once; a rest of fewer than `N` is left out.
+struct Reciprocals<'a, const N: usize>(&'a [Chunk], &'a mut [Chunk]);
+
+impl<const N: usize> Kernel for Reciprocals<'_, N> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let (from, to) = (self.0.as_chunks::<N>().0, self.1.as_chunks_mut::<N>().0);
+        for k in 0..from.len() {
+            let mut v = [l.splat(0.0); N];
+            for i in 0..N {
+                v[i] = l.load(&from[k][i]);
+            }
+            v = l.recip_each(v);
+            for i in 0..N {
+                l.store(&mut to[k][i], v[i]);
+            }
+        }
+    }
+}
+
+/// How many vectors are taken in one dispatch.
+const BLOCK: usize = 256;
+
+/// Checks values handed in one after the other, on every tier, one vector at a time and four.
+struct Checker {
+    input: Vec<f32>,
+    checked: usize,
+}
+
+impl Checker {
+    fn new() -> Self {
+        Checker { input: Vec::with_capacity(BLOCK * LANES), checked: 0 }
+    }
+
+    fn push(&mut self, x: f32) {
+        self.input.push(x);
+        if self.input.len() == BLOCK * LANES {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let n = self.input.len();
+        // Whole groups of four; what is added is an ordinary value.
+        self.input.resize(n.next_multiple_of(4 * LANES), 1.5);
+        let input = self.input.as_chunks().0;
+        for tier in Tier::available() {
+            let (mut one, mut four) = (vec![[0.0; LANES]; input.len()], vec![[0.0; LANES]; input.len()]);
+            with_tier(tier, || {
+                dispatch(active(), Reciprocals::<1>(input, &mut one));
+                dispatch(active(), Reciprocals::<4>(input, &mut four));
+            })
+            .expect("an available tier");
+            for ((x, a), b) in self.input.iter().zip(one.as_flattened()).zip(four.as_flattened()) {
+                assert_same(*a, 1.0 / x, (tier, "one at a time", x));
+                assert_same(*b, 1.0 / x, (tier, "four at a time", x));
+            }
+        }
+        self.checked += n;
+        self.input.clear();
+    }
+
+    fn finish(mut self) -> usize {
+        self.flush();
+        self.checked
+    }
+}
+
+/// The fast way's range, as exponent fields: 2^-63 to just below 2^65.
+const FAST: std::ops::Range<u32> = 64..192;
+
+#[test]
+fn of_every_mantissa() {
+    // All at one exponent: within the fast range another only scales operands, residues and result.
+    let stride = if cfg!(miri) {
+        100_003
+    } else if cfg!(debug_assertions) {
+        61
+    } else {
+        1
+    };
+    let mut checker = Checker::new();
+    for mantissa in (0..1u32 << 23).step_by(stride) {
+        checker.push(f32::from_bits(127 << 23 | mantissa));
+    }
+    assert!(checker.finish() >= (1 << 23) / stride);
+}
+
+#[test]
+fn at_every_exponent_of_both_signs() {
+    let mut rng = Rng::new(5);
+    let mut checker = Checker::new();
+    for exponent in 0..=255u32 {
+        // Runs of one exponent, so that a whole group of vectors is inside the range, or out of it.
+        for i in 0..cases(20_000).max(4 * LANES) as u32 {
+            let mantissa = match i {
+                0..8 => i,
+                8..16 => 0x7F_FFFF - (i - 8),
+                _ => rng.u64() as u32 & 0x7F_FFFF,
+            };
+            checker.push(f32::from_bits((i & 1) << 31 | exponent << 23 | mantissa));
+        }
+    }
+    checker.finish();
+}
+
+#[test]
+fn at_the_ends_of_the_fast_range() {
+    let ends = [FAST.start << 23, FAST.end << 23];
+    assert_eq!(ends.map(f32::from_bits), [2f32.powi(-63), 2f32.powi(65)]);
+    for end in ends {
+        for bits in end - 40..end + 40 {
+            for x in [f32::from_bits(bits), -f32::from_bits(bits)] {
+                // Alone in a group of four, among values in the middle of the range, and filling it.
+                for at in 0..4 * LANES {
+                    let mut group = [1.25; 4 * LANES];
+                    group[at] = x;
+                    check_group(&group);
+                    if cfg!(debug_assertions) && at > 4 {
+                        break;
+                    }
+                }
+                check_group(&[x; 4 * LANES]);
+            }
+        }
+    }
+}
+
+#[test]
+fn of_special_values_in_each_lane() {
+    for x in specials() {
+        for at in 0..4 * LANES {
+            let mut group: [f32; 4 * LANES] = std::array::from_fn(|i| 0.7 + i as f32);
+            group[at] = x;
+            check_group(&group);
+        }
+    }
+}
+
+fn check_group(group: &[f32; 4 * LANES]) {
+    let mut checker = Checker::new();
+    for &x in group {
+        checker.push(x);
+    }
+    checker.finish();
+}
+
+/// All 2^32 of them: minutes in a release build.
+#[test]
+#[ignore = "long: cargo test --release --lib recip -- --ignored"]
+fn of_every_f32() {
+    let mut checker = Checker::new();
+    for bits in 0..=u32::MAX {
+        checker.push(f32::from_bits(bits));
+    }
+    assert_eq!(checker.finish(), 1 << 32);
+}

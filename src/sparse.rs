@@ -1,0 +1,49 @@
+//! Sparse gather-FMA: a weight matrix in compressed sparse rows times one example or a batch, and its backward.
+//!
+//! The rows of a [`Csr`] are destinations, its columns sources; with connection `k` of row `r` from column `c`:
+//!
+//! ```text
+//! y[r]  = sum over k of values[k] * x[c]            matvec, matmul
+//! dx[c] = sum over k of values[k] * dy[r]           Plan::matvec_backward, Plan::matmul_backward
+//! dvalues[k] = sum over examples of x[c] * dy[r]
+//! values[k] -= lr * dvalues[k]                      the `_sgd` forms, in the same sweep
+//! ```
+//!
+//! Activations of a batch are batch-minor, `[feature][batch]`: one index then serves a contiguous vector of examples,
+//! nothing is gathered, and the outputs stay in registers until a row is done. Up to 16 or 32 examples at a time are a
+//! tile; the idea is that of XNNPACK's sparse inference ("Fast Sparse ConvNets", arXiv 1911.09723) taken to training.
+//! The backward goes by source, through an index structure that is transposed once and kept in a [`Plan`]: the tile of
+//! `x` stays in registers, each `dy` is loaded once for both gradients, and the horizontal sums of `dvalues` are taken
+//! sixteen at a time by transposition.
+//!
+//! # Bits
+//! Everything depends on the structure, the batch and the data alone. In `matmul` an example's result does not depend
+//! on the other examples or on how many there are. A connection's products are summed over tiles of 32 examples, one
+//! tile after the other. `matvec` sums a row over sixteen lanes, `matmul` over four accumulators, so a batch of one may
+//! differ from `matvec` in the last bits.
+//!
+//! # Accuracy
+//! With u = 2^-24: a sum of `n` products errs by at most `(n / 4 + 3) u` (`matvec`: `(n / 16 + 5) u`) times the sum of
+//! the products' moduli; `dvalues` by `(batch / 32 + 7) u` times that of its products; `dx` as `y`. An SGD update adds
+//! the rounding of one fused multiply-add.
+//!
+//! # NaN and infinity
+//! Only stored connections multiply: a NaN in an `x` that no connection reads changes nothing. Otherwise IEEE rules.
+
+mod backward;
+mod batch;
+mod csr;
+mod example;
+mod plan;
+
+use crate::error::HyperParamError;
+
+pub use csr::{Csr, CsrError};
+pub use plan::Plan;
+
+/// A learning rate as the fused steps take it.
+fn check_lr(lr: f64) -> Result<f32, HyperParamError> {
+    let fits = (0.0..=f32::MAX as f64).contains(&lr);
+    HyperParamError::check(fits, "lr", lr, "must be finite, at least 0 and within f32's range")?;
+    Ok(lr as f32)
+}

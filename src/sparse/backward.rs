@@ -1,0 +1,431 @@
+//! The backward by source: the source's activations stay in registers, each destination's gradient is loaded once for
+//! both results, and values are reached through their slots.
+
+use super::check_lr;
+use super::csr::Csr;
+use super::example::gather;
+use super::plan::Plan;
+use crate::error::{HyperParamError, check_len};
+use crate::lanes::{GatherBlock, Index, Kernel, LANES, Lanes, Lookup, Slots, dispatch};
+use crate::parallel::{self, Work};
+use crate::tier::{Active, active};
+use crate::tuning;
+
+impl Plan {
+    /// The gradients of a batch: `x` is `[cols][batch]` as the forward had it, `dy` is `[rows][batch]`; `dx`
+    /// (`[cols][batch]`) and `dvalues` (`[nnz]`, in the order of the matrix's values) are overwritten. Either may be
+    /// left out, as `dx` is for the first layer of a network; the other has the same bits without it.
+    ///
+    /// Parallel from [`tuning::SPARSE_PARALLEL`] connections times examples on.
+    ///
+    /// # Panics
+    /// If a slice's length does not fit, or the plan was made for another structure.
+    #[track_caller]
+    pub fn matmul_backward<I: Index>(
+        &self,
+        csr: &Csr<I>,
+        x: &[f32],
+        dy: &[f32],
+        batch: usize,
+        dx: Option<&mut [f32]>,
+        dvalues: Option<&mut [f32]>,
+    ) {
+        self.check_backward(csr, x, dy, batch, &dx);
+        let to = match dvalues {
+            None => To::Nothing,
+            Some(dvalues) => {
+                check_len("sparse backward", "dvalues", dvalues.len(), csr.nnz(), "the matrix");
+                To::Gradient(self.slots.slots(dvalues, 1))
+            }
+        };
+        let w = self.slots.as_list().over(csr.values(), 1, 0);
+        self.run(x, dy, batch, dx, Values { from: Some(w), to });
+    }
+
+    /// The gradient of a batch's inputs, and one step of plain SGD on the values in the same sweep:
+    /// `values -= lr * dvalues`, where `dx` (`[cols][batch]`, may be left out) is that of the values before.
+    ///
+    /// # Errors
+    /// `lr` is not finite or negative.
+    ///
+    /// # Panics
+    /// If a slice's length does not fit, or the plan was made for another structure.
+    #[track_caller]
+    pub fn matmul_backward_sgd<I: Index>(
+        &self,
+        csr: &mut Csr<I>,
+        x: &[f32],
+        dy: &[f32],
+        batch: usize,
+        lr: f64,
+        dx: Option<&mut [f32]>,
+    ) -> Result<(), HyperParamError> {
+        self.check_backward(csr, x, dy, batch, &dx);
+        let lr = check_lr(lr)?;
+        let to = To::Sgd(self.slots.slots(csr.values_mut(), 1), lr);
+        self.run(x, dy, batch, dx, Values { from: None, to });
+        Ok(())
+    }
+
+    #[track_caller]
+    fn check_backward<I: Index>(
+        &self,
+        csr: &Csr<I>,
+        x: &[f32],
+        dy: &[f32],
+        batch: usize,
+        dx: &Option<&mut [f32]>,
+    ) {
+        self.check(csr);
+        check_len("sparse backward", "x", x.len(), csr.cols() * batch, "cols x batch");
+        check_len("sparse backward", "dy", dy.len(), csr.rows() * batch, "rows x batch");
+        if let Some(dx) = dx {
+            check_len("sparse backward", "dx", dx.len(), csr.cols() * batch, "cols x batch");
+        }
+    }
+
+    fn run(&self, x: &[f32], dy: &[f32], batch: usize, dx: Option<&mut [f32]>, values: Values<'_>) {
+        let (active, sources) = (active(), self.indptr.len() - 1);
+        let gather = tuning::prefer_gather();
+        let dx = dx.map(|dx| self.sources.slots(dx, batch));
+        let work = Backward { active, plan: self, first: 0, sources, batch, gather, x, dy, dx, values };
+        parallel::run(work, tuning::SPARSE_PARALLEL, tuning::SPARSE_PIECE);
+    }
+}
+
+/// The values of some sources' connections.
+struct Values<'a> {
+    /// All values by slot, where they are only read.
+    from: Option<Lookup<'a, u32, 1>>,
+    to: To<'a>,
+}
+
+/// What becomes of the gradient of the values.
+enum To<'a> {
+    Nothing,
+    /// It is written.
+    Gradient(Slots<'a>),
+    /// The values, read through here too, step against it by this learning rate.
+    Sgd(Slots<'a>, f32),
+}
+
+impl<'a> To<'a> {
+    fn split_at(self, k: usize) -> (To<'a>, To<'a>) {
+        match self {
+            To::Nothing => (To::Nothing, To::Nothing),
+            To::Gradient(slots) => {
+                let (a, b) = slots.split_at(k);
+                (To::Gradient(a), To::Gradient(b))
+            }
+            To::Sgd(slots, lr) => {
+                let (a, b) = slots.split_at(k);
+                (To::Sgd(a, lr), To::Sgd(b, lr))
+            }
+        }
+    }
+}
+
+impl Values<'_> {
+    /// The `n` values of the connections from `k` on, which are `k - base` in the part at hand.
+    #[inline(always)]
+    fn block(&self, k: usize, base: usize, n: usize) -> GatherBlock<'_, u32> {
+        match (&self.to, self.from) {
+            (To::Sgd(slots, _), _) => slots.block(k - base, n),
+            (_, Some(from)) => from.block(k, n),
+            (_, None) => unreachable!("values that are only read have a table"),
+        }
+    }
+
+    /// Takes the gradient `dv` of the `n` connections from `k` of the part at hand.
+    #[inline(always)]
+    fn take<L: Lanes, const GATHER: bool>(&mut self, l: L, k: usize, n: usize, dv: L::F) {
+        let mut out = [0.0; LANES];
+        let slots = match &mut self.to {
+            To::Nothing => return,
+            To::Gradient(slots) => {
+                l.store(&mut out, dv);
+                slots
+            }
+            To::Sgd(slots, lr) => {
+                let w = gather::<L, u32, GATHER>(l, slots.block(k, n));
+                l.store(&mut out, l.neg_mul_add(l.splat(*lr), dv, w));
+                slots
+            }
+        };
+        // Said for a whole block, so that the loop has no end to look for.
+        if n == LANES { slots.set(k, &out) } else { slots.set(k, &out[..n]) }
+    }
+}
+
+/// Some sources.
+struct Backward<'a> {
+    active: Active,
+    plan: &'a Plan,
+    /// Position in the plan's order of the first source, which `dx` and the values start with.
+    first: usize,
+    sources: usize,
+    batch: usize,
+    gather: bool,
+    x: &'a [f32],
+    dy: &'a [f32],
+    dx: Option<Slots<'a>>,
+    values: Values<'a>,
+}
+
+impl Work for Backward<'_> {
+    fn size(&self) -> usize {
+        (self.plan.indptr[self.first + self.sources] - self.plan.indptr[self.first]) * self.batch
+    }
+
+    fn split(self) -> Result<(Self, Self), Self> {
+        if self.sources < 2 {
+            return Err(self);
+        }
+        let middle = self.sources / 2;
+        let second = self.first + middle;
+        let (dx0, dx1) = self.dx.map(|dx| dx.split_at(middle)).unzip();
+        let (to0, to1) = self.values.to.split_at(self.plan.indptr[second] - self.plan.indptr[self.first]);
+        let from = self.values.from;
+        Ok((
+            Backward { sources: middle, dx: dx0, values: Values { from, to: to0 }, ..self },
+            Backward {
+                first: second,
+                sources: self.sources - middle,
+                dx: dx1,
+                values: Values { from, to: to1 },
+                ..self
+            },
+        ))
+    }
+
+    fn run(self) {
+        dispatch(self.active, self);
+    }
+}
+
+impl Kernel for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        if self.gather { gathered::<L, true>(l, self) } else { gathered::<L, false>(l, self) }
+    }
+}
+
+#[inline(always)]
+fn gathered<L: Lanes, const GATHER: bool>(l: L, a: Backward<'_>) {
+    let wants_values = !matches!(a.values.to, To::Nothing);
+    match (a.batch, a.dx.is_some(), wants_values) {
+        (0, ..) => {}
+        (_, true, true) => examples::<L, GATHER, true, true>(l, a),
+        (_, false, _) => examples::<L, GATHER, false, true>(l, a),
+        (_, true, false) => examples::<L, GATHER, true, false>(l, a),
+    }
+}
+
+/// A batch. Connections of a source in blocks of sixteen, each block over all tiles of examples: so the gradients of
+/// its values are whole when they are taken, and an SGD step cannot reach another tile's `dx`.
+#[inline(always)]
+fn examples<L: Lanes, const GATHER: bool, const DX: bool, const DV: bool>(l: L, mut a: Backward<'_>) {
+    let (plan, batch) = (a.plan, a.batch);
+    let base = plan.indptr[a.first];
+    let mut products = [l.splat(0.0); LANES];
+    for source in 0..a.sources {
+        let at = plan.indptr[a.first + source]..plan.indptr[a.first + source + 1];
+        let x = &a.x[plan.sources.as_list().as_slice()[a.first + source] as usize * batch..][..batch];
+        let dx = match &mut a.dx {
+            Some(dx) => dx.row(source),
+            None => &mut [],
+        };
+        if DX && at.is_empty() {
+            dx.fill(0.0);
+        }
+        let mut k = at.start;
+        while k < at.end {
+            let n = LANES.min(at.end - k);
+            let w = a.values.block(k, base, n);
+            let block = Block { plan, first: k == at.start, k, n, w, dy: a.dy, batch };
+            let mut dv = l.splat(0.0);
+            let mut e = 0;
+            while e + 2 * LANES <= batch {
+                let tile = block.whole::<L, 2, 32, DX, DV>(l, &x[e..], dx, e, &mut products);
+                dv = l.add(dv, tile);
+                e += 2 * LANES;
+            }
+            if e + LANES <= batch {
+                let tile = block.whole::<L, 1, 16, DX, DV>(l, &x[e..], dx, e, &mut products);
+                dv = l.add(dv, tile);
+                e += LANES;
+            }
+            if e < batch {
+                let tile = block.part::<L, DX, DV>(l, &x[e..], dx, e, &mut products);
+                dv = l.add(dv, tile);
+            }
+            a.values.take::<L, GATHER>(l, k - base, n, dv);
+            k += n;
+        }
+    }
+}
+
+/// Up to sixteen connections of one source.
+struct Block<'a> {
+    plan: &'a Plan,
+    /// Whether they are the source's first.
+    first: bool,
+    k: usize,
+    n: usize,
+    w: GatherBlock<'a, u32>,
+    dy: &'a [f32],
+    batch: usize,
+}
+
+/// A turn for each of sixteen connections, by name: an index that is only known at run time would put accumulators and
+/// products into memory, and LLVM does not unroll a loop this long.
+macro_rules! sixteen_turns {
+    ($turn:ident) => {
+        $turn!(0);
+        $turn!(1);
+        $turn!(2);
+        $turn!(3);
+        $turn!(4);
+        $turn!(5);
+        $turn!(6);
+        $turn!(7);
+        $turn!(8);
+        $turn!(9);
+        $turn!(10);
+        $turn!(11);
+        $turn!(12);
+        $turn!(13);
+        $turn!(14);
+        $turn!(15);
+    };
+}
+
+impl Block<'_> {
+    /// `T` vectors of examples, `W = 16 T`, from example `e` on. Adds to the source's `dx` and returns the sums of the
+    /// connections' products. `spill` is where those go on a tier whose registers do not hold them.
+    #[inline(always)]
+    fn whole<L: Lanes, const T: usize, const W: usize, const DX: bool, const DV: bool>(
+        &self,
+        l: L,
+        x: &[f32],
+        dx: &mut [f32],
+        e: usize,
+        spill: &mut [L::F; LANES],
+    ) -> L::F {
+        let dy = self.plan.destinations.over::<W>(self.dy, self.batch, e).range(self.k..self.k + self.n);
+        let (from, _) = x[..W].as_chunks::<LANES>();
+        let mut x = [l.splat(0.0); T];
+        for t in 0..T {
+            x[t] = l.load(&from[t]);
+        }
+        let mut acc = [[l.splat(0.0); T]; 4];
+        let mut products = [l.splat(0.0); LANES];
+        if L::WIDE {
+            macro_rules! turn {
+                ($i:literal) => {
+                    if $i < self.n {
+                        products[$i] =
+                            turn::<L, T, W, DX, DV>(l, self.w.get($i), dy.row($i), &x, &mut acc[$i % 4]);
+                    }
+                };
+            }
+            sixteen_turns!(turn);
+        } else {
+            let mut i = 0;
+            while i + 4 <= self.n {
+                spill[i] = turn::<L, T, W, DX, DV>(l, self.w.get(i), dy.row(i), &x, &mut acc[0]);
+                spill[i + 1] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 1), dy.row(i + 1), &x, &mut acc[1]);
+                spill[i + 2] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 2), dy.row(i + 2), &x, &mut acc[2]);
+                spill[i + 3] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 3), dy.row(i + 3), &x, &mut acc[3]);
+                i += 4;
+            }
+            if i < self.n {
+                spill[i] = turn::<L, T, W, DX, DV>(l, self.w.get(i), dy.row(i), &x, &mut acc[0]);
+            }
+            if i + 1 < self.n {
+                spill[i + 1] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 1), dy.row(i + 1), &x, &mut acc[1]);
+            }
+            if i + 2 < self.n {
+                spill[i + 2] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 2), dy.row(i + 2), &x, &mut acc[2]);
+            }
+            for product in &mut spill[self.n..] {
+                *product = l.splat(0.0);
+            }
+        }
+        if DX {
+            let (dx, _) = dx[e..][..W].as_chunks_mut::<LANES>();
+            for t in 0..T {
+                let sum = l.add(l.add(acc[0][t], acc[1][t]), l.add(acc[2][t], acc[3][t]));
+                let sum = if self.first { sum } else { l.add(l.load(&dx[t]), sum) };
+                l.store(&mut dx[t], sum);
+            }
+        }
+        match (DV, L::WIDE) {
+            (false, _) => l.splat(0.0),
+            (true, true) => l.sum16(&products),
+            (true, false) => l.sum16(spill),
+        }
+    }
+
+    /// The last examples, fewer than sixteen: partial loads and stores, the same order of additions.
+    #[inline(always)]
+    fn part<L: Lanes, const DX: bool, const DV: bool>(
+        &self,
+        l: L,
+        x: &[f32],
+        dx: &mut [f32],
+        e: usize,
+        products: &mut [L::F; LANES],
+    ) -> L::F {
+        let zero = l.splat(0.0);
+        let x = l.load_part(x, zero);
+        let mut acc = [zero; 4];
+        *products = [zero; LANES];
+        for i in 0..self.n {
+            let row = self.plan.destinations.as_slice()[self.k + i] as usize;
+            let dy = l.load_part(&self.dy[row * self.batch + e..(row + 1) * self.batch], zero);
+            products[i] = l.mul(x, dy);
+            acc[i % 4] = l.mul_add(l.splat(self.w.get(i)), dy, acc[i % 4]);
+        }
+        if DX {
+            let dx = &mut dx[e..];
+            let sum = l.add(l.add(acc[0], acc[1]), l.add(acc[2], acc[3]));
+            let sum = if self.first { sum } else { l.add(l.load_part(dx, zero), sum) };
+            l.store_part(dx, sum);
+        }
+        if DV { l.sum16(products) } else { zero }
+    }
+}
+
+/// One connection over one tile: adds to `dx`'s accumulator and returns the product for `dvalues`, in which all the
+/// tile's vectors are one.
+#[inline(always)]
+fn turn<L: Lanes, const T: usize, const W: usize, const DX: bool, const DV: bool>(
+    l: L,
+    w: f32,
+    dy: &[f32; W],
+    x: &[L::F; T],
+    acc: &mut [L::F; T],
+) -> L::F {
+    let (from, _) = dy.as_chunks::<LANES>();
+    let mut dy = *x;
+    for t in 0..T {
+        dy[t] = l.load(&from[t]);
+    }
+    if DX {
+        let w = l.splat(w);
+        for t in 0..T {
+            acc[t] = l.mul_add(w, dy[t], acc[t]);
+        }
+    }
+    let mut product = l.splat(0.0);
+    if DV {
+        product = l.mul(x[0], dy[0]);
+        for t in 1..T {
+            product = l.mul_add(x[t], dy[t], product);
+        }
+    }
+    product
+}
