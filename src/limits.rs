@@ -1,5 +1,5 @@
 //! The machine's limits, asked for with the same lanes as the kernels: loops that do nothing but read, copy,
-//! multiply-add or take roots. They hold no clock: the caller times them and divides what they count by the seconds.
+//! update, multiply-add or take roots. They hold no clock: the caller times them and divides what they count by the seconds.
 //!
 //! Each runs on the active tier ([`with_tier`](crate::with_tier) chooses another) and on the calling thread only.
 
@@ -24,7 +24,7 @@ pub fn read(src: &[f32]) -> f32 {
 ///
 /// Ordinary stores, as in the kernels, none that pass by the caches: so beyond the caches the memory also carries
 /// each line of `dst` inwards before it is overwritten, and this traffic is not counted. A kernel that updates in
-/// place is spared it and may exceed this limit there.
+/// place is spared it: [`update`] is its limit.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -32,6 +32,11 @@ pub fn read(src: &[f32]) -> f32 {
 pub fn copy(src: &[f32], dst: &mut [f32]) {
     check_len("copy", "dst", dst.len(), src.len(), "src");
     dispatch(active(), Copy { src, dst });
+}
+
+/// Multiplies `values` by `factor` in place: `4 * values.len()` bytes read and as many written, both counted.
+pub fn update(values: &mut [f32], factor: f32) {
+    dispatch(active(), Update { values, factor });
 }
 
 /// Runs chains of `x = x * a + b` that depend only on themselves: `iterations *` [`FMA_FLOPS`] operations, no memory.
@@ -104,6 +109,34 @@ impl Kernel for Copy<'_> {
         }
         if !src_rest.is_empty() {
             l.store_part(dst_rest, l.load_part(src_rest, l.splat(0.0)));
+        }
+    }
+}
+
+struct Update<'a> {
+    values: &'a mut [f32],
+    factor: f32,
+}
+
+impl Kernel for Update<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let factor = l.splat(self.factor);
+        let (vectors, rest) = self.values.as_chunks_mut::<LANES>();
+        let (blocks, single) = vectors.as_chunks_mut::<4>();
+        for b in blocks {
+            for v in b {
+                l.store(v, l.mul(l.load(v), factor));
+            }
+        }
+        for v in single {
+            l.store(v, l.mul(l.load(v), factor));
+        }
+        if !rest.is_empty() {
+            let v = l.mul(l.load_part(rest, factor), factor);
+            l.store_part(rest, v);
         }
     }
 }
@@ -199,6 +232,8 @@ mod tests {
                     let mut dst = vec![f32::NAN; n];
                     copy(src, &mut dst);
                     assert_eq!(src, dst, "{tier}, {n}");
+                    update(&mut dst, 0.5);
+                    assert!(src.iter().zip(&dst).all(|(s, d)| s * 0.5 == *d), "{tier}, {n}");
                     let sum: f64 = src.iter().map(|x| f64::from(*x)).sum();
                     assert!((f64::from(read(src)) - sum).abs() < 1e-4, "{tier}, {n}");
                 })

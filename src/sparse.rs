@@ -18,14 +18,14 @@
 //!
 //! # Bits
 //! Everything depends on the structure, the batch and the data alone. In `matmul` an example's result does not depend
-//! on the other examples or on how many there are. A connection's products are summed over tiles of 32 examples, one
-//! tile after the other. `matvec` sums a row over sixteen lanes, `matmul` over four accumulators, so a batch of one may
-//! differ from `matvec` in the last bits.
+//! on the other examples or on how many there are. A connection's products are summed over tiles of 32 examples (the
+//! last ones of 16 and fewer), one tile after the other. `matvec` sums a row over sixteen lanes, `matmul` over two
+//! accumulators, so a batch of one may differ from `matvec` in the last bits; so may the two forms of `dx`.
 //!
 //! # Accuracy
-//! With u = 2^-24: a sum of `n` products errs by at most `(n / 4 + 3) u` (`matvec`: `(n / 16 + 5) u`) times the sum of
-//! the products' moduli; `dvalues` by `(batch / 32 + 7) u` times that of its products; `dx` as `y`. An SGD update adds
-//! the rounding of one fused multiply-add.
+//! With u = 2^-24, a sum of `n` products errs by at most this times the sum of the products' moduli: `matvec`
+//! `(n / 16 + 6) u`; `matmul` `(n / 2 + 2) u`; `dx` of a batch `(n / 16 + 10) u`, of one example `(n + 1) u`; `dvalues`
+//! `(batch / 32 + 8) u`, where `n` is the batch. An SGD update adds the rounding of one fused multiply-add.
 //!
 //! # NaN and infinity
 //! Only stored connections multiply: a NaN in an `x` that no connection reads changes nothing. Otherwise IEEE rules.

@@ -320,14 +320,14 @@ impl Block<'_> {
         for t in 0..T {
             x[t] = l.load(&from[t]);
         }
-        let mut acc = [[l.splat(0.0); T]; 4];
+        let mut acc = [[l.splat(0.0); T]; 2];
         let mut products = [l.splat(0.0); LANES];
         if L::WIDE {
             macro_rules! turn {
                 ($i:literal) => {
                     if $i < self.n {
                         products[$i] =
-                            turn::<L, T, W, DX, DV>(l, self.w.get($i), dy.row($i), &x, &mut acc[$i % 4]);
+                            turn::<L, T, W, DX, DV>(l, self.w.get($i), dy.row($i), &x, &mut acc[$i % 2]);
                     }
                 };
             }
@@ -337,8 +337,8 @@ impl Block<'_> {
             while i + 4 <= self.n {
                 spill[i] = turn::<L, T, W, DX, DV>(l, self.w.get(i), dy.row(i), &x, &mut acc[0]);
                 spill[i + 1] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 1), dy.row(i + 1), &x, &mut acc[1]);
-                spill[i + 2] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 2), dy.row(i + 2), &x, &mut acc[2]);
-                spill[i + 3] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 3), dy.row(i + 3), &x, &mut acc[3]);
+                spill[i + 2] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 2), dy.row(i + 2), &x, &mut acc[0]);
+                spill[i + 3] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 3), dy.row(i + 3), &x, &mut acc[1]);
                 i += 4;
             }
             if i < self.n {
@@ -348,7 +348,7 @@ impl Block<'_> {
                 spill[i + 1] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 1), dy.row(i + 1), &x, &mut acc[1]);
             }
             if i + 2 < self.n {
-                spill[i + 2] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 2), dy.row(i + 2), &x, &mut acc[2]);
+                spill[i + 2] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 2), dy.row(i + 2), &x, &mut acc[0]);
             }
             for product in &mut spill[self.n..] {
                 *product = l.splat(0.0);
@@ -357,7 +357,7 @@ impl Block<'_> {
         if DX {
             let (dx, _) = dx[e..][..W].as_chunks_mut::<LANES>();
             for t in 0..T {
-                let sum = l.add(l.add(acc[0][t], acc[1][t]), l.add(acc[2][t], acc[3][t]));
+                let sum = l.add(acc[0][t], acc[1][t]);
                 let sum = if self.first { sum } else { l.add(l.load(&dx[t]), sum) };
                 l.store(&mut dx[t], sum);
             }
@@ -381,17 +381,17 @@ impl Block<'_> {
     ) -> L::F {
         let zero = l.splat(0.0);
         let x = l.load_part(x, zero);
-        let mut acc = [zero; 4];
+        let mut acc = [zero; 2];
         *products = [zero; LANES];
         for i in 0..self.n {
             let row = self.plan.destinations.as_slice()[self.k + i] as usize;
             let dy = l.load_part(&self.dy[row * self.batch + e..(row + 1) * self.batch], zero);
             products[i] = l.mul(x, dy);
-            acc[i % 4] = l.mul_add(l.splat(self.w.get(i)), dy, acc[i % 4]);
+            acc[i % 2] = l.mul_add(l.splat(self.w.get(i)), dy, acc[i % 2]);
         }
         if DX {
             let dx = &mut dx[e..];
-            let sum = l.add(l.add(acc[0], acc[1]), l.add(acc[2], acc[3]));
+            let sum = l.add(acc[0], acc[1]);
             let sum = if self.first { sum } else { l.add(l.load_part(dx, zero), sum) };
             l.store_part(dx, sum);
         }

@@ -63,7 +63,7 @@ impl<I: Index> Kernel for MatMul<'_, I> {
     fn run<L: Lanes>(mut self, l: L) {
         // Tile by tile rather than row by row, so that a tile of x stays in the cache for all rows.
         let mut at = 0;
-        // Sixteen accumulators and a weight fit 32 registers.
+        // Eight accumulators, a weight and loads in flight fit 32 registers.
         while L::WIDE && at + 4 * LANES <= self.batch {
             tile::<L, I, 4, 64>(l, &mut self, at);
             at += 4 * LANES;
@@ -82,8 +82,9 @@ impl<I: Index> Kernel for MatMul<'_, I> {
     }
 }
 
-/// How many accumulators a row's sum has in each example: connection `k` of the row goes to accumulator `k % 4`.
-const ACC: usize = 4;
+/// How many accumulators a row's sum has in each example: connection `k` of the row goes to accumulator `k % 2`.
+/// More would hide more latency on AVX-512, where the cache is the limit anyway, and spill on AVX2.
+const ACC: usize = 2;
 
 /// `T` vectors of examples, `W = 16 T`, from example `at` on.
 #[inline(always)]
@@ -110,7 +111,7 @@ fn tile<L: Lanes, I: Index, const T: usize, const W: usize>(l: L, a: &mut MatMul
         }
         let (y, _) = a.y[r * a.batch + at..][..W].as_chunks_mut::<LANES>();
         for t in 0..T {
-            let sum = l.add(l.add(acc[0][t], acc[1][t]), l.add(acc[2][t], acc[3][t]));
+            let sum = l.add(acc[0][t], acc[1][t]);
             l.store(&mut y[t], sum);
         }
     }
@@ -137,7 +138,7 @@ fn last_tile<L: Lanes, I: Index>(l: L, a: &mut MatMul<'_, I>, at: usize) {
             let x = l.load_part(&a.x[start + at..start + a.batch], zero);
             acc[k % ACC] = l.mul_add(l.splat(a.csr.values()[i]), x, acc[k % ACC]);
         }
-        let sum = l.add(l.add(acc[0], acc[1]), l.add(acc[2], acc[3]));
+        let sum = l.add(acc[0], acc[1]);
         l.store_part(&mut a.y[r * a.batch + at..(r + 1) * a.batch], sum);
     }
 }

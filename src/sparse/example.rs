@@ -36,7 +36,7 @@ impl<I: Index> Csr<I> {
     pub fn matvec_backward(&self, x: &[f32], dy: &[f32], dx: Option<&mut [f32]>, dvalues: &mut [f32]) {
         check_len("sparse backward", "dvalues", dvalues.len(), self.nnz(), "the matrix");
         let to = To::Gradient { values: self.values(), dvalues };
-        Backward::new(self.indptr(), self.index_list(), x, dy, dx, to);
+        run_backward(self.indptr(), self.index_list(), x, dy, dx, to);
     }
 
     /// The exact online step for one example: the gradient of its inputs, and one step of plain SGD on the values in
@@ -57,7 +57,7 @@ impl<I: Index> Csr<I> {
     ) -> Result<(), HyperParamError> {
         let lr = check_lr(lr)?;
         let (indptr, indices, values) = self.parts_mut();
-        Backward::new(indptr, indices, x, dy, dx, To::Sgd { values, lr });
+        run_backward(indptr, indices, x, dy, dx, To::Sgd { values, lr });
         Ok(())
     }
 }
@@ -173,29 +173,28 @@ enum To<'a> {
     Sgd { values: &'a mut [f32], lr: f32 },
 }
 
-impl<'a, I: Index> Backward<'a, I> {
-    /// Checks the lengths and runs the kernel.
-    #[track_caller]
-    #[inline(always)]
-    fn new(
-        indptr: &'a [usize],
-        indices: &'a IndexList<I>,
-        x: &'a [f32],
-        dy: &'a [f32],
-        dx: Option<&'a mut [f32]>,
-        to: To<'a>,
-    ) {
-        check_len("sparse backward", "x", x.len(), indices.bound(), "cols");
-        check_len("sparse backward", "dy", dy.len(), indptr.len() - 1, "rows");
-        let dx = dx.map(|dx| {
+/// Checks the lengths and runs the kernel.
+#[track_caller]
+fn run_backward<I: Index>(
+    indptr: &[usize],
+    indices: &IndexList<I>,
+    x: &[f32],
+    dy: &[f32],
+    dx: Option<&mut [f32]>,
+    to: To<'_>,
+) {
+    check_len("sparse backward", "x", x.len(), indices.bound(), "cols");
+    check_len("sparse backward", "dy", dy.len(), indptr.len() - 1, "rows");
+    let dx = match dx {
+        None => None,
+        Some(dx) => {
             check_len("sparse backward", "dx", dx.len(), indices.bound(), "cols");
             dx.fill(0.0);
-            indices.accumulate(dx)
-        });
-        let kernel =
-            Backward { gather: tuning::prefer_gather(), indptr, x: indices.over(x, 1, 0), dy, dx, to };
-        dispatch(active(), kernel);
-    }
+            Some(indices.accumulate(dx))
+        }
+    };
+    let kernel = Backward { gather: tuning::prefer_gather(), indptr, x: indices.over(x, 1, 0), dy, dx, to };
+    dispatch(active(), kernel);
 }
 
 impl<I: Index> Kernel for Backward<'_, I> {
