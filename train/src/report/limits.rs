@@ -1,0 +1,250 @@
+//! The machine's limits, measured with the loops of [`hotlanes::limits`], and which of them binds a kernel.
+
+use std::hint::black_box;
+use std::sync::{Barrier, Mutex};
+use std::time::{Duration, Instant};
+
+use hotlanes::{Tier, limits, with_tier};
+
+use super::buffer::Buffer;
+use super::cases::Work;
+use super::machine::Machine;
+
+/// What a loop does with memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// Only reads.
+    Read,
+    /// Reads here and writes there.
+    Copy,
+    /// Reads and writes the same.
+    Update,
+}
+
+impl Traffic {
+    /// All there are.
+    pub const ALL: [Traffic; 3] = [Traffic::Read, Traffic::Copy, Traffic::Update];
+
+    /// What a kernel with this work does.
+    fn of(work: &Work) -> Self {
+        match work {
+            w if w.read >= MOSTLY_READS * w.written => Traffic::Read,
+            w if w.in_place => Traffic::Update,
+            _ => Traffic::Copy,
+        }
+    }
+
+    /// Its name in the report.
+    pub fn name(self) -> &'static str {
+        ["read", "copy", "update"][self as usize]
+    }
+}
+
+/// From how many bytes read for each written on a kernel is held against the bandwidth of reading.
+const MOSTLY_READS: f64 = 4.0;
+
+/// One level of memory.
+pub struct Level {
+    /// `L1`, `L2`, `L3` or `DRAM`.
+    pub name: &'static str,
+    /// Bytes it holds: of one core for L1 and L2.
+    pub capacity: usize,
+    /// Bytes it was measured on, all threads together.
+    pub set: usize,
+    /// The best bandwidth of any tier, bytes per second, by [`Traffic`]. A copy's half of the set is its source; bytes
+    /// read and bytes written both count.
+    pub bandwidth: [f64; 3],
+    /// Each thread's part of the set.
+    buffers: Vec<Mutex<Buffer>>,
+    /// Into how many pieces a part is cut, one of them to a sample: what is too large to be walked at once.
+    pieces: usize,
+    /// The piece that is next.
+    next: usize,
+}
+
+/// The limits, all threads together; each is the best that any tier reached.
+pub struct Limits {
+    /// The levels of memory, nearest first.
+    pub levels: Vec<Level>,
+    /// Floating-point operations per second in fused multiply-adds, by tier.
+    pub fma: Vec<(Tier, f64)>,
+    /// Correctly rounded f32 square roots per second, by tier.
+    pub roots: Vec<(Tier, f64)>,
+}
+
+/// The limit that binds a kernel.
+pub struct Binding {
+    /// Its name, as the report prints it.
+    pub name: String,
+    /// The least time that it allows for one run.
+    pub seconds: f64,
+    /// If it is the bandwidth of DRAM: the traffic and the bytes.
+    pub dram: Option<(Traffic, f64)>,
+}
+
+impl Limits {
+    /// Measures them, in about three seconds.
+    pub fn measure(machine: &Machine, threads: usize) -> Self {
+        // The scalar tier reaches no limit; it is asked only where there is no other.
+        let mut tiers: Vec<Tier> = Tier::available().filter(|t| *t != Tier::Scalar).collect();
+        if tiers.is_empty() {
+            tiers.push(Tier::Scalar);
+        }
+        let mut levels = levels(machine, threads);
+        for level in &mut levels {
+            level.measure(&tiers);
+        }
+        let fma = tiers.iter().map(|t| (*t, peak(*t, threads, limits::FMA_FLOPS, limits::fma_chain)));
+        let fma = fma.collect();
+        let roots = tiers.iter().map(|t| (*t, peak(*t, threads, limits::SQRT_ROOTS, limits::sqrt_chain)));
+        Limits { levels, fma, roots: roots.collect() }
+    }
+
+    /// The last level.
+    pub fn dram(&mut self) -> &mut Level {
+        self.levels.last_mut().expect("there is always DRAM")
+    }
+
+    /// The limit under which one run takes longest: arithmetic, roots, or moving its bytes once at the bandwidth of
+    /// the nearest level that holds its working set.
+    pub fn binding(&self, work: &Work) -> Binding {
+        let fits =
+            |l: &Level| work.working_set / if l.is_shared() { 1 } else { l.buffers.len() } <= l.capacity;
+        let at = self.levels.iter().position(fits).unwrap_or(self.levels.len() - 1);
+        let (level, traffic, bytes) = (&self.levels[at], Traffic::of(work), work.read + work.written);
+        let memory = Binding {
+            name: format!("{} {}", level.name, traffic.name()),
+            seconds: bytes / level.bandwidth[traffic as usize],
+            dram: (at + 1 == self.levels.len()).then_some((traffic, bytes)),
+        };
+        let fma = Binding { name: "FMA peak".into(), seconds: work.flops / best(&self.fma), dram: None };
+        let roots = Binding { name: "sqrt rate".into(), seconds: work.roots / best(&self.roots), dram: None };
+        [fma, roots].into_iter().fold(memory, |a, b| if b.seconds > a.seconds { b } else { a })
+    }
+}
+
+fn best(rates: &[(Tier, f64)]) -> f64 {
+    rates.iter().map(|r| r.1).fold(0.0, f64::max)
+}
+
+/// The levels to measure. Half of a cache is used, so that stack and neighbours do not push the data out; of a large
+/// L3 at most 32 MiB, as other cores share it.
+fn levels(machine: &Machine, threads: usize) -> Vec<Level> {
+    let [l1, l2, l3] = machine.caches;
+    let mut levels = vec![
+        Level::new("L1", l1, l1 / 2 * threads, threads),
+        Level::new("L2", l2, l2 / 2 * threads, threads),
+    ];
+    // A third level that the second ones fill cannot be told from them.
+    let outer = (l3 / 2).min(32 << 20).max(2 * l2 * threads);
+    if outer < l3 {
+        levels.push(Level::new("L3", l3, outer, threads));
+    }
+    let beyond = (2 * l3).clamp(256 << 20, 1 << 30);
+    let beyond = machine.memory.map_or(beyond, |m| beyond.min(m / 4));
+    levels.push(Level::new("DRAM", usize::MAX, beyond, threads));
+    levels
+}
+
+/// A sample moves about this much, however small the set is: well above the clock's own cost.
+const SAMPLE_BYTES: usize = 2 << 20;
+/// And of a large set not more than this, so that several fit beside a kernel's.
+const PIECE_BYTES: usize = 64 << 20;
+
+impl Level {
+    fn new(name: &'static str, capacity: usize, set: usize, threads: usize) -> Self {
+        let pieces = set.div_ceil(PIECE_BYTES);
+        // Whole lines in each half of each piece.
+        let part = (set / threads / pieces / 128 * 32).max(32) * pieces;
+        let buffers = (0..threads).map(|i| Mutex::new(Buffer::random(part, i as u32))).collect();
+        Level { name, capacity, set, bandwidth: [0.0; 3], buffers, pieces, next: 0 }
+    }
+
+    /// Whether the cores share it, so that more threads do not have more of it.
+    fn is_shared(&self) -> bool {
+        !matches!(self.name, "L1" | "L2")
+    }
+
+    /// In rounds over the kinds of traffic and the tiers, each time keeping the best.
+    fn measure(&mut self, tiers: &[Tier]) {
+        let until = Instant::now() + Duration::from_millis(350);
+        let mut rounds = 0;
+        while rounds < 3 || Instant::now() < until {
+            rounds += 1;
+            for traffic in Traffic::ALL {
+                for tier in tiers {
+                    let got = self.sample(*tier, traffic);
+                    let best = &mut self.bandwidth[traffic as usize];
+                    *best = best.max(got);
+                }
+            }
+        }
+    }
+
+    /// The bandwidth of one sample: of several passes over a small set, of the next piece of a large one.
+    pub fn sample(&mut self, tier: Tier, traffic: Traffic) -> f64 {
+        let threads = self.buffers.len();
+        let piece = self.buffers[0].get_mut().expect("no thread panicked").len() / self.pieces;
+        let at = self.next * piece;
+        self.next = (self.next + 1) % self.pieces;
+        let passes = (SAMPLE_BYTES / (4 * piece)).max(1);
+        let buffers = &self.buffers;
+        let seconds = together(tier, threads, |i| {
+            let mut buffer = buffers[i].lock().expect("no thread panicked");
+            move || {
+                let piece = &mut buffer[at..][..piece];
+                for _ in 0..passes {
+                    match traffic {
+                        Traffic::Read => {
+                            black_box(limits::read(black_box(piece)));
+                        }
+                        Traffic::Copy => {
+                            let (src, dst) = piece.split_at_mut(piece.len() / 2);
+                            limits::copy(black_box(src), black_box(dst));
+                        }
+                        Traffic::Update => limits::update(black_box(piece), black_box(1.0)),
+                    }
+                }
+            }
+        });
+        let times = if traffic == Traffic::Update { 2 } else { 1 };
+        (4 * piece * passes * threads * times) as f64 / seconds
+    }
+}
+
+/// The best rate of `run`, which does `count` things in each iteration that it is asked for.
+fn peak(tier: Tier, threads: usize, count: usize, run: fn(usize) -> f32) -> f64 {
+    let mut iterations = 16;
+    let mut rate = 0.0f64;
+    let until = Instant::now() + Duration::from_millis(150);
+    while Instant::now() < until {
+        let seconds = together(tier, threads, |_| {
+            move || {
+                black_box(run(black_box(iterations)));
+            }
+        });
+        rate = rate.max((iterations * count * threads) as f64 / seconds);
+        if seconds < 200e-6 {
+            iterations *= 2;
+        }
+    }
+    rate
+}
+
+/// Runs what `prepare` gives on each of the pool's threads at once; the seconds from the first start to the last end.
+fn together<F: FnOnce()>(tier: Tier, threads: usize, prepare: impl Fn(usize) -> F + Sync) -> f64 {
+    let barrier = Barrier::new(threads);
+    let times = rayon::broadcast(|context| {
+        let work = prepare(context.index());
+        with_tier(tier, || {
+            barrier.wait();
+            let start = Instant::now();
+            work();
+            (start, Instant::now())
+        })
+        .expect("only available tiers are measured")
+    });
+    let start = times.iter().map(|t| t.0).min().expect("a pool has a thread");
+    let end = times.iter().map(|t| t.1).max().expect("a pool has a thread");
+    (end - start).as_secs_f64().max(1e-9)
+}
