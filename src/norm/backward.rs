@@ -1,6 +1,8 @@
 //! LayerNorm's backward: one pass of sums over a row of `x` and `dy`, one that writes `dx` and adds to the sums over
 //! rows; the second finds the row in the cache.
 
+use std::ops::Range;
+
 use super::ROWS_PER_CHUNK;
 use super::fold::{Fold, Row, fold, sums};
 use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
@@ -270,6 +272,15 @@ impl<L: Lanes> Fold<L, 3> for Gradients<'_, L> {
     #[inline(always)]
     fn has_rest(&self) -> bool {
         !self.x.rest.is_empty()
+    }
+    #[inline(always)]
+    fn group(&self, vectors: Range<usize>) -> Self {
+        Gradients {
+            x: self.x.group(vectors.clone()),
+            dy: self.dy.group(vectors.clone()),
+            gamma: self.gamma.group(vectors),
+            mean: self.mean,
+        }
     }
     #[inline(always)]
     fn whole(&self, l: L, i: usize, sums: &mut [L::F; 3]) {

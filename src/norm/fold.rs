@@ -1,5 +1,7 @@
 //! Sums over a row: the order of their additions is fixed here, for all tiers and row lengths.
 
+use std::ops::Range;
+
 use crate::lanes::{Chunk, LANES, Lanes};
 
 /// Vectors of a row that are summed before the accumulators are: 4096 features.
@@ -18,14 +20,22 @@ impl<'a> Row<'a> {
         let (whole, rest) = matrix[row * features..][..features].as_chunks();
         Row { whole, rest }
     }
+
+    /// Some of the whole vectors.
+    #[inline(always)]
+    pub(super) fn group(self, vectors: Range<usize>) -> Self {
+        Row { whole: &self.whole[vectors], rest: &[] }
+    }
 }
 
 /// `S` sums over a row that are taken in one pass.
-pub(super) trait Fold<L: Lanes, const S: usize> {
+pub(super) trait Fold<L: Lanes, const S: usize>: Sized {
     /// Whole vectors in the row.
     fn vectors(&self) -> usize;
     /// Whether features are left beyond the whole vectors.
     fn has_rest(&self) -> bool;
+    /// The same sums over some of the whole vectors, so that their bounds are checked once.
+    fn group(&self, vectors: Range<usize>) -> Self;
     /// Adds whole vector `i`.
     fn whole(&self, l: L, i: usize, sums: &mut [L::F; S]);
     /// Adds the rest, its unused lanes neutral.
@@ -60,8 +70,9 @@ fn fold_block<L: Lanes, const S: usize, const A: usize, F: Fold<L, S>>(
     let end = f.vectors().min(from + BLOCK);
     let mut i = from;
     while i + A <= end {
+        let group = f.group(i..i + A);
         for k in 0..A {
-            f.whole(l, i + k, &mut acc[k]);
+            group.whole(l, k, &mut acc[k]);
         }
         i += A;
     }

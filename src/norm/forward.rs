@@ -1,5 +1,7 @@
 //! LayerNorm's forward: two passes of sums over a row, one that writes it.
 
+use std::ops::Range;
+
 use super::fold::{Fold, Row, fold, sums};
 use crate::lanes::{Kernel, LANES, Lanes, dispatch};
 use crate::parallel::Work;
@@ -132,6 +134,10 @@ impl<L: Lanes> Fold<L, 1> for Values<'_> {
         !self.0.rest.is_empty()
     }
     #[inline(always)]
+    fn group(&self, vectors: Range<usize>) -> Self {
+        Values(self.0.group(vectors))
+    }
+    #[inline(always)]
     fn whole(&self, l: L, i: usize, sums: &mut [L::F; 1]) {
         sums[0] = l.add(sums[0], l.load(&self.0.whole[i]));
     }
@@ -164,6 +170,10 @@ impl<L: Lanes> Fold<L, 2> for Deviations<'_, L> {
     #[inline(always)]
     fn has_rest(&self) -> bool {
         !self.row.rest.is_empty()
+    }
+    #[inline(always)]
+    fn group(&self, vectors: Range<usize>) -> Self {
+        Deviations { row: self.row.group(vectors), ..*self }
     }
     #[inline(always)]
     fn whole(&self, l: L, i: usize, sums: &mut [L::F; 2]) {
