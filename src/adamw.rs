@@ -18,11 +18,12 @@
 //!
 //! # Rounding
 //! The products that feed a sum are fused: `m = fma(w1, g - m, m)` (for `beta1 < 0.5`, `fma(-beta1, g - m, g)`, as
-//! PyTorch's lerp does), `v = fma(beta2, v, (w2 * g) * g)`, `d = fma(sqrt(v), 1 / sqrt(1 - beta2^t), eps)`,
-//! `p = fma(-step_size, m / d, decay * p)`; root and quotient are correctly rounded. Against the formulas in exact
-//! arithmetic, with u = 2^-24 and every constant rounded to f32, one step is off by at most
-//! `4u (|m| + |g|)` in `m`, `4u v` in `v`, and `2u |p| + 10u |p' - p|` in `p`, where the last term stands for the update
-//! (`tests/oracle` measures it). Not the bits of PyTorch, which differ between its own builds.
+//! PyTorch's lerp does), `v = fma(beta2, v, (w2 * g) * g)`. The step size `s = lr / (1 - beta1^t)` divides the denominator's
+//! two constants: `d = fma(sqrt(v), 1 / (sqrt(1 - beta2^t) s), eps / s)`, `p = fma(-m, 1 / d, decay * p)`, but for one so
+//! small or large (0, say) that it has to stay a factor. Root and reciprocal are correctly rounded. Against the formulas
+//! in exact arithmetic, with u = 2^-24 and every constant rounded to f32, one step is off by at most `4u (|m| + |g|)` in
+//! `m`, `4u v` in `v`, and `2u |p| + 10u |p' - p|` in `p`, where the last term stands for the update (`tests/oracle`
+//! measures it). Not the bits of PyTorch, which differ between its own builds.
 //!
 //! # NaN and infinity
 //! A NaN in `g`, `m`, `v` or `p` makes the parameter NaN; an infinite gradient makes `m` infinite and `p` NaN. Nothing
@@ -136,9 +137,17 @@ impl AdamW {
         let correction1 = 1.0 - power(c.beta1, step);
         let correction2 = 1.0 - power(c.beta2, step);
         let decoupled = c.decay == WeightDecay::Decoupled;
+        let sign = if c.maximize { -1.0 } else { 1.0 };
+        let step_size = c.lr / correction1;
+        let root_scale = 1.0 / correction2.sqrt();
+        // Dividing the denominator by the step size saves a multiplication and its rounding. Where that would leave
+        // f32's comfortable range, as for a learning rate of 0, the step size stays a factor of its own.
+        let moderate = |x: f64| (2f64.powi(-60)..2f64.powi(60)).contains(&x);
+        let fold = moderate(root_scale / step_size) && (c.eps == 0.0 || moderate(c.eps / step_size));
+        let (divisor, factor) = if fold { (step_size, 1.0) } else { (1.0, step_size) };
         Ok(AdamWStep {
-            sign: if c.maximize { -1.0 } else { 1.0 },
-            scale: if c.maximize { -1.0 } else { 1.0 },
+            sign,
+            scale: sign,
             decay: if decoupled { (1.0 - c.lr * c.weight_decay) as f32 } else { 1.0 },
             l2: if decoupled { 0.0 } else { c.weight_decay as f32 },
             // Like PyTorch's lerp: the weight of modulus below one half, so that the difference stays small.
@@ -146,9 +155,9 @@ impl AdamW {
             w1: if 1.0 - c.beta1 >= 0.5 { -c.beta1 as f32 } else { (1.0 - c.beta1) as f32 },
             beta2: c.beta2 as f32,
             w2: (1.0 - c.beta2) as f32,
-            root_scale: (1.0 / correction2.sqrt()) as f32,
-            eps: c.eps as f32,
-            step_size: (c.lr / correction1) as f32,
+            root_scale: (root_scale / divisor) as f32,
+            eps: (c.eps / divisor) as f32,
+            factor: factor as f32,
         })
     }
 }
@@ -233,7 +242,7 @@ pub struct AdamWStep {
     w2: f32,
     root_scale: f32,
     eps: f32,
-    step_size: f32,
+    factor: f32,
 }
 
 impl AdamWStep {

@@ -59,9 +59,11 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a / b`, correctly rounded
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
-    /// `1 / x`, correctly rounded, of several vectors at once: a tier may interleave them.
+    /// `1 / x`, correctly rounded, of several vectors at once: a tier may interleave them. `above` promises that each `x`
+    /// is NaN or at least 2^-63, which saves a check.
     #[inline(always)]
-    fn recip_each<const N: usize>(self, mut x: [Self::F; N]) -> [Self::F; N] {
+    fn recip_each<const N: usize>(self, mut x: [Self::F; N], above: bool) -> [Self::F; N] {
+        let _ = above;
         let one = self.splat(1.0);
         for x in &mut x {
             *x = self.div(one, *x);

@@ -89,9 +89,13 @@ struct Constants<L: Lanes> {
     w2: L::F,
     root_scale: L::F,
     eps: L::F,
-    step_size: L::F,
+    factor: L::F,
     has_l2: bool,
     lerp_from_grad: bool,
+    /// Neither L2 nor a lerp from the gradient, and no factor but 1.
+    plain: bool,
+    /// Whether denominators are at least 2^-63, since `eps` is: a root is not negative.
+    above: bool,
 }
 
 impl<L: Lanes> Constants<L> {
@@ -106,10 +110,12 @@ impl<L: Lanes> Constants<L> {
             w2: l.splat(s.w2),
             root_scale: l.splat(s.root_scale),
             eps: l.splat(s.eps),
-            step_size: l.splat(s.step_size),
+            factor: l.splat(s.factor),
             // PyTorch skips a zero L2 term too: fma(0, p, g) would turn an infinite p into NaN.
             has_l2: s.l2 != 0.0,
             lerp_from_grad: s.lerp_from_grad,
+            plain: s.l2 == 0.0 && !s.lerp_from_grad && s.scale == 1.0 && s.factor == 1.0,
+            above: s.eps >= f32::from_bits(64 << 23),
         }
     }
 }
@@ -117,10 +123,8 @@ impl<L: Lanes> Constants<L> {
 #[inline(always)]
 fn update_one<L: Lanes>(l: L, c: &Constants<L>, t: AdamWTensor<'_>) {
     match t.v_max {
-        // The usual case has a loop of its own, without the two branches.
-        None if !c.has_l2 && !c.lerp_from_grad => {
-            update::<L, true, false>(l, c, t.param, t.grad, t.m, t.v, &mut [])
-        }
+        // The usual case has a loop of its own, without the branches and the factors of 1.
+        None if c.plain => update::<L, true, false>(l, c, t.param, t.grad, t.m, t.v, &mut []),
         None => update::<L, false, false>(l, c, t.param, t.grad, t.m, t.v, &mut []),
         Some(v_max) => update::<L, false, true>(l, c, t.param, t.grad, t.m, t.v, v_max),
     }
@@ -165,7 +169,7 @@ fn update<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(
             v_max: std::slice::from_mut(max),
         };
         let d = moments::<L, 1, PLAIN, AMSGRAD>(l, c, &mut one, 0);
-        parameter::<L, 1>(l, c, &mut one, 0, d);
+        parameter::<L, 1, PLAIN>(l, c, &mut one, 0, d);
         l.store_part(param_rest, l.load(p));
         l.store_part(m_rest, l.load(m));
         l.store_part(v_rest, l.load(v));
@@ -196,16 +200,16 @@ fn whole<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(l: L, c: &Constants<L
         let mut d = moments::<L, GROUP, PLAIN, AMSGRAD>(l, c, &mut s, 0);
         while i + 2 * GROUP <= n {
             let next = moments::<L, GROUP, PLAIN, AMSGRAD>(l, c, &mut s, i + GROUP);
-            parameter::<L, GROUP>(l, c, &mut s, i, d);
+            parameter::<L, GROUP, PLAIN>(l, c, &mut s, i, d);
             d = next;
             i += GROUP;
         }
-        parameter::<L, GROUP>(l, c, &mut s, i, d);
+        parameter::<L, GROUP, PLAIN>(l, c, &mut s, i, d);
         i += GROUP;
     }
     while i < n {
         let d = moments::<L, 1, PLAIN, AMSGRAD>(l, c, &mut s, i);
-        parameter::<L, 1>(l, c, &mut s, i, d);
+        parameter::<L, 1, PLAIN>(l, c, &mut s, i, d);
         i += 1;
     }
 }
@@ -225,9 +229,12 @@ fn moments<L: Lanes, const N: usize, const PLAIN: bool, const AMSGRAD: bool>(
     let (m, v) = (&mut s.m[at..at + N], &mut s.v[at..at + N]);
     let mut d = [c.eps; N];
     for i in 0..N {
-        let mut g = l.mul(l.load(&grad[i]), c.scale);
-        if !PLAIN && c.has_l2 {
-            g = l.mul_add(c.l2, l.load(&param[i]), g);
+        let mut g = l.load(&grad[i]);
+        if !PLAIN {
+            g = l.mul(g, c.scale);
+            if c.has_l2 {
+                g = l.mul_add(c.l2, l.load(&param[i]), g);
+            }
         }
         let old = l.load(&m[i]);
         let from = if !PLAIN && c.lerp_from_grad { g } else { old };
@@ -246,12 +253,18 @@ fn moments<L: Lanes, const N: usize, const PLAIN: bool, const AMSGRAD: bool>(
 
 /// Updates the parameters of `N` vectors from `at` on, whose denominators are `d`.
 #[inline(always)]
-fn parameter<L: Lanes, const N: usize>(l: L, c: &Constants<L>, s: &mut Vectors<'_>, at: usize, d: [L::F; N]) {
+fn parameter<L: Lanes, const N: usize, const PLAIN: bool>(
+    l: L,
+    c: &Constants<L>,
+    s: &mut Vectors<'_>,
+    at: usize,
+    d: [L::F; N],
+) {
     let (param, m) = (&mut s.param[at..at + N], &s.m[at..at + N]);
-    let r = l.recip_each(d);
+    let r = l.recip_each(d, c.above);
     for i in 0..N {
-        let update = l.mul(l.load(&m[i]), r[i]);
-        let p = l.neg_mul_add(c.step_size, update, l.mul(l.load(&param[i]), c.decay));
+        let r = if PLAIN { r[i] } else { l.mul(r[i], c.factor) };
+        let p = l.neg_mul_add(l.load(&m[i]), r, l.mul(l.load(&param[i]), c.decay));
         l.store(&mut param[i], p);
     }
 }

@@ -127,21 +127,31 @@ impl Lanes for Avx512 {
     /// reciprocal in five. They start from a table, not from an estimate instruction, whose bits differ between
     /// vendors, and end on the correctly rounded value: the unit test goes through every mantissa.
     #[inline(always)]
-    fn recip_each<const N: usize>(self, x: [__m512; N]) -> [__m512; N] {
+    fn recip_each<const N: usize>(self, x: [__m512; N], above: bool) -> [__m512; N] {
         let f = self.token.avx512f;
         let one = f._mm512_set1_ps(1.0);
         let mut y = x;
-        // Exponents from 64 to 191 are those whose two top bits differ: 2^-63 <= |x| < 2^65, so that neither the
-        // reciprocal nor a residue leaves the normal range. No zero, infinity or NaN is among them.
-        let mut in_range = f._mm512_set1_epi32(-1);
-        for i in 0..N {
-            let bits = f._mm512_castps_si512(x[i]);
-            // in_range & (bits ^ 2 bits)
-            in_range =
-                f._mm512_ternarylogic_epi32::<0b0110_0000>(in_range, bits, f._mm512_add_epi32(bits, bits));
-        }
-        let top = f._mm512_set1_epi32(1 << 30);
-        if f._mm512_testn_epi32_mask(in_range, top) != 0 {
+        // In 2^-63 <= |x| < 2^65 neither the reciprocal nor a residue leaves the normal range, and no zero, infinity or
+        // NaN is among them.
+        let in_range = if above {
+            // As integers, what is negative or NaN is larger than any of them.
+            let mut largest = f._mm512_castps_si512(x[0]);
+            for i in 1..N {
+                largest = f._mm512_max_epu32(largest, f._mm512_castps_si512(x[i]));
+            }
+            f._mm512_cmpge_epu32_mask(largest, f._mm512_set1_epi32(192 << 23)) == 0
+        } else {
+            // Exponents from 64 to 191 are those whose two top bits differ.
+            let mut differ = f._mm512_set1_epi32(-1);
+            for i in 0..N {
+                let bits = f._mm512_castps_si512(x[i]);
+                // differ & (bits ^ 2 bits)
+                differ =
+                    f._mm512_ternarylogic_epi32::<0b0110_0000>(differ, bits, f._mm512_add_epi32(bits, bits));
+            }
+            f._mm512_testn_epi32_mask(differ, f._mm512_set1_epi32(1 << 30)) == 0
+        };
+        if !in_range {
             for i in 0..N {
                 y[i] = f._mm512_div_ps(one, x[i]);
             }

@@ -215,11 +215,10 @@ impl Kernel for Backward<'_> {
 #[inline(always)]
 fn gathered<L: Lanes, const GATHER: bool>(l: L, a: Backward<'_>) {
     let wants_values = !matches!(a.values.to, To::Nothing);
-    match (a.batch, a.dx.is_some(), wants_values) {
-        (0, ..) => {}
-        (_, true, true) => examples::<L, GATHER, true, true>(l, a),
-        (_, false, _) => examples::<L, GATHER, false, true>(l, a),
-        (_, true, false) => examples::<L, GATHER, true, false>(l, a),
+    match (a.dx.is_some(), wants_values) {
+        (true, true) => examples::<L, GATHER, true, true>(l, a),
+        (false, _) => examples::<L, GATHER, false, true>(l, a),
+        (true, false) => examples::<L, GATHER, true, false>(l, a),
     }
 }
 
