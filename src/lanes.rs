@@ -23,7 +23,7 @@ mod scalar;
 mod tests;
 
 pub use indexed::Index;
-pub(crate) use indexed::{Accumulate, GatherBlock, IndexList, Lookup, Permutation, Slots};
+pub(crate) use indexed::{Accumulate, GatherBlock, IndexList, Lookup, Permutation, Rows, Slots};
 
 use crate::tier::{Active, Tier};
 

@@ -24,8 +24,9 @@
 //!
 //! # Accuracy
 //! With u = 2^-24, a sum of `n` products errs by at most this times the sum of the products' moduli: `matvec`
-//! `(n / 16 + 6) u`; `matmul` `(n / 2 + 2) u`; `dx` of a batch `(n / 16 + 10) u`, of one example `(n + 1) u`; `dvalues`
-//! `(batch / 32 + 8) u`, where `n` is the batch. An SGD update adds the rounding of one fused multiply-add.
+//! `(n / 16 + 5) u`; `matmul` `(n / 2 + 2) u`; `dx` of a batch `(n / 16 + 9) u`, of one example `n u`; `dvalues`, where
+//! `n` is the batch, `(n / 32 + 7) u`, of one example `u`. An SGD update adds the rounding of `lr` to f32 and that of one
+//! fused multiply-add. All this while nothing overflows or underflows.
 //!
 //! # NaN and infinity
 //! Only stored connections multiply: a NaN in an `x` that no connection reads changes nothing. Otherwise IEEE rules.

@@ -1,8 +1,8 @@
 //! Proofs about indices, made once, so that a hot loop needs no check and stays sound.
 //!
 //! - [`IndexList`]: indices that are all below a bound. [`Csr`](crate::sparse::Csr) checks them on construction.
-//! - [`Lookup`] and [`Accumulate`]: such indices over a table that was found long enough, read or added to without a
-//!   check each.
+//! - [`Lookup`], [`Rows`] and [`Accumulate`]: such indices over a table that was found long enough, read or added to
+//!   without a check each.
 //! - [`Permutation`] and [`Slots`]: positions that are all different, so that disjoint ranges of them can be
 //!   written through from different threads.
 
@@ -111,6 +111,17 @@ impl<I: Index> IndexList<I> {
         Lookup { indices: &self.indices, table, stride, offset }
     }
 
+    /// Pairs the indices with a table of whole rows: index `i` stands for `table[i * stride ..][.. stride]`.
+    ///
+    /// # Panics
+    /// If the row of the largest possible index does not lie in the table.
+    #[inline(always)]
+    pub(crate) fn rows<'a>(&'a self, table: &'a [f32], stride: usize) -> Rows<'a, I> {
+        let end = self.bound.checked_mul(stride);
+        assert!(end.is_some_and(|e| e <= table.len()), "a row of an index lies outside the table");
+        Rows { indices: &self.indices, table, stride }
+    }
+
     /// Pairs the indices with values to be added to.
     ///
     /// # Panics
@@ -161,6 +172,32 @@ impl<'a, I: Index> Lookup<'a, I, 1> {
         debug_assert!(n <= LANES);
         debug_assert!(self.stride == 1 && self.offset == 0, "a gather reads a plain vector");
         GatherBlock { indices: &self.indices[k..k + n], table: self.table.as_ptr(), _table: PhantomData }
+    }
+}
+
+/// Indices over a table of whole rows, every one of which was found to lie inside the table.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a, I> {
+    // Invariant, from `IndexList::rows`: for each i in indices, (i + 1) * stride <= table.len().
+    indices: &'a [I],
+    table: &'a [f32],
+    stride: usize,
+}
+
+impl<'a, I: Index> Rows<'a, I> {
+    /// The rows of a range of the indices.
+    #[inline(always)]
+    pub(crate) fn range(self, range: Range<usize>) -> Self {
+        Rows { indices: &self.indices[range], ..self }
+    }
+
+    /// The row that index `k` stands for.
+    #[inline(always)]
+    pub(crate) fn row(self, k: usize) -> &'a [f32] {
+        let start = self.indices[k].to_usize() * self.stride;
+        // SAFETY: the row lies inside the table by the invariant of `Rows`; the multiplication cannot overflow since it
+        // did not for the bound.
+        unsafe { std::slice::from_raw_parts(self.table.as_ptr().add(start), self.stride) }
     }
 }
 

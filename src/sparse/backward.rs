@@ -6,7 +6,7 @@ use super::csr::Csr;
 use super::example::gather;
 use super::plan::Plan;
 use crate::error::{HyperParamError, check_len};
-use crate::lanes::{GatherBlock, Index, Kernel, LANES, Lanes, Lookup, Slots, dispatch};
+use crate::lanes::{GatherBlock, Index, Kernel, LANES, Lanes, Lookup, Rows, Slots, dispatch};
 use crate::parallel::{self, Work};
 use crate::tier::{Active, active};
 use crate::tuning;
@@ -228,6 +228,7 @@ fn gathered<L: Lanes, const GATHER: bool>(l: L, a: Backward<'_>) {
 fn examples<L: Lanes, const GATHER: bool, const DX: bool, const DV: bool>(l: L, mut a: Backward<'_>) {
     let (plan, batch) = (a.plan, a.batch);
     let base = plan.indptr[a.first];
+    let dy = plan.destinations.rows(a.dy, batch);
     let mut products = [l.splat(0.0); LANES];
     for source in 0..a.sources {
         let at = plan.indptr[a.first + source]..plan.indptr[a.first + source + 1];
@@ -243,7 +244,7 @@ fn examples<L: Lanes, const GATHER: bool, const DX: bool, const DV: bool>(l: L, 
         while k < at.end {
             let n = LANES.min(at.end - k);
             let w = a.values.block(k, base, n);
-            let block = Block { plan, first: k == at.start, k, n, w, dy: a.dy, batch };
+            let block = Block { first: k == at.start, n, w, dy: dy.range(k..k + n) };
             let mut dv = l.splat(0.0);
             let mut e = 0;
             while e + 2 * LANES <= batch {
@@ -268,14 +269,12 @@ fn examples<L: Lanes, const GATHER: bool, const DX: bool, const DV: bool>(l: L, 
 
 /// Up to sixteen connections of one source.
 struct Block<'a> {
-    plan: &'a Plan,
     /// Whether they are the source's first.
     first: bool,
-    k: usize,
     n: usize,
     w: GatherBlock<'a, u32>,
-    dy: &'a [f32],
-    batch: usize,
+    /// Their destinations' gradients.
+    dy: Rows<'a, u32>,
 }
 
 /// A turn for each of sixteen connections, by name: an index that is only known at run time would put accumulators and
@@ -313,7 +312,6 @@ impl Block<'_> {
         e: usize,
         spill: &mut [L::F; LANES],
     ) -> L::F {
-        let dy = self.plan.destinations.over::<W>(self.dy, self.batch, e).range(self.k..self.k + self.n);
         let (from, _) = x[..W].as_chunks::<LANES>();
         let mut x = [l.splat(0.0); T];
         for t in 0..T {
@@ -325,8 +323,13 @@ impl Block<'_> {
             macro_rules! turn {
                 ($i:literal) => {
                     if $i < self.n {
-                        products[$i] =
-                            turn::<L, T, W, DX, DV>(l, self.w.get($i), dy.row($i), &x, &mut acc[$i % 2]);
+                        products[$i] = turn::<L, T, W, DX, DV>(
+                            l,
+                            self.w.get($i),
+                            &self.dy.row($i)[e..],
+                            &x,
+                            &mut acc[$i % 2],
+                        );
                     }
                 };
             }
@@ -334,20 +337,25 @@ impl Block<'_> {
         } else {
             let mut i = 0;
             while i + 4 <= self.n {
-                spill[i] = turn::<L, T, W, DX, DV>(l, self.w.get(i), dy.row(i), &x, &mut acc[0]);
-                spill[i + 1] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 1), dy.row(i + 1), &x, &mut acc[1]);
-                spill[i + 2] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 2), dy.row(i + 2), &x, &mut acc[0]);
-                spill[i + 3] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 3), dy.row(i + 3), &x, &mut acc[1]);
+                spill[i] = turn::<L, T, W, DX, DV>(l, self.w.get(i), &self.dy.row(i)[e..], &x, &mut acc[0]);
+                spill[i + 1] =
+                    turn::<L, T, W, DX, DV>(l, self.w.get(i + 1), &self.dy.row(i + 1)[e..], &x, &mut acc[1]);
+                spill[i + 2] =
+                    turn::<L, T, W, DX, DV>(l, self.w.get(i + 2), &self.dy.row(i + 2)[e..], &x, &mut acc[0]);
+                spill[i + 3] =
+                    turn::<L, T, W, DX, DV>(l, self.w.get(i + 3), &self.dy.row(i + 3)[e..], &x, &mut acc[1]);
                 i += 4;
             }
             if i < self.n {
-                spill[i] = turn::<L, T, W, DX, DV>(l, self.w.get(i), dy.row(i), &x, &mut acc[0]);
+                spill[i] = turn::<L, T, W, DX, DV>(l, self.w.get(i), &self.dy.row(i)[e..], &x, &mut acc[0]);
             }
             if i + 1 < self.n {
-                spill[i + 1] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 1), dy.row(i + 1), &x, &mut acc[1]);
+                spill[i + 1] =
+                    turn::<L, T, W, DX, DV>(l, self.w.get(i + 1), &self.dy.row(i + 1)[e..], &x, &mut acc[1]);
             }
             if i + 2 < self.n {
-                spill[i + 2] = turn::<L, T, W, DX, DV>(l, self.w.get(i + 2), dy.row(i + 2), &x, &mut acc[0]);
+                spill[i + 2] =
+                    turn::<L, T, W, DX, DV>(l, self.w.get(i + 2), &self.dy.row(i + 2)[e..], &x, &mut acc[0]);
             }
             for product in &mut spill[self.n..] {
                 *product = l.splat(0.0);
@@ -383,8 +391,7 @@ impl Block<'_> {
         let mut acc = [zero; 2];
         *products = [zero; LANES];
         for i in 0..self.n {
-            let row = self.plan.destinations.as_slice()[self.k + i] as usize;
-            let dy = l.load_part(&self.dy[row * self.batch + e..(row + 1) * self.batch], zero);
+            let dy = l.load_part(&self.dy.row(i)[e..], zero);
             products[i] = l.mul(x, dy);
             acc[i % 2] = l.mul_add(l.splat(self.w.get(i)), dy, acc[i % 2]);
         }
@@ -404,11 +411,11 @@ impl Block<'_> {
 fn turn<L: Lanes, const T: usize, const W: usize, const DX: bool, const DV: bool>(
     l: L,
     w: f32,
-    dy: &[f32; W],
+    dy: &[f32],
     x: &[L::F; T],
     acc: &mut [L::F; T],
 ) -> L::F {
-    let (from, _) = dy.as_chunks::<LANES>();
+    let (from, _) = dy[..W].as_chunks::<LANES>();
     let mut dy = *x;
     for t in 0..T {
         dy[t] = l.load(&from[t]);

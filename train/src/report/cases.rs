@@ -22,6 +22,10 @@ pub struct Work {
     pub written: f64,
     /// Whether all that is written is also read.
     pub in_place: bool,
+    /// Bytes that are read over and over, once for each connection.
+    pub repeated: f64,
+    /// How many different bytes those are.
+    pub repeated_set: usize,
     /// Floating-point operations on multipliers and adders; a fused multiply-add is two.
     pub flops: f64,
     /// Square roots.

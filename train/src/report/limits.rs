@@ -105,12 +105,16 @@ impl Limits {
         self.levels.last_mut().expect("there is always DRAM")
     }
 
-    /// The limit under which one run takes longest: arithmetic, roots, or moving its bytes once at the bandwidth of
-    /// the nearest level that holds its working set.
+    /// The nearest level that holds a set of bytes, as seen by one thread.
+    fn level_of(&self, set: usize) -> usize {
+        let fits = |l: &Level| set / if l.is_shared() { 1 } else { l.buffers.len() } <= l.capacity;
+        self.levels.iter().position(fits).unwrap_or(self.levels.len() - 1)
+    }
+
+    /// The limit under which one run takes longest: arithmetic, roots, moving its bytes once at the bandwidth of the
+    /// nearest level that holds its working set, or reading what is read over and over from the nearest that holds it.
     pub fn binding(&self, work: &Work) -> Binding {
-        let fits =
-            |l: &Level| work.working_set / if l.is_shared() { 1 } else { l.buffers.len() } <= l.capacity;
-        let at = self.levels.iter().position(fits).unwrap_or(self.levels.len() - 1);
+        let at = self.level_of(work.working_set);
         let (level, traffic, bytes) = (&self.levels[at], Traffic::of(work), work.read + work.written);
         let memory = Binding {
             name: format!("{} {}", level.name, traffic.name()),
@@ -119,7 +123,13 @@ impl Limits {
         };
         let fma = Binding { name: "FMA peak".into(), seconds: work.flops / best(&self.fma), dram: None };
         let roots = Binding { name: "sqrt rate".into(), seconds: work.roots / best(&self.roots), dram: None };
-        [fma, roots].into_iter().fold(memory, |a, b| if b.seconds > a.seconds { b } else { a })
+        let tile = &self.levels[self.level_of(work.repeated_set)];
+        let repeated = Binding {
+            name: format!("{} {}", tile.name, Traffic::Read.name()),
+            seconds: work.repeated / tile.bandwidth[Traffic::Read as usize],
+            dram: None,
+        };
+        [fma, roots, repeated].into_iter().fold(memory, |a, b| if b.seconds > a.seconds { b } else { a })
     }
 }
 

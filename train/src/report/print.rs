@@ -20,9 +20,10 @@ Reading the table:
   GB/s      1e9 bytes per second, each input read once and each output written once.
   Gconn/s   1e9 connections times examples per second; the backward's two gradients count once.
   x naive   how many times faster than the naive loop.
-  limit     what bounds the kernel at this size. Of three times the longest: its arithmetic at the
-            FMA peak; its square roots at the machine's rate; its bytes, moved once, at the
-            bandwidth of the nearest memory level that holds them all. That is read bandwidth if it
+  limit     what bounds the kernel at this size. Of four times the longest: its arithmetic at the
+            FMA peak; its square roots at the machine's rate; what a sparse kernel reads for each
+            connection, at the read bandwidth of the nearest memory level that holds a tile of
+            examples; its bytes, moved once, at the bandwidth of the nearest memory level that holds them all. That is read bandwidth if it
             reads at least 4 bytes for each one written, else update bandwidth if it works in place,
             else copy bandwidth; all count bytes read and bytes written. (Beyond L1 a copy also
             fetches what it overwrites; an update need not, so its figure is higher.)

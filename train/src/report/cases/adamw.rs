@@ -55,6 +55,8 @@ impl Case for Step {
             written: 12.0 * n,
             in_place: true,
             // Two moments 3 and 4, the denominator 2, the parameter 4 and its quotient 1; the root is apart.
+            repeated: 0.0,
+            repeated_set: 0,
             flops: 14.0 * n,
             roots: n,
             working_set: 16 * self.param.len(),

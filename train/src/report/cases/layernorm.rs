@@ -45,6 +45,8 @@ impl Case for Forward {
             read: bytes as f64,
             written: bytes as f64,
             in_place: false,
+            repeated: 0.0,
+            repeated_set: 0,
             // The mean 1, the variance 3, x-hat 2, gamma and beta 2.
             flops: 8.0 * n,
             roots: self.mean.len() as f64,
@@ -121,6 +123,8 @@ impl Case for Backward {
             read: 2.0 * bytes as f64,
             written: bytes as f64,
             in_place: false,
+            repeated: 0.0,
+            repeated_set: 0,
             // x-hat 2, dy times gamma 1, its two sums 3, dgamma 2, dbeta 1, dx 4.
             flops: 13.0 * n,
             roots: 0.0,

@@ -83,6 +83,7 @@ impl Case for Layer {
         } else {
             (connection * nnz + inputs, outputs, 1.0)
         };
+        let features = if self.backward { self.csr.rows() } else { self.csr.cols() };
         Work {
             // As in the PyTorch script: a connection of one example; the backward's two gradients of it are one item.
             items: nnz * batch,
@@ -90,6 +91,9 @@ impl Case for Layer {
             read,
             written,
             in_place: false,
+            // Each connection reads its examples' activations (backward: gradients) from a tile of all features.
+            repeated: 4.0 * nnz * batch,
+            repeated_set: 4 * features * self.batch.min(if self.backward { 32 } else { 64 }),
             flops: 2.0 * products * nnz * batch,
             roots: 0.0,
             working_set: (read + written) as usize,
