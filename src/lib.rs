@@ -67,3 +67,8 @@ pub mod tuning;
 pub use error::HyperParamError;
 pub use lanes::{Index, LANES};
 pub use tier::{TIER_ENV, Tier, TierError, tier, try_tier, with_tier};
+
+/// The README's examples run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
