@@ -1,0 +1,129 @@
+//! What AdamW does with values that are not ordinary: it says so, or does what it documents.
+
+use hotlanes::adamw::{AdamW, AdamWConfig, AdamWTensor, WeightDecay};
+use hotlanes::{HyperParamError, tuning};
+
+use crate::common::{for_each_tier, panic_message};
+
+/// One element through one step: parameter, gradient, m, v; gives parameter, m, v.
+fn step(config: AdamWConfig, [p, g, m, v]: [f32; 4]) -> [f32; 3] {
+    let (mut p, mut m, mut v) = ([p], [m], [v]);
+    let tensor = AdamWTensor { param: &mut p, grad: &[g], m: &mut m, v: &mut v, v_max: None };
+    AdamW::new(config).unwrap().at(1).unwrap().update(tensor);
+    [p[0], m[0], v[0]]
+}
+
+#[test]
+fn nan_reaches_the_parameter() {
+    let l2 = AdamWConfig { decay: WeightDecay::L2, ..Default::default() };
+    let low = AdamWConfig { beta1: 0.3, ..Default::default() };
+    for config in [AdamWConfig::default(), l2, low] {
+        for_each_tier(|tier| {
+            for at in 0..4 {
+                let mut element = [1.0, 0.5, 0.25, 0.125];
+                element[at] = f32::NAN;
+                let [p, m, v] = step(config, element);
+                assert!(p.is_nan(), "{tier}: NaN in {at}");
+                assert_eq!(
+                    m.is_nan(),
+                    at == 1 || at == 2 || (at == 0 && config == l2),
+                    "{tier}: NaN in {at}"
+                );
+                assert_eq!(
+                    v.is_nan(),
+                    at == 1 || at == 3 || (at == 0 && config == l2),
+                    "{tier}: NaN in {at}"
+                );
+            }
+            assert!(step(config, [1.0, 0.0, 0.5, -1.0])[0].is_nan(), "{tier}: a negative v");
+        });
+    }
+}
+
+#[test]
+fn an_infinite_gradient_is_not_skipped() {
+    for_each_tier(|tier| {
+        for g in [f32::INFINITY, f32::NEG_INFINITY] {
+            let [p, m, v] = step(AdamWConfig::default(), [1.0, g, 0.25, 0.125]);
+            assert!(p.is_nan(), "{tier}");
+            assert_eq!((m, v), (g, f32::INFINITY), "{tier}");
+        }
+    });
+}
+
+#[test]
+fn a_gradient_of_zero_at_the_first_step() {
+    for_each_tier(|tier| {
+        let tiny = AdamWConfig { eps: 1e-20, weight_decay: 0.0, ..Default::default() };
+        assert_eq!(step(tiny, [3.0, 0.0, 0.0, 0.0]), [3.0, 0.0, 0.0], "{tier}: 0 / eps");
+        let none = AdamWConfig { eps: 0.0, ..tiny };
+        assert!(step(none, [3.0, 0.0, 0.0, 0.0])[0].is_nan(), "{tier}: 0 / 0, as in PyTorch");
+    });
+}
+
+type Field = fn(&mut AdamWConfig) -> &mut f64;
+
+#[test]
+fn each_hyper_parameter_is_checked_and_named() {
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    let size: &[f64] = &[-1e-3, nan, inf, -inf, 1e39, -f64::MIN_POSITIVE];
+    let beta: &[f64] = &[-0.1, 1.0, 1.5, nan, inf, -inf];
+    let fields: [(&str, Field, &[f64], &[f64]); 5] = [
+        ("lr", |c| &mut c.lr, size, &[0.0, 1.0, 1e30]),
+        ("eps", |c| &mut c.eps, size, &[0.0, 1e-20, 1.0]),
+        ("weight_decay", |c| &mut c.weight_decay, size, &[0.0, 0.1, 10.0]),
+        ("beta1", |c| &mut c.beta1, beta, &[0.0, 0.5, 1.0 - 1e-9]),
+        ("beta2", |c| &mut c.beta2, beta, &[0.0, 0.5, 1.0 - 1e-9]),
+    ];
+    for (name, field, bad, good) in fields {
+        for &value in bad {
+            let mut config = AdamWConfig::default();
+            *field(&mut config) = value;
+            let error = AdamW::new(config).unwrap_err();
+            assert_named(error, name, value);
+        }
+        for &value in good {
+            let mut config = AdamWConfig::default();
+            *field(&mut config) = value;
+            assert_eq!(AdamW::new(config).map(|a| *a.config()), Ok(config), "{name} = {value}");
+        }
+    }
+}
+
+#[track_caller]
+fn assert_named(error: HyperParamError, name: &str, value: f64) {
+    assert_eq!((error.name, error.value.to_bits()), (name, value.to_bits()));
+    assert!(error.to_string().starts_with(&format!("{name} = {value}: must be ")), "{error}");
+}
+
+#[test]
+fn the_step_the_scale_and_a_new_rate_are_checked() {
+    let adamw = AdamW::new(AdamWConfig::default()).unwrap();
+    assert_named(adamw.at(0).unwrap_err(), "step", 0.0);
+    assert_named(adamw.with_lr(-1.0).unwrap_err(), "lr", -1.0);
+    assert_eq!(adamw.with_lr(0.5).unwrap().config(), &AdamWConfig { lr: 0.5, ..Default::default() });
+    let step = adamw.at(u64::MAX).unwrap();
+    // The last two have reciprocals that f32 cannot hold, or only as a subnormal.
+    for scale in [0.0, -0.0, -2.0, f64::NAN, f64::INFINITY, 1e-39, 1e39] {
+        assert_named(step.unscale(scale).unwrap_err(), "grad_scale", scale);
+    }
+    assert_eq!(step.unscale(1.0), Ok(step));
+}
+
+#[test]
+fn a_wrong_length_panics_with_both() {
+    let step = AdamW::new(AdamWConfig::default()).unwrap().at(1).unwrap();
+    for (at, name) in ["grad", "m", "v", "v_max"].into_iter().enumerate() {
+        for wrong in [0, 4, 6, tuning::ADAMW_PARALLEL] {
+            let mut n = [5; 4];
+            n[at] = wrong;
+            let (mut p, g) = (vec![1.0; 5], vec![1.0; n[0]]);
+            let (mut m, mut v, mut x) = (vec![1.0; n[1]], vec![1.0; n[2]], vec![1.0; n[3]]);
+            let mut tensor =
+                [AdamWTensor { param: &mut p, grad: &g, m: &mut m, v: &mut v, v_max: Some(&mut x) }];
+            let message = panic_message(|| step.update_many(&mut tensor));
+            assert_eq!(message, format!("adamw: {name} has {wrong} values, param asks for 5"));
+            assert_eq!(p, [1.0; 5], "nothing was done");
+        }
+    }
+}
