@@ -17,17 +17,22 @@
 //! Kumar, "On the Convergence of Adam and Beyond" (arXiv 1904.09237).
 //!
 //! # Rounding
-//! The products that feed a sum are fused: `m = fma(w1, g - m, m)` (for `beta1 < 0.5`, `fma(-beta1, g - m, g)`, as
-//! PyTorch's lerp does), `v = fma(beta2, v, (w2 * g) * g)`. The step size `s = lr / (1 - beta1^t)` divides the denominator's
+//! The products that feed a sum are fused: `m = fma(w1, g - m, m)` (for `beta1 <= 0.5`, `fma(-beta1, g - m, g)`, as
+//! PyTorch's lerp does), `v = fma(w2 * g, g, beta2 * v)`. The step size `s = lr / (1 - beta1^t)` divides the denominator's
 //! two constants: `d = fma(sqrt(v), 1 / (sqrt(1 - beta2^t) s), eps / s)`, `p = fma(-m, 1 / d, decay * p)`, but for one so
-//! small or large (0, say) that it has to stay a factor. Root and reciprocal are correctly rounded. Against the formulas
-//! in exact arithmetic, with u = 2^-24 and every constant rounded to f32, one step is off by at most `4u (|m| + |g|)` in
-//! `m`, `4u v` in `v`, and `2u |p| + 10u |p' - p|` in `p`, where the last term stands for the update (`tests/oracle`
-//! measures it). Not the bits of PyTorch, which differ between its own builds.
+//! small or large (0, say) that it has to stay a factor. Root and reciprocal are correctly rounded, every constant is
+//! rounded to f32 once.
+//!
+//! Against the formulas in exact arithmetic, with u = 2^-24, one step is off by at most `2u (|m| + |g|)` in `m`, `4u v` in
+//! `v`, and `2.5u |p| + 5u |update|` in `p`, where the update is that of the stored `m` and `v` (7u where the step size stays
+//! a factor). With L2 decay or a gradient scale that is no power of two the first two are `5u` and `10u`, and `|g|` stands
+//! for the sum of its terms' moduli. Overflow and underflow aside. Not the bits of PyTorch, which differ between its own
+//! builds; `tests/oracle` holds both to account.
 //!
 //! # NaN and infinity
-//! A NaN in `g`, `m`, `v` or `p` makes the parameter NaN; an infinite gradient makes `m` infinite and `p` NaN. Nothing
-//! is skipped. A negative `v` (never produced here) gives NaN.
+//! A NaN in `g`, `m`, `v` or `p` makes the parameter NaN, and so does an infinite gradient; nothing is skipped. A negative
+//! `v` (never produced here) gives NaN. With `eps` 0 a parameter whose moments are zero becomes NaN, as in PyTorch: it is
+//! 0 / 0. In AMSGrad a NaN in `v_max` alone gives way to `v`.
 
 use crate::error::{HyperParamError, check_len};
 use crate::parallel;
@@ -98,6 +103,9 @@ impl AdamW {
             let fits = (0.0..=f32::MAX as f64).contains(&value);
             HyperParamError::check(fits, name, value, "must be finite, at least 0 and within f32's range")?;
         }
+        // One over a smaller one overflows, which would turn a parameter that has no gradient yet into NaN.
+        let normal = eps == 0.0 || eps >= f32::MIN_POSITIVE as f64;
+        HyperParamError::check(normal, "eps", eps, "must be 0 or a normal f32, at least 1.2e-38")?;
         for (name, value) in [("beta1", beta1), ("beta2", beta2)] {
             HyperParamError::check(
                 (0.0..1.0).contains(&value),

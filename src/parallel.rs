@@ -1,6 +1,8 @@
 //! Work is cut by its shape into pieces of a fixed size; which thread takes a piece changes nothing.
 
 /// Work that can be cut in two without changing what any part of it computes.
+// Without rayon nothing is cut, and nothing asks for sizes.
+#[cfg_attr(not(feature = "rayon"), allow(dead_code))]
 pub(crate) trait Work: Send + Sized {
     /// How much there is, in the unit of the thresholds that [`run`] is given.
     fn size(&self) -> usize;

@@ -239,7 +239,7 @@ fn moments<L: Lanes, const N: usize, const PLAIN: bool, const AMSGRAD: bool>(
         let old = l.load(&m[i]);
         let from = if !PLAIN && c.lerp_from_grad { g } else { old };
         l.store(&mut m[i], l.mul_add(c.w1, l.sub(g, old), from));
-        let mut second = l.mul_add(c.beta2, l.load(&v[i]), l.mul(l.mul(c.w2, g), g));
+        let mut second = l.mul_add(l.mul(c.w2, g), g, l.mul(c.beta2, l.load(&v[i])));
         l.store(&mut v[i], second);
         if AMSGRAD {
             let v_max = &mut s.v_max[at + i];

@@ -169,8 +169,8 @@ impl<'a, I: Index> Lookup<'a, I, 1> {
     /// The `n` indices from `k`, at most sixteen, for one gather.
     #[inline(always)]
     pub(crate) fn block(self, k: usize, n: usize) -> GatherBlock<'a, I> {
-        debug_assert!(n <= LANES);
-        debug_assert!(self.stride == 1 && self.offset == 0, "a gather reads a plain vector");
+        // Known where the lookup was made, so that the check folds away.
+        assert!(self.stride == 1 && self.offset == 0 && n <= LANES, "a gather reads a plain vector");
         GatherBlock { indices: &self.indices[k..k + n], table: self.table.as_ptr(), _table: PhantomData }
     }
 }
@@ -335,8 +335,7 @@ impl<'a> Slots<'a> {
     /// The `n` elements from `k`, at most sixteen, for one gather, where rows are single values.
     #[inline(always)]
     pub(crate) fn block(&self, k: usize, n: usize) -> GatherBlock<'_, u32> {
-        debug_assert!(n <= LANES);
-        assert_eq!(self.stride, 1, "a gather reads single values");
+        assert!(self.stride == 1 && n <= LANES, "a gather reads single values");
         GatherBlock { indices: &self.slots[k..k + n], table: self.values, _table: PhantomData }
     }
 }

@@ -90,6 +90,16 @@ fn each_hyper_parameter_is_checked_and_named() {
     }
 }
 
+#[test]
+fn an_eps_whose_reciprocal_overflows_is_refused() {
+    let with = |eps| AdamW::new(AdamWConfig { eps, ..Default::default() });
+    assert_eq!(
+        with(1e-39).unwrap_err().to_string(),
+        "eps = 0.000000000000000000000000000000000000001: must be 0 or a normal f32, at least 1.2e-38"
+    );
+    assert!(with(f32::MIN_POSITIVE as f64).is_ok());
+}
+
 #[track_caller]
 fn assert_named(error: HyperParamError, name: &str, value: f64) {
     assert_eq!((error.name, error.value.to_bits()), (name, value.to_bits()));

@@ -208,7 +208,7 @@ fn a_permutation_beyond_its_length_panics() {
 fn a_permutation_of_another_length_panics() {
     let permutation = Permutation::new([0, 1].into());
     for (len, stride) in [(3, 1), (1, 1), (0, 1), (5, 2), (2, 2), (2, usize::MAX)] {
-        assert!(panics(|| drop(permutation.slots(&mut vec![0.0; len], stride))), "{len} / {stride}");
+        assert!(panics(|| _ = permutation.slots(&mut vec![0.0; len], stride)), "{len} / {stride}");
     }
-    assert!(!panics(|| drop(permutation.slots(&mut [0.0; 6], 3))));
+    assert!(!panics(|| _ = permutation.slots(&mut [0.0; 6], 3)));
 }
