@@ -116,8 +116,10 @@ pub(crate) trait Kernel {
 }
 
 /// Lets pulp run a kernel inside a function that has the tier's instructions enabled.
+#[cfg(any(hotlanes_avx2, hotlanes_avx512, hotlanes_neon))]
 struct OnTier<L, K>(L, K);
 
+#[cfg(any(hotlanes_avx2, hotlanes_avx512, hotlanes_neon))]
 impl<L: Lanes, K: Kernel> pulp::NullaryFnOnce for OnTier<L, K> {
     type Output = K::Output;
 

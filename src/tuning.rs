@@ -2,6 +2,9 @@
 //!
 //! A threshold chooses speed, never bits; the tests straddle each.
 
+use std::cell::Cell;
+use std::sync::OnceLock;
+
 /// Elements (of all tensors together) from which an AdamW step is spread over threads.
 pub const ADAMW_PARALLEL: usize = 1 << 17;
 /// Elements in one piece of a parallel AdamW step.
@@ -25,10 +28,27 @@ pub const SPARSE_PIECE: usize = 1 << 17;
 /// slower than they load; Linux says so. Elsewhere, without the instruction (NEON) or without word from the system, the
 /// loads are never far behind.
 pub fn prefer_gather() -> bool {
-    use std::sync::OnceLock;
     static PREFER: OnceLock<bool> = OnceLock::new();
-    *PREFER.get_or_init(|| {
-        let file = "/sys/devices/system/cpu/vulnerabilities/gather_data_sampling";
-        std::fs::read_to_string(file).is_ok_and(|s| !s.contains("Mitigat"))
+    FORCED_GATHER.get().unwrap_or_else(|| {
+        *PREFER.get_or_init(|| {
+            let file = "/sys/devices/system/cpu/vulnerabilities/gather_data_sampling";
+            std::fs::read_to_string(file).is_ok_and(|s| !s.contains("Mitigat"))
+        })
     })
+}
+
+thread_local! {
+    static FORCED_GATHER: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+/// Runs `f` with [`prefer_gather`] answering `gather` to the calls that this thread makes. For tests and benchmarks.
+pub fn with_gather<R>(gather: bool, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<bool>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORCED_GATHER.set(self.0);
+        }
+    }
+    let _restore = Restore(FORCED_GATHER.replace(Some(gather)));
+    f()
 }

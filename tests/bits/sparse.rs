@@ -2,7 +2,7 @@
 
 use hotlanes::Index;
 use hotlanes::sparse::{Csr, Plan};
-use hotlanes::tuning::{SPARSE_PARALLEL, SPARSE_PIECE};
+use hotlanes::tuning::{SPARSE_PARALLEL, SPARSE_PIECE, with_gather};
 use proptest::prelude::*;
 
 use crate::common::{Guarded, Hash, Rng, SPECIALS, assert_same, for_each_tier};
@@ -107,14 +107,16 @@ fn assert_all_same(got: &Outputs, want: &Outputs, what: &str) {
     }
 }
 
-/// Runs on all tiers, which must agree, and gives what they gave.
+/// Runs on all tiers, gathering by instruction and by loads, which must agree, and gives what they gave.
 #[track_caller]
 fn on_tiers<I: Index>(case: &Case<I>) -> Outputs {
     let mut first: Option<Outputs> = None;
     for_each_tier(|tier| {
-        let got = case.run();
-        let want = first.get_or_insert_with(|| got.clone());
-        assert_all_same(&got, want, &format!("{tier}, {}", case.name()));
+        for gather in [true, false] {
+            let got = with_gather(gather, || case.run());
+            let want = first.get_or_insert_with(|| got.clone());
+            assert_all_same(&got, want, &format!("{tier}, gather {gather}, {}", case.name()));
+        }
     });
     first.expect("there is a tier")
 }
