@@ -4,7 +4,7 @@
 use super::check_lr;
 use super::csr::Csr;
 use super::example::gather;
-use super::plan::Plan;
+use super::plan::{BLOCK, Plan};
 use crate::error::{HyperParamError, check_len};
 use crate::lanes::{GatherBlock, Index, Kernel, LANES, Lanes, Lookup, Rows, Slots, dispatch};
 use crate::parallel::{self, Work};
@@ -178,10 +178,11 @@ impl Work for Backward<'_> {
     }
 
     fn split(self) -> Result<(Self, Self), Self> {
-        if self.sources < 2 {
+        // Pieces start where blocks do.
+        let middle = (self.sources / 2).next_multiple_of(BLOCK);
+        if middle >= self.sources {
             return Err(self);
         }
-        let middle = self.sources / 2;
         let second = self.first + middle;
         let (dx0, dx1) = self.dx.map(|dx| dx.split_at(middle)).unzip();
         let (to0, to1) = self.values.to.split_at(self.plan.indptr[second] - self.plan.indptr[self.first]);
