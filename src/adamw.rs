@@ -30,8 +30,8 @@
 //! builds; `tests/oracle` holds both to account.
 //!
 //! # NaN and infinity
-//! A NaN in `g`, `m`, `v` or `p` makes the parameter NaN, and so does an infinite gradient; nothing is skipped. A negative
-//! `v` (never produced here) gives NaN. With `eps` 0 a parameter whose moments are zero becomes NaN, as in PyTorch: it is
+//! A NaN in `g`, `m`, `v` or `p` makes the parameter NaN, and so does an infinite gradient; nothing is skipped. A `v` that
+//! stays negative (never produced here) gives NaN. With `eps` 0 a parameter whose moments are zero becomes NaN, as in PyTorch: it is
 //! 0 / 0. In AMSGrad a NaN in `v_max` alone gives way to `v`.
 
 use crate::error::{HyperParamError, check_len};

@@ -46,7 +46,7 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn load(self, src: &Chunk) -> Self::F;
     /// Stores sixteen lanes to memory of any alignment.
     fn store(self, dst: &mut Chunk, v: Self::F);
-    /// Loads `src.len()` lanes (at most fifteen matter) and takes the rest from `fill`. Reads nothing beyond `src`.
+    /// Loads `src.len()` lanes (at most sixteen) and takes the rest from `fill`. Reads nothing beyond `src`.
     fn load_part(self, src: &[f32], fill: Self::F) -> Self::F;
     /// Stores the first `dst.len()` lanes. Writes nothing beyond `dst`.
     fn store_part(self, dst: &mut [f32], v: Self::F);

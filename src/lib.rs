@@ -41,7 +41,8 @@
 //! # Threads
 //! With the feature `rayon` (on by default) large calls are cut by their shape into pieces of a fixed size and run on
 //! the current rayon pool: `ThreadPool::install` chooses another. Below the thresholds of [`tuning`] a call stays on its
-//! own thread. No kernel allocates on the heap; scratch is the caller's.
+//! own thread. No kernel allocates on the heap, but for the first look at CPU and environment and rayon's own queues;
+//! scratch is the caller's.
 //!
 //! # Errors
 //! A slice of the wrong length is the programmer's bug and panics with both lengths. Data from outside (hyper-parameters,
@@ -49,13 +50,21 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(all(target_arch = "x86", not(target_feature = "sse2")))]
+compile_error!(
+    "hotlanes needs SSE2 on 32-bit x86: x87 arithmetic keeps excess precision, and bits would differ"
+);
+
 pub mod adamw;
+#[allow(dead_code)] // as in `naive`
 pub mod convert;
 mod error;
 // The one room with intrinsics: see DESIGN in CONTRIBUTING.md.
 #[allow(unsafe_code)]
 mod lanes;
 pub mod limits;
+// In a build for one CPU multiversion leaves its other versions unused.
+#[allow(dead_code)]
 #[doc(hidden)]
 pub mod naive;
 pub mod norm;

@@ -34,8 +34,8 @@
 //! tree. So results depend on shape and data alone, not on tier, threads or how the work was cut.
 //!
 //! # NaN and infinity
-//! A NaN or an infinity in a row makes its mean, its rstd and its whole output NaN. A constant row has variance zero:
-//! with `eps` 0 its rstd is infinite and its output NaN.
+//! A NaN or an infinity in a row makes its mean, its rstd and its whole output NaN. A constant row has variance zero, but
+//! for rounding in very long ones: with `eps` 0 its rstd is infinite and its output NaN.
 
 use crate::error::{HyperParamError, check_len};
 use crate::lanes::dispatch;
@@ -92,7 +92,7 @@ impl LayerNorm {
         mean: &mut [f32],
         rstd: &mut [f32],
     ) {
-        let (features, size) = (self.features, mean.len() * self.features);
+        let (features, size) = (self.features, mean.len().saturating_mul(self.features));
         check_len("layernorm forward", "x", x.len(), size, "rows x features");
         check_len("layernorm forward", "y", y.len(), size, "rows x features");
         check_len("layernorm forward", "rstd", rstd.len(), mean.len(), "mean");
@@ -128,7 +128,7 @@ impl LayerNorm {
         scratch: &mut [f32],
     ) {
         let (features, rows) = (self.features, mean.len());
-        let size = rows * features;
+        let size = rows.saturating_mul(features);
         check_len("layernorm backward", "dy", dy.len(), size, "rows x features");
         check_len("layernorm backward", "x", x.len(), size, "rows x features");
         check_len("layernorm backward", "dx", dx.len(), size, "rows x features");

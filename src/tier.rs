@@ -133,7 +133,7 @@ impl fmt::Display for TierError {
 impl std::error::Error for TierError {}
 
 /// A tier that was found to be available: the proof that lets `lanes::dispatch` make a token without asking the
-/// CPU again. Only [`Active::check`] makes one.
+/// CPU again. Only [`Active::check`] makes one, and [`active`] in a build for a single tier.
 #[derive(Clone, Copy)]
 pub(crate) struct Active(Tier);
 
@@ -175,7 +175,7 @@ pub(crate) fn active() -> Active {
     }
 }
 
-/// The only tier of a binary that was built for one. Such a binary cannot start on a CPU that lacks it.
+/// The only tier of a binary that was built for one, all of which may use its instructions.
 #[cfg(hotlanes_static)]
 const STATIC: Tier = if cfg!(hotlanes_avx512) {
     Tier::Avx512
@@ -190,8 +190,8 @@ const STATIC: Tier = if cfg!(hotlanes_avx512) {
 /// What the environment and the CPU choose, asked once per process.
 fn selected() -> &'static Result<Active, TierError> {
     static SELECTED: OnceLock<Result<Active, TierError>> = OnceLock::new();
-    SELECTED.get_or_init(|| match std::env::var(TIER_ENV) {
-        Ok(name) if !name.is_empty() => Active::check(name.parse()?),
+    SELECTED.get_or_init(|| match std::env::var_os(TIER_ENV) {
+        Some(name) if !name.is_empty() => Active::check(name.to_string_lossy().parse()?),
         // A binary built for a better CPU than this one has no tier to fall to: then the error names the least it needs.
         _ => Tier::available()
             .next_back()
@@ -223,7 +223,8 @@ pub fn try_tier() -> Result<Tier, TierError> {
 }
 
 /// Runs `f` with every hotlanes call that this thread makes on `tier`; the pieces that such a call hands to other
-/// threads follow it. For tests and benchmarks: the bits are the same on each tier.
+/// threads follow it. For tests and benchmarks: the bits are the same on each tier. A call inside `ThreadPool::install`
+/// is made by one of the pool's threads, so `install` goes outside and `with_tier` inside.
 ///
 /// # Errors
 /// The tier is not available here.

@@ -263,8 +263,9 @@ fn parameter<L: Lanes, const N: usize, const PLAIN: bool>(
     let (param, m) = (&mut s.param[at..at + N], &s.m[at..at + N]);
     let r = l.recip_each(d, c.above);
     for i in 0..N {
-        let r = if PLAIN { r[i] } else { l.mul(r[i], c.factor) };
-        let p = l.neg_mul_add(l.load(&m[i]), r, l.mul(l.load(&param[i]), c.decay));
+        let m = l.load(&m[i]);
+        let m = if PLAIN { m } else { l.mul(m, c.factor) };
+        let p = l.neg_mul_add(m, r[i], l.mul(l.load(&param[i]), c.decay));
         l.store(&mut param[i], p);
     }
 }

@@ -77,10 +77,10 @@ impl Plan {
         dx: &Option<&mut [f32]>,
     ) {
         self.check(csr);
-        check_len("sparse backward", "x", x.len(), csr.cols() * batch, "cols x batch");
-        check_len("sparse backward", "dy", dy.len(), csr.rows() * batch, "rows x batch");
+        check_len("sparse backward", "x", x.len(), csr.cols().saturating_mul(batch), "cols x batch");
+        check_len("sparse backward", "dy", dy.len(), csr.rows().saturating_mul(batch), "rows x batch");
         if let Some(dx) = dx {
-            check_len("sparse backward", "dx", dx.len(), csr.cols() * batch, "cols x batch");
+            check_len("sparse backward", "dx", dx.len(), csr.cols().saturating_mul(batch), "cols x batch");
         }
     }
 
@@ -174,15 +174,17 @@ struct Backward<'a> {
 
 impl Work for Backward<'_> {
     fn size(&self) -> usize {
-        (self.plan.indptr[self.first + self.sources] - self.plan.indptr[self.first]) * self.batch
+        let connections = self.plan.indptr[self.first + self.sources] - self.plan.indptr[self.first];
+        connections.saturating_mul(self.batch)
     }
 
     fn split(self) -> Result<(Self, Self), Self> {
-        // Pieces start where blocks do.
-        let middle = (self.sources / 2).next_multiple_of(BLOCK);
-        if middle >= self.sources {
+        if self.sources < 2 {
             return Err(self);
         }
+        // Pieces start where blocks do, while there are several.
+        let middle = self.sources / 2;
+        let middle = if self.sources > BLOCK { middle.next_multiple_of(BLOCK) } else { middle };
         let second = self.first + middle;
         let (dx0, dx1) = self.dx.map(|dx| dx.split_at(middle)).unzip();
         let (to0, to1) = self.values.to.split_at(self.plan.indptr[second] - self.plan.indptr[self.first]);

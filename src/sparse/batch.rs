@@ -15,8 +15,8 @@ impl<I: Index> Csr<I> {
     /// If a slice's length does not fit.
     #[track_caller]
     pub fn matmul(&self, x: &[f32], batch: usize, y: &mut [f32]) {
-        check_len("sparse matmul", "x", x.len(), self.cols() * batch, "cols x batch");
-        check_len("sparse matmul", "y", y.len(), self.rows() * batch, "rows x batch");
+        check_len("sparse matmul", "x", x.len(), self.cols().saturating_mul(batch), "cols x batch");
+        check_len("sparse matmul", "y", y.len(), self.rows().saturating_mul(batch), "rows x batch");
         let work = MatMul { active: active(), csr: self, first: 0, rows: self.rows(), batch, x, y };
         parallel::run(work, tuning::SPARSE_PARALLEL, tuning::SPARSE_PIECE);
     }
@@ -36,7 +36,8 @@ struct MatMul<'a, I: Index> {
 
 impl<I: Index> Work for MatMul<'_, I> {
     fn size(&self) -> usize {
-        (self.csr.indptr()[self.first + self.rows] - self.csr.indptr()[self.first]) * self.batch
+        let connections = self.csr.indptr()[self.first + self.rows] - self.csr.indptr()[self.first];
+        connections.saturating_mul(self.batch)
     }
 
     fn split(self) -> Result<(Self, Self), Self> {
@@ -61,6 +62,9 @@ impl<I: Index> Kernel for MatMul<'_, I> {
 
     #[inline(always)]
     fn run<L: Lanes>(mut self, l: L) {
+        if self.rows == 0 {
+            return; // whatever the batch
+        }
         // Tile by tile rather than row by row, so that a tile of x stays in the cache for all rows.
         let mut at = 0;
         // Eight accumulators, a weight and loads in flight fit 32 registers.

@@ -100,6 +100,16 @@ fn an_eps_whose_reciprocal_overflows_is_refused() {
     assert!(with(f32::MIN_POSITIVE as f64).is_ok());
 }
 
+#[test]
+fn a_step_size_that_stays_a_factor_makes_no_nan_of_nothing() {
+    for_each_tier(|tier| {
+        for (lr, eps) in [(1.0, 1.2e-38), (1e30, 1e-30), (0.0, 1e-8)] {
+            let config = AdamWConfig { lr, eps, weight_decay: 0.0, ..Default::default() };
+            assert_eq!(step(config, [3.0, 0.0, 0.0, 0.0]), [3.0, 0.0, 0.0], "{tier}: lr {lr}, eps {eps}");
+        }
+    });
+}
+
 #[track_caller]
 fn assert_named(error: HyperParamError, name: &str, value: f64) {
     assert_eq!((error.name, error.value.to_bits()), (name, value.to_bits()));
