@@ -50,6 +50,11 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn load_part(self, src: &[f32], fill: Self::F) -> Self::F;
     /// Stores the first `dst.len()` lanes. Writes nothing beyond `dst`.
     fn store_part(self, dst: &mut [f32], v: Self::F);
+    /// Asks for vector `i` before it is needed, where the tier can; `i` may lie beyond the end.
+    #[inline(always)]
+    fn prefetch(self, vectors: &[Chunk], i: usize) {
+        let _ = (vectors, i);
+    }
 
     /// `a + b`
     fn add(self, a: Self::F, b: Self::F) -> Self::F;

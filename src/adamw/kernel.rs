@@ -214,6 +214,10 @@ fn whole<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(l: L, c: &Constants<L
     }
 }
 
+/// How many vectors ahead the step asks for its data: 1 KiB in each of four streams. The CPU's own prefetch stops at a
+/// page's end; against none, this is 10% faster from memory, 1% from L3, and 1% slower from L2.
+const AHEAD: usize = 16;
+
 /// How many vectors take each operation together where the registers allow it.
 const GROUP: usize = 4;
 
@@ -225,6 +229,12 @@ fn moments<L: Lanes, const N: usize, const PLAIN: bool, const AMSGRAD: bool>(
     s: &mut Vectors<'_>,
     at: usize,
 ) -> [L::F; N] {
+    for i in 0..N {
+        l.prefetch(s.param, at + i + AHEAD);
+        l.prefetch(s.grad, at + i + AHEAD);
+        l.prefetch(s.m, at + i + AHEAD);
+        l.prefetch(s.v, at + i + AHEAD);
+    }
     let (param, grad) = (&s.param[at..at + N], &s.grad[at..at + N]);
     let (m, v) = (&mut s.m[at..at + N], &mut s.v[at..at + N]);
     let mut d = [c.eps; N];

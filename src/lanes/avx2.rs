@@ -1,6 +1,6 @@
 //! AVX2 with FMA: the virtual vector is two registers.
 
-use core::arch::x86_64::{__m128, __m256, __m256i};
+use core::arch::x86_64::{__m128, __m256, __m256i, _MM_HINT_T0};
 
 use pulp::x86::V3;
 
@@ -129,6 +129,12 @@ impl Lanes for Avx2 {
             x._mm256_maskstore_ps(p, low, v.0);
             x._mm256_maskstore_ps(p.wrapping_add(8), high, v.1);
         }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, vectors: &[Chunk], i: usize) {
+        // A prefetch accesses nothing and cannot fault, wherever the address lies.
+        self.0.sse._mm_prefetch::<_MM_HINT_T0>(vectors.as_ptr().wrapping_add(i).cast());
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! AVX-512: the virtual vector is one register.
 
-use core::arch::x86_64::{__m256i, __m512, __m512i, __mmask16};
+use core::arch::x86_64::{__m256i, __m512, __m512i, __mmask16, _MM_HINT_T0};
 use core::hint::black_box;
 
 use pulp::x86::V4;
@@ -101,6 +101,12 @@ impl Lanes for Avx512 {
     fn store_part(self, dst: &mut [f32], v: __m512) {
         // SAFETY: the mask covers the lanes that `dst` has; masked lanes are not accessed.
         unsafe { self.token.avx512f._mm512_mask_storeu_ps(dst.as_mut_ptr(), Self::mask(dst.len()), v) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, vectors: &[Chunk], i: usize) {
+        // A prefetch accesses nothing and cannot fault, wherever the address lies.
+        self.token.sse._mm_prefetch::<_MM_HINT_T0>(vectors.as_ptr().wrapping_add(i).cast());
     }
 
     #[inline(always)]
