@@ -21,6 +21,14 @@ impl State {
         State { param: common::data(n, 1), grad: common::data(n, 2), m: common::data(n, 3), v }
     }
 
+    /// The state cut into tensors of `len` parameters.
+    fn tensors(&mut self, len: usize) -> Vec<AdamWTensor<'_>> {
+        let moments = self.m.chunks_mut(len).zip(self.v.chunks_mut(len));
+        (self.param.chunks_mut(len).zip(self.grad.chunks(len)).zip(moments))
+            .map(|((param, grad), (m, v))| AdamWTensor { param, grad, m, v, v_max: None })
+            .collect()
+    }
+
     fn tensor(&mut self) -> AdamWTensor<'_> {
         AdamWTensor { param: &mut self.param, grad: &self.grad, m: &mut self.m, v: &mut self.v, v_max: None }
     }
@@ -72,14 +80,15 @@ fn many(c: &mut Criterion) {
     let mut group = c.benchmark_group("adamw_many");
     let n = 2_000_000;
     group.throughput(Throughput::Elements(n as u64));
-    let mut s = State::new(n);
+    let start = State::new(n);
+    let mut same = common::SameBits::new();
     for tier in Tier::available() {
         for (name, len) in [("1x2000000", n), ("2000x1000", 1000)] {
-            let rest = s.m.chunks_mut(len).zip(s.v.chunks_mut(len));
-            let mut tensors: Vec<_> = (s.param.chunks_mut(len).zip(s.grad.chunks(len)).zip(rest))
-                .map(|((param, grad), (m, v))| AdamWTensor { param, grad, m, v, v_max: None })
-                .collect();
             with_tier(tier, || {
+                let mut s = start.clone();
+                step.update_many(&mut s.tensors(len));
+                same.check("adamw_many", tier, &[&s.param, &s.m, &s.v]);
+                let mut tensors = s.tensors(len);
                 group.bench_function(BenchmarkId::new(tier.name(), name), |b| {
                     b.iter(|| step.update_many(&mut tensors));
                 });

@@ -8,8 +8,17 @@ use hotlanes::norm::LayerNorm;
 use hotlanes::{Tier, naive, with_tier};
 
 const EPS: f32 = 1e-5;
-const SIZES: [(usize, usize); 8] =
-    [(64, 512), (512, 512), (1024, 512), (2048, 512), (2048, 128), (1024, 768), (256, 4096), (4096, 64)];
+const SIZES: [(usize, usize); 9] = [
+    (64, 512),
+    (256, 512),
+    (512, 512),
+    (1024, 512),
+    (2048, 512),
+    (2048, 128),
+    (1024, 768),
+    (256, 4096),
+    (4096, 64),
+];
 
 /// What a forward and a backward read and write.
 #[derive(Clone)]

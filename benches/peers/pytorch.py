@@ -54,7 +54,7 @@ def main():
         param.grad = torch.randn(n)
         row("adamw", str(n), torch.optim.AdamW([param], lr=1e-3, fused=True).step, n, "Gparam/s")
 
-    for rows, features in [(512, 512), (1024, 512), (2048, 512), (2048, 128), (1024, 768), (256, 4096), (4096, 64)]:
+    for rows, features in [(256, 512), (512, 512), (1024, 512), (2048, 512), (2048, 128), (1024, 768), (256, 4096), (4096, 64)]:
         size, n = f"{rows}x{features}", rows * features
         x, dy = torch.randn(rows, features), torch.randn(rows, features)
         w, b = torch.ones(features), torch.zeros(features)

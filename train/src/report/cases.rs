@@ -150,6 +150,7 @@ pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
     let adamw = [4096, 65_536, 2_359_296, 1 << 25].map(|n| (true, Shape::AdamW { n }));
     let norm = [false, true].into_iter().flat_map(|backward| {
         [
+            (true, 256, 512),
             (true, 512, 512),
             (false, 1024, 512),
             (true, 2048, 512),
