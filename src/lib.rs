@@ -59,7 +59,7 @@ pub mod adamw;
 #[allow(dead_code)] // as in `naive`
 pub mod convert;
 mod error;
-// The one room with intrinsics: see DESIGN in CONTRIBUTING.md.
+// The one room with intrinsics: see CONTRIBUTING.md.
 #[allow(unsafe_code)]
 mod lanes;
 pub mod limits;
