@@ -47,11 +47,36 @@ fn sparse_case(tier: Tier, batch: usize) -> SparseCase {
     SparseCase(tier, csr, plan, batch)
 }
 
+/// After the count: the kernel did its work. That it is right is for the tests, which run on every tier.
+fn check(outputs: impl AsOutputs) {
+    for output in outputs.outputs() {
+        assert!(output.iter().all(|x| x.is_finite()), "a result is not finite");
+        assert!(output.iter().any(|x| *x != 0.0), "a result is all zeros");
+    }
+}
+
+/// One output, or several.
+trait AsOutputs {
+    fn outputs(&self) -> &[Vec<f32>];
+}
+
+impl AsOutputs for Vec<f32> {
+    fn outputs(&self) -> &[Vec<f32>] {
+        std::slice::from_ref(self)
+    }
+}
+
+impl<const N: usize> AsOutputs for [Vec<f32>; N] {
+    fn outputs(&self) -> &[Vec<f32>] {
+        self
+    }
+}
+
 mod count {
     use super::*;
     use iai_callgrind::{LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 
-    #[library_benchmark(setup = adamw_case)]
+    #[library_benchmark(setup = adamw_case, teardown = check)]
     #[bench::scalar_1024(Tier::Scalar, 1024)]
     #[bench::scalar_2048(Tier::Scalar, 2048)]
     #[bench::avx2_1024(Tier::Avx2, 1024)]
@@ -63,7 +88,7 @@ mod count {
         s
     }
 
-    #[library_benchmark(setup = norm_case)]
+    #[library_benchmark(setup = norm_case, teardown = check)]
     #[bench::scalar_4(Tier::Scalar, 4)]
     #[bench::scalar_8(Tier::Scalar, 8)]
     #[bench::avx2_4(Tier::Avx2, 4)]
@@ -76,7 +101,7 @@ mod count {
         y
     }
 
-    #[library_benchmark(setup = norm_case)]
+    #[library_benchmark(setup = norm_case, teardown = check)]
     #[bench::scalar_4(Tier::Scalar, 4)]
     #[bench::scalar_8(Tier::Scalar, 8)]
     #[bench::avx2_4(Tier::Avx2, 4)]
@@ -93,7 +118,7 @@ mod count {
         [dx, dgamma, dbeta]
     }
 
-    #[library_benchmark(setup = sparse_case)]
+    #[library_benchmark(setup = sparse_case, teardown = check)]
     #[bench::scalar_32(Tier::Scalar, 32)]
     #[bench::scalar_64(Tier::Scalar, 64)]
     #[bench::avx2_32(Tier::Avx2, 32)]
@@ -105,7 +130,7 @@ mod count {
         y
     }
 
-    #[library_benchmark(setup = sparse_case)]
+    #[library_benchmark(setup = sparse_case, teardown = check)]
     #[bench::scalar_32(Tier::Scalar, 32)]
     #[bench::scalar_64(Tier::Scalar, 64)]
     #[bench::avx2_32(Tier::Avx2, 32)]

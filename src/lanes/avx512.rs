@@ -19,7 +19,7 @@ pub(crate) struct Avx512 {
 }
 
 /// Seeds of a reciprocal, by the top five bits of the mantissa: `SEEDS[i] - bits(x)`, as integers, is `bits(1 / x)`
-/// with a relative error below 2^-6.9. Subtracting the whole of `x` settles the exponent and follows the curve within
+/// with a relative error below 2^-6.4. Subtracting the whole of `x` settles the exponent and follows the curve within
 /// an interval by a line.
 static SEEDS: [[u32; LANES]; 2] = {
     let mut seeds = [[0; LANES]; 2];

@@ -200,9 +200,10 @@ fn offsets_and_guards_change_nothing() {
 #[test]
 fn threads_change_nothing() {
     let at = SPARSE_PARALLEL / 32;
-    // The last has few rows, which cannot be cut into pieces of that size.
-    let cases = [(300, 200, at - 1, 32), (300, 200, at, 32), (5, 700, 3000, 180)];
+    // The last two have few rows, which cannot be cut into pieces of that size, and fewer sources than a plan's block.
+    let cases = [(300, 200, at - 1, 32), (300, 200, at, 32), (5, 700, 3000, 180), (400, 60, 8000, 70)];
     const { assert!(5 * SPARSE_PIECE > 3000 * 180 && 3000 * 180 > SPARSE_PARALLEL) }
+    const { assert!(8000 * 70 > SPARSE_PARALLEL) }
     let mut rng = Rng::new(3);
     for (i, (rows, cols, nnz, batch)) in cases.into_iter().enumerate() {
         let csr = with_nnz::<u32>(&mut rng, rows, cols, nnz);
