@@ -56,15 +56,14 @@ compile_error!(
 );
 
 pub mod adamw;
-#[allow(dead_code)] // as in `naive`
+// In a build for one CPU multiversion leaves its other versions unused.
+#[allow(dead_code)]
 pub mod convert;
 mod error;
 // The one room with intrinsics: see CONTRIBUTING.md.
 #[allow(unsafe_code)]
 mod lanes;
 pub mod limits;
-// In a build for one CPU multiversion leaves its other versions unused.
-#[allow(dead_code)]
 #[doc(hidden)]
 pub mod naive;
 pub mod norm;

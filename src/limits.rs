@@ -60,17 +60,18 @@ impl Kernel for Read<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> f32 {
-        // Four accumulators, each fed by the sum of four vectors: sixteen loads for one latency of the chain, and on
-        // every tier few enough registers (eight accumulators would take all there are on AVX2 and NEON).
-        const ACCUMULATORS: usize = 4;
+        // Two accumulators, each fed by the sum of eight vectors: sixteen loads for one latency of the chain, and few
+        // enough registers for NEON, where a vector takes four of them.
         let (vectors, rest) = self.src.as_chunks::<LANES>();
-        let (blocks, single) = vectors.as_chunks::<{ 4 * ACCUMULATORS }>();
-        let mut sum = [l.splat(0.0); ACCUMULATORS];
+        let (blocks, single) = vectors.as_chunks::<16>();
+        let mut sum = [l.splat(0.0); 2];
         for block in blocks {
             for (i, sum) in sum.iter_mut().enumerate() {
-                let a = l.add(l.load(&block[4 * i]), l.load(&block[4 * i + 1]));
-                let b = l.add(l.load(&block[4 * i + 2]), l.load(&block[4 * i + 3]));
-                *sum = l.add(*sum, l.add(a, b));
+                let mut eight = l.load(&block[8 * i]);
+                for j in 1..8 {
+                    eight = l.add(eight, l.load(&block[8 * i + j]));
+                }
+                *sum = l.add(*sum, eight);
             }
         }
         for v in single {
@@ -79,7 +80,7 @@ impl Kernel for Read<'_> {
         if !rest.is_empty() {
             sum[0] = l.add(sum[0], l.load_part(rest, l.splat(0.0)));
         }
-        l.sum(l.add(l.add(sum[0], sum[1]), l.add(sum[2], sum[3])))
+        l.sum(l.add(sum[0], sum[1]))
     }
 }
 

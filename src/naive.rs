@@ -1,9 +1,11 @@
 //! The plain loops that the kernels are measured against. Not part of the API: for benchmarks, tests and the report.
 //!
 //! Each comes twice: as it stands, built for the binary's baseline, and as its auto-vectorised twin, the same source
-//! compiled by multiversion for the best instruction set of this CPU.
+//! compiled once per tier and run on the one that is active, so that kernel and twin have the same instructions to
+//! choose from. The twin of the scalar tier is the baseline's loop again.
 
-use multiversion::multiversion;
+use crate::lanes::{Kernel, Lanes, dispatch};
+use crate::tier::active;
 
 /// The constants of an AdamW step, as a plain loop would take them.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +33,24 @@ macro_rules! twins {
 
         $(#[$doc])*
         /// The auto-vectorised twin.
-        #[multiversion(targets(
-            "x86_64+avx512f+avx512bw+avx512cd+avx512dq+avx512vl+avx2+fma+bmi1+bmi2+lzcnt+popcnt",
-            "x86_64+avx2+fma+bmi1+bmi2+lzcnt+popcnt",
-        ))]
         #[allow(clippy::too_many_arguments)]
-        pub fn $auto($($arg: $ty),*) $body
+        pub fn $auto($($arg: $ty),*) {
+            struct Twin<T>(T);
+
+            // The body has no use for the lanes: it is here to be compiled with the tier's instructions. LLVM does not
+            // see that what a tuple holds cannot overlap, so its loops look once before they start; they are the same.
+            impl Kernel for Twin<($($ty,)*)> {
+                type Output = ();
+
+                #[inline(always)]
+                fn run<L: Lanes>(self, _: L) {
+                    let Twin(($($arg,)*)) = self;
+                    $body
+                }
+            }
+
+            dispatch(active(), Twin(($($arg,)*)))
+        }
     };
 }
 

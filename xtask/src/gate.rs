@@ -1,0 +1,363 @@
+//! The gate: machine code and instruction counts of every kernel on every tier, against committed budgets.
+//!
+//! [`build`] compiles the probe for both architectures, [`symbols`] finds the kernels in it, [`decode`], [`loops`] and
+//! [`mix`] say what they consist of, [`count`] how much of it runs, [`hot`] where; [`check`] compares with [`budget`] and
+//! [`report`] says so. CONTRIBUTING.md says what to do about a failure.
+
+pub mod budget;
+pub mod build;
+mod callgrind;
+pub mod check;
+pub mod count;
+pub mod decode;
+mod explain;
+pub mod hot;
+pub mod loops;
+pub mod mix;
+mod report;
+pub mod sources;
+pub mod symbols;
+pub mod tier;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use budget::{Budgets, Count};
+use check::{Line, Measured, Table};
+use count::{Case, Run};
+use decode::Arch;
+use hot::Program;
+use symbols::Function;
+use tier::Tier;
+
+/// The command's options.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Rewrite the budgets to what was measured; the difference is for a reviewer to read
+    #[arg(long, conflicts_with_all = ["json", "explain"])]
+    pub bless: bool,
+    /// Show the hot loop of a kernel on each tier, with its mix
+    #[arg(long, value_name = "KERNEL")]
+    pub explain: Option<String>,
+    /// Fail where something cannot be counted on this machine, instead of saying SKIPPED
+    #[arg(long)]
+    pub strict: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Also write the table as Markdown to a file
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+}
+
+/// How much of the gate to run: all of it, but for its own tests.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// The repository.
+    pub root: PathBuf,
+    /// Where to build.
+    pub target_dir: PathBuf,
+    /// One case instead of all.
+    pub only: Option<String>,
+    /// Whether to look at AArch64's code too.
+    pub arm: bool,
+    /// Whether to count under callgrind too.
+    pub callgrind: bool,
+}
+
+impl Scope {
+    /// All of this repository.
+    pub fn all() -> Scope {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        Scope { target_dir: root.join("target/gate"), root, only: None, arm: true, callgrind: true }
+    }
+}
+
+/// What the gate found.
+#[derive(Debug, serde::Serialize)]
+pub struct Outcome {
+    /// The compiler.
+    pub rustc: String,
+    /// A line for each kernel and tier.
+    pub lines: Vec<Line>,
+    /// What is wrong besides.
+    pub problems: Vec<String>,
+    /// What this machine could not count, and why.
+    pub skipped: Vec<String>,
+    /// Whether the gate passed.
+    pub passed: bool,
+}
+
+/// Runs the command; false if the gate refused something.
+pub fn run(args: &Args) -> Result<bool> {
+    let start = Instant::now();
+    let quick = args.bless || args.explain.is_some();
+    let scope = Scope { callgrind: !quick, ..Scope::all() };
+    if args.bless {
+        return bless(Facts::gather(&scope)?, &scope.root.join(budget::FILE));
+    }
+    if let Some(kernel) = &args.explain {
+        let mut facts = Facts::gather(&scope)?;
+        facts.find_nearest(&Budgets::read(&scope.root.join(budget::FILE))?);
+        return explain::explain(&facts.table, kernel).map(|()| true);
+    }
+    let outcome = judge(&scope, args.strict)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&outcome)?);
+    } else {
+        print!("{}", report::text(&outcome, std::io::stdout().is_terminal()));
+        println!("{:.0} s", start.elapsed().as_secs_f64());
+    }
+    if let Some(file) = &args.markdown {
+        std::fs::write(file, report::markdown(&outcome))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(outcome.passed)
+}
+
+/// Measures, and compares with the budgets and the rules. With `strict`, what was skipped is a problem.
+pub fn judge(scope: &Scope, strict: bool) -> Result<Outcome> {
+    let mut facts = Facts::gather(scope)?;
+    let mut budgets = Budgets::read(&scope.root.join(budget::FILE))?;
+    if let Some(only) = &scope.only {
+        budgets.kernels.retain(|name, _| name == only);
+    }
+    for tiers in budgets.kernels.values_mut() {
+        tiers.retain(|tier, _| scope.arm || tier.arch() == Arch::X86);
+    }
+    facts.find_nearest(&budgets);
+    let mut problems = std::mem::take(&mut facts.problems);
+    if budgets.rustc != facts.rustc {
+        problems.push(format!("the budgets belong to rustc {}, this is {}", budgets.rustc, facts.rustc));
+    }
+    let lines = check::check(&facts.table, &budgets);
+    if strict {
+        problems.extend(facts.skipped.iter().map(|s| format!("SKIPPED, and --strict was given: {s}")));
+    }
+    let passed = problems.is_empty() && lines.iter().all(|l| l.problems.is_empty());
+    Ok(Outcome { rustc: facts.rustc, lines, problems, skipped: facts.skipped, passed })
+}
+
+fn bless(mut facts: Facts, file: &Path) -> Result<bool> {
+    if !facts.skipped.is_empty() || !facts.problems.is_empty() {
+        for line in facts.problems.iter().chain(&facts.skipped) {
+            eprintln!("cannot bless: {line}");
+        }
+        bail!("budgets are written only where everything was measured");
+    }
+    let mut kernels = BTreeMap::<String, BTreeMap<Tier, budget::Row>>::new();
+    for ((kernel, tier), measured) in &mut facts.table {
+        if measured.hot.is_none() && measured.skipped.is_some() {
+            measured.hot = measured.function.as_ref().and_then(hot::busiest);
+        }
+        let row = measured.row().with_context(|| format!("{kernel} on {tier}: no symbol, or never executed"))?;
+        kernels.entry(kernel.clone()).or_default().insert(*tier, row);
+    }
+    let budgets = Budgets { rustc: facts.rustc.clone(), kernels };
+    // What the rules refuse cannot be blessed.
+    let refused: Vec<_> = check::check(&facts.table, &budgets).into_iter().filter(|l| !l.problems.is_empty()).collect();
+    for line in &refused {
+        eprintln!("cannot bless {} on {}: {}", line.kernel, line.tier, line.problems.join("; "));
+    }
+    if !refused.is_empty() {
+        bail!("{} rows break a rule that needs no budget", refused.len());
+    }
+    let old = std::fs::read_to_string(file).unwrap_or_default();
+    let new = budgets.text();
+    std::fs::write(file, &new).with_context(|| format!("cannot write {}", file.display()))?;
+    let same = if old == new { ", as they were" } else { ": read the difference before you commit it" };
+    println!("{}: {} kernels{same}", file.display(), budgets.kernels.len());
+    Ok(true)
+}
+
+/// Everything that was found out.
+struct Facts {
+    rustc: String,
+    table: Table,
+    problems: Vec<String>,
+    skipped: Vec<String>,
+}
+
+/// Where the runs of one program come from.
+struct Counted {
+    program: Program,
+    runs: Vec<Run>,
+}
+
+impl Facts {
+    fn gather(scope: &Scope) -> Result<Facts> {
+        let Scope { root, target_dir, .. } = scope;
+        let rustc = build::rustc(root)?;
+        let (mut problems, mut skipped) = (Vec::new(), Vec::new());
+        let here = cfg!(all(target_arch = "x86_64", target_os = "linux"));
+        note("building for x86-64");
+        let x86 = build::probe(root, target_dir, build::triple(Arch::X86), here)?;
+        let mut arm = None;
+        if scope.arm {
+            note("building for AArch64");
+            let cross = here && build::has("aarch64-linux-gnu-gcc");
+            arm = Some(build::probe(root, target_dir, build::triple(Arch::Arm), cross)?);
+        }
+
+        note("reading machine code");
+        let mut functions = HashMap::new();
+        for (built, arch) in [(Some(&x86), Arch::X86), (arm.as_ref(), Arch::Arm)] {
+            for library in built.iter().flat_map(|b| &b.libraries) {
+                for f in symbols::load(library, arch)?.into_iter().filter(|f| f.tier.arch() == arch) {
+                    functions.insert((f.kernel.clone(), f.tier), f);
+                }
+            }
+        }
+        let mut cases = match &x86.program {
+            Some(program) => count::cases(program)?,
+            // Another system's program cannot run here: ask one of its own.
+            None => count::cases(&build::host_probe(root, target_dir)?)?,
+        };
+        problems.extend(coverage(root, &cases, &functions)?);
+        cases.retain(|c| scope.only.as_ref().is_none_or(|only| c.name == *only));
+
+        let mut counted = Vec::new();
+        if !here {
+            skipped.push("counts: they need an x86-64 Linux host; machine code was read".to_owned());
+        }
+        let qemu = arm.and_then(|arm| arm.program).filter(|_| build::has("qemu-aarch64"));
+        if here && scope.arm && qemu.is_none() {
+            skipped.push("counts on neon: they need qemu-aarch64 and aarch64-linux-gnu-gcc".to_owned());
+        }
+        if let Some(program) = &x86.program {
+            note("counting, by single steps and under qemu");
+            let only = scope.only.as_deref();
+            // The stepper's processes wait for traps most of the time; the emulator fits beside them.
+            let (stepped, emulated) = std::thread::scope(|s| {
+                let emulated = s.spawn(|| qemu.as_deref().map(|program| emulate(program, only)).transpose());
+                (count::stepper(program, only), emulated.join())
+            });
+            let runs = stepped?;
+            if scope.callgrind {
+                match callgrind::missing() {
+                    Some(missing) => skipped.push(missing),
+                    None => {
+                        note("counting under callgrind");
+                        let results = callgrind::run(root, target_dir)?;
+                        problems.extend(callgrind::compare(&results, &runs)?);
+                    }
+                }
+            }
+            counted.push(Counted { program: Program::read(program, Arch::X86)?, runs });
+            counted.extend(emulated.map_err(|_| anyhow!("the reader of qemu's log failed"))??);
+        }
+        let tiers: Vec<_> = Tier::ALL.into_iter().filter(|t| scope.arm || t.arch() == Arch::X86).collect();
+        let table = table(&cases, &tiers, &mut functions, &counted, &mut skipped);
+        Ok(Facts { rustc, table, problems, skipped })
+    }
+
+    /// Where nothing was counted, the hot loop is the one nearest to the budget.
+    fn find_nearest(&mut self, budgets: &Budgets) {
+        for ((kernel, tier), measured) in &mut self.table {
+            let row = budgets.kernels.get(kernel).and_then(|t| t.get(tier));
+            if let (None, Some(function), Some(row), Some(_)) =
+                (&measured.hot, &measured.function, row, &measured.skipped)
+            {
+                measured.hot = hot::nearest(function, &row.hot);
+            }
+        }
+    }
+}
+
+/// Counts NEON, and AArch64's scalar tier beside it, on a CPU without extensions.
+fn emulate(program: &Path, only: Option<&str>) -> Result<Counted> {
+    let qemu = ["qemu-aarch64", "-cpu", "cortex-a72", "-L", "/usr/aarch64-linux-gnu"];
+    let file = Program::read(program, Arch::Arm)?;
+    let runs = count::qemu(&qemu, program, file.library(), only)?;
+    Ok(Counted { program: file, runs })
+}
+
+/// Says on the error stream what takes its time.
+fn note(what: &str) {
+    eprintln!("gate: {what}");
+}
+
+/// Kernels without a case: in the sources, and among what was compiled.
+fn coverage(root: &Path, cases: &[Case], functions: &HashMap<(String, Tier), Function>) -> Result<Vec<String>> {
+    let sources = sources::kernels(&root.join("src"))?;
+    let uncovered = check::uncovered(&sources, cases.iter().map(|c| c.kernel.as_str()));
+    let mut problems: Vec<_> =
+        uncovered.into_iter().map(|k| format!("{k} has no case in probe/: each kernel brings its budget")).collect();
+    let mut instances: Vec<_> = functions
+        .keys()
+        .filter(|(k, _)| !k.contains("hotlanes::naive::") && !cases.iter().any(|c| c.kernel == *k))
+        .map(|(k, tier)| format!("{k} was compiled for {tier} and has no case in probe/"))
+        .collect();
+    instances.sort();
+    problems.append(&mut instances);
+    Ok(problems)
+}
+
+/// One entry for each case and tier.
+fn table(
+    cases: &[Case],
+    tiers: &[Tier],
+    functions: &mut HashMap<(String, Tier), Function>,
+    counted: &[Counted],
+    skipped: &mut Vec<String>,
+) -> Table {
+    let mut table = Table::new();
+    for case in cases {
+        for &tier in tiers {
+            let mut now = Measured {
+                function: functions.get(&(case.kernel.clone(), tier)).cloned(),
+                ..Measured::default()
+            };
+            let from = counted.iter().find(|c| c.program.arch() == tier.arch());
+            match from {
+                Some(from) => now.count_from(case, tier, from),
+                None => now.skipped = Some("not counted on this machine".to_owned()),
+            }
+            if now.count.is_none() && now.skipped.is_none() {
+                let ran = from.is_some_and(|c| c.runs.iter().any(|r| r.tier == tier));
+                now.skipped = match (case.forced, ran) {
+                    (false, _) => Some("multiversion chooses by the CPU alone".to_owned()),
+                    (true, false) => Some(format!("this CPU lacks {tier}")),
+                    (true, true) => None,
+                };
+            }
+            table.insert((case.name.clone(), tier), now);
+        }
+    }
+    let missing = Tier::ALL.into_iter().filter(|t| {
+        let lacks = format!("this CPU lacks {t}");
+        table.values().any(|m| m.skipped.as_ref() == Some(&lacks))
+    });
+    skipped.extend(missing.map(|t| format!("counts on {t}: this CPU lacks it; its machine code was read")));
+    table
+}
+
+impl Measured {
+    fn count_from(&mut self, case: &Case, tier: Tier, from: &Counted) {
+        let runs = |tier: Tier, twin: bool| -> Vec<&Run> {
+            from.runs.iter().filter(|r| r.kernel == case.name && r.tier == tier && r.twin == twin).collect()
+        };
+        let count = |runs: &[&Run], weigh: &dyn Fn(&Run) -> u64| match runs {
+            [a, b] => Some(Count { elements: [a.elements, b.elements], instructions: [weigh(a), weigh(b)] }),
+            _ => None,
+        };
+        let (ours, twin) = (runs(tier, false), runs(tier, true));
+        self.count = count(&ours, &|r| r.instructions);
+        if let (Some(function), [_, larger]) = (&self.function, ours.as_slice()) {
+            self.hot = hot::counted(function, &from.program, larger);
+        }
+        // The scalar tier emulates fused multiply-adds, which the plain loop does not use.
+        if tier != Tier::Scalar {
+            self.weighted =
+                count(&ours, &|r| from.program.weighted(r)).zip(count(&twin, &|r| from.program.weighted(r)));
+        }
+        let narrower = Tier::ALL.into_iter().filter(|t| *t < tier);
+        self.narrower = narrower
+            .filter_map(|t| Some((t.name().to_owned(), count(&runs(t, false), &|r| r.instructions)?)))
+            .collect();
+    }
+}

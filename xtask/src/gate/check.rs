@@ -1,0 +1,178 @@
+//! What was measured against the budgets, and against the rules that need none.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::budget::{Budgets, Count, Row, loop_violations, whole_violations};
+use super::decode::Flow;
+use super::hot::Hot;
+use super::mix::Mix;
+use super::symbols::Function;
+use super::tier::Tier;
+
+/// A kernel on a tier, as it is now.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// Its machine code, if there is any.
+    pub function: Option<Function>,
+    /// Its hot loop: counted, or the nearest to the budget.
+    pub hot: Option<Hot>,
+    /// Instructions executed.
+    pub count: Option<Count>,
+    /// The same with divisions and roots weighed, and that of the plain loop compiled for the tier.
+    pub weighted: Option<(Count, Count)>,
+    /// Instructions executed on narrower tiers of the same architecture, with their names.
+    pub narrower: Vec<(String, Count)>,
+    /// Why it was not counted.
+    pub skipped: Option<String>,
+}
+
+impl Measured {
+    /// What a budget would say of it.
+    pub fn row(&self) -> Option<Row> {
+        let (function, hot) = (self.function.as_ref()?, self.hot.as_ref()?);
+        Some(Row { hot: hot.mix, whole: whole(function), count: self.count })
+    }
+}
+
+/// A whole function's mix.
+pub fn whole(function: &Function) -> Mix {
+    Mix::of(&function.code, function.tier.width())
+}
+
+/// What was measured, by kernel and tier.
+pub type Table = BTreeMap<(String, Tier), Measured>;
+
+/// A line of the report.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line {
+    /// The kernel.
+    pub kernel: String,
+    /// The tier.
+    pub tier: Tier,
+    /// Its hot loop.
+    #[serde(rename = "loop")]
+    pub hot: Option<Mix>,
+    /// The share of the function's executed instructions in that loop.
+    pub share: Option<f64>,
+    /// Instructions per element and per call.
+    pub count: Option<(f64, f64)>,
+    /// Why it was not counted.
+    pub skipped: Option<String>,
+    /// What is wrong with it.
+    pub problems: Vec<String>,
+}
+
+/// Checks every kernel on every tier. A kernel without a row fails, and so does a row without a kernel.
+pub fn check(table: &Table, budgets: &Budgets) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for ((kernel, tier), now) in table {
+        let mut problems = Vec::new();
+        let row = budgets.kernels.get(kernel).and_then(|tiers| tiers.get(tier));
+        against_row(now, row, &mut problems);
+        rules(*tier, now, &mut problems);
+        lines.push(Line {
+            kernel: kernel.clone(),
+            tier: *tier,
+            hot: now.hot.as_ref().map(|h| h.mix),
+            share: now.hot.as_ref().and_then(|h| h.share),
+            count: now.count.map(|c| (c.per_element(), c.per_call())),
+            skipped: now.skipped.clone(),
+            problems,
+        });
+    }
+    for (kernel, tiers) in &budgets.kernels {
+        for tier in tiers.keys().filter(|t| !table.contains_key(&(kernel.clone(), **t))) {
+            let problems = vec!["a budget without a kernel: bless it away if the kernel is gone".to_owned()];
+            let (hot, share, count, skipped) = (None, None, None, None);
+            lines.push(Line { kernel: kernel.clone(), tier: *tier, hot, share, count, skipped, problems });
+        }
+    }
+    lines
+}
+
+fn against_row(now: &Measured, row: Option<&Row>, problems: &mut Vec<String>) {
+    if row.is_none() {
+        problems.push("no budget: bring one with `cargo xtask gate --bless`".to_owned());
+    }
+    let Some(function) = &now.function else {
+        problems.push("no symbol: the kernel was not compiled for the tier, or was inlined away".to_owned());
+        return;
+    };
+    let Some(hot) = &now.hot else {
+        problems.push("its function was not executed, or has no code".to_owned());
+        return;
+    };
+    let Some(row) = row else { return };
+    loop_violations(&hot.mix, &row.hot, problems);
+    whole_violations(&whole(function), &row.whole, problems);
+    if hot.mix.calls > row.hot.calls {
+        problems.push(format!("loop: it calls {}", callees(function, hot.own.iter().copied())));
+    }
+    let all = whole(function);
+    if all.calls > row.whole.calls {
+        problems.push(format!("function: it calls {}", callees(function, 0..function.code.len())));
+    }
+    match (&now.count, &row.count) {
+        (Some(count), Some(budget)) => count.violations(budget, problems),
+        (Some(_), None) => problems.push("count: no budget for it: bless it".to_owned()),
+        (None, Some(_)) if now.skipped.is_none() => problems.push("count: it was not counted".to_owned()),
+        (None, _) => {}
+    }
+}
+
+/// The names of what some instructions call, each with how often.
+fn callees(function: &Function, own: impl Iterator<Item = usize>) -> String {
+    let mut names = BTreeMap::<&str, u32>::new();
+    for i in own {
+        if let Flow::Call(name) = &function.code[i].flow {
+            *names.entry(name.as_deref().unwrap_or("an address in a register")).or_default() += 1;
+        }
+    }
+    names.iter().map(|(name, n)| format!("{name} ({n})")).collect::<Vec<_>>().join(", ")
+}
+
+/// What must hold whatever the budgets say.
+fn rules(tier: Tier, now: &Measured, problems: &mut Vec<String>) {
+    if let Some(function) = &now.function {
+        let estimates = whole(function).estimates;
+        if estimates > 0 {
+            problems.push(format!("rule: {estimates} estimates of a reciprocal or root: their bits differ between CPUs"));
+        }
+        let wide = function.code.iter().find(|i| i.widest > tier.width());
+        if let (Tier::Scalar, Some(insn)) = (tier, wide) {
+            problems.push(format!("rule: the scalar tier uses {} bits: `{}`", insn.widest, insn.text));
+        }
+    }
+    for (narrower, other) in &now.narrower {
+        if let Some(count) = now.count.filter(|c| c.per_element() > other.per_element()) {
+            problems.push(format!(
+                "rule: {:.3} instructions per element, more than the {:.3} of {narrower}",
+                count.per_element(),
+                other.per_element()
+            ));
+        }
+    }
+    if let Some((ours, twin)) = now.weighted
+        && ours.per_element() > twin.per_element()
+    {
+        problems.push(format!(
+            "rule: {:.3} instructions per element, a lane's division or root counting as one; the compiler's own \
+             vectorization of the plain loop needs {:.3}",
+            ours.per_element(),
+            twin.per_element()
+        ));
+    }
+}
+
+/// What the sources hold that no case covers: each kernel and each multiversion loop must have one.
+pub fn uncovered<'a>(sources: &BTreeSet<String>, covered: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let bare = |name: &str| name.split('<').next().unwrap_or_default().to_owned();
+    let covered: BTreeSet<String> = covered.map(bare).collect();
+    sources.difference(&covered).cloned().collect()
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

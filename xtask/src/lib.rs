@@ -1,0 +1,3 @@
+//! The chores behind `cargo xtask`, as a library so that tests reach them.
+
+pub mod gate;
