@@ -4,7 +4,7 @@
 //! Each runs on the active tier ([`with_tier`](crate::with_tier) chooses another) and on the calling thread only.
 
 use crate::error::check_len;
-use crate::lanes::{Kernel, LANES, Lanes, dispatch};
+use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
 use crate::tier::active;
 
 /// Floating-point operations in one iteration of [`fma_chain`]: a fused multiply-add counts as two.
@@ -64,24 +64,26 @@ impl Kernel for Read<'_> {
         // enough registers for NEON, where a vector takes four of them.
         let (vectors, rest) = self.src.as_chunks::<LANES>();
         let (blocks, single) = vectors.as_chunks::<16>();
-        let mut sum = [l.splat(0.0); 2];
+        let (mut sum, mut other) = (l.splat(0.0), l.splat(0.0));
         for block in blocks {
-            for (i, sum) in sum.iter_mut().enumerate() {
-                let mut eight = l.load(&block[8 * i]);
-                for j in 1..8 {
-                    eight = l.add(eight, l.load(&block[8 * i + j]));
-                }
-                *sum = l.add(*sum, eight);
-            }
+            sum = l.add(sum, l.add(four(l, block, 0), four(l, block, 4)));
+            other = l.add(other, l.add(four(l, block, 8), four(l, block, 12)));
         }
         for v in single {
-            sum[0] = l.add(sum[0], l.load(v));
+            sum = l.add(sum, l.load(v));
         }
         if !rest.is_empty() {
-            sum[0] = l.add(sum[0], l.load_part(rest, l.splat(0.0)));
+            sum = l.add(sum, l.load_part(rest, l.splat(0.0)));
         }
-        l.sum(l.add(sum[0], sum[1]))
+        l.sum(l.add(sum, other))
     }
+}
+
+/// The sum of four vectors from `at` on.
+#[inline(always)]
+fn four<L: Lanes>(l: L, block: &[Chunk; 16], at: usize) -> L::F {
+    let two = l.add(l.load(&block[at]), l.load(&block[at + 1]));
+    l.add(l.add(two, l.load(&block[at + 2])), l.load(&block[at + 3]))
 }
 
 struct Copy<'a> {

@@ -154,12 +154,14 @@ fn bless(mut facts: Facts, file: &Path) -> Result<bool> {
         if measured.hot.is_none() && measured.skipped.is_some() {
             measured.hot = measured.function.as_ref().and_then(hot::busiest);
         }
-        let row = measured.row().with_context(|| format!("{kernel} on {tier}: no symbol, or never executed"))?;
+        let row =
+            measured.row().with_context(|| format!("{kernel} on {tier}: no symbol, or never executed"))?;
         kernels.entry(kernel.clone()).or_default().insert(*tier, row);
     }
     let budgets = Budgets { rustc: facts.rustc.clone(), kernels };
     // What the rules refuse cannot be blessed.
-    let refused: Vec<_> = check::check(&facts.table, &budgets).into_iter().filter(|l| !l.problems.is_empty()).collect();
+    let refused: Vec<_> =
+        check::check(&facts.table, &budgets).into_iter().filter(|l| !l.problems.is_empty()).collect();
     for line in &refused {
         eprintln!("cannot bless {} on {}: {}", line.kernel, line.tier, line.problems.join("; "));
     }
@@ -170,7 +172,7 @@ fn bless(mut facts: Facts, file: &Path) -> Result<bool> {
     let new = budgets.text();
     std::fs::write(file, &new).with_context(|| format!("cannot write {}", file.display()))?;
     let same = if old == new { ", as they were" } else { ": read the difference before you commit it" };
-    println!("{}: {} kernels{same}", file.display(), budgets.kernels.len());
+    println!("{}: {} kernels{same}", budget::FILE, budgets.kernels.len());
     Ok(true)
 }
 
@@ -282,11 +284,17 @@ fn note(what: &str) {
 }
 
 /// Kernels without a case: in the sources, and among what was compiled.
-fn coverage(root: &Path, cases: &[Case], functions: &HashMap<(String, Tier), Function>) -> Result<Vec<String>> {
+fn coverage(
+    root: &Path,
+    cases: &[Case],
+    functions: &HashMap<(String, Tier), Function>,
+) -> Result<Vec<String>> {
     let sources = sources::kernels(&root.join("src"))?;
     let uncovered = check::uncovered(&sources, cases.iter().map(|c| c.kernel.as_str()));
-    let mut problems: Vec<_> =
-        uncovered.into_iter().map(|k| format!("{k} has no case in probe/: each kernel brings its budget")).collect();
+    let mut problems: Vec<_> = uncovered
+        .into_iter()
+        .map(|k| format!("{k} has no case in probe/: each kernel brings its budget"))
+        .collect();
     let mut instances: Vec<_> = functions
         .keys()
         .filter(|(k, _)| !k.contains("hotlanes::naive::") && !cases.iter().any(|c| c.kernel == *k))

@@ -158,15 +158,23 @@ fn refuses(regressions: &[Regression]) {
     for r in regressions {
         let file = root.join(r.file);
         let text = fs::read_to_string(&file).unwrap();
-        assert_eq!(text.matches(r.from).count(), 1, "{}: {} no longer says {:?} once", r.name, r.file, r.from);
+        assert_eq!(
+            text.matches(r.from).count(),
+            1,
+            "{}: {} no longer says {:?} once",
+            r.name,
+            r.file,
+            r.from
+        );
         fs::write(&file, text.replace(r.from, r.to)).unwrap();
     }
     let mut missed = Vec::new();
     for r in regressions {
         let outcome = judged(&root, r.case);
         let lines = outcome.lines.iter().filter(|l| l.tier.name() == r.tier);
-        let mut said: Vec<String> =
-            lines.flat_map(|l| l.problems.iter().map(|p| format!("{} on {}: {p}", l.kernel, l.tier))).collect();
+        let mut said: Vec<String> = lines
+            .flat_map(|l| l.problems.iter().map(|p| format!("{} on {}: {p}", l.kernel, l.tier)))
+            .collect();
         if r.tier.is_empty() {
             said = outcome.problems.clone();
         }

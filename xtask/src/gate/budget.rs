@@ -72,7 +72,10 @@ impl Count {
     /// What is wrong with `self`, measured against a budget.
     pub fn violations(&self, budget: &Count, problems: &mut Vec<String>) {
         if self.instructions.contains(&0) || self.per_element() <= 0.0 {
-            problems.push(format!("count: {:?} instructions were counted; nothing was measured", self.instructions));
+            problems.push(format!(
+                "count: {:?} instructions were counted; nothing was measured",
+                self.instructions
+            ));
             return;
         }
         if self.elements != budget.elements {
@@ -84,11 +87,15 @@ impl Count {
         }
         let (now, was) = (self.per_element(), budget.per_element());
         if (now - was).abs() > was * SLOPE_SHARE {
-            problems.push(format!("count: {now:.4} instructions per element, {was:.4} before{}", moved(now, was)));
+            problems.push(format!(
+                "count: {now:.4} instructions per element, {was:.4} before{}",
+                moved(now, was)
+            ));
         }
         let (now, was) = (self.per_call(), budget.per_call());
         if (now - was).abs() > was.abs() * CALL_SHARE + CALL_SLACK {
-            problems.push(format!("count: {now:.0} instructions per call, {was:.0} before{}", moved(now, was)));
+            problems
+                .push(format!("count: {now:.0} instructions per call, {was:.0} before{}", moved(now, was)));
         }
     }
 }
@@ -113,13 +120,14 @@ pub fn loop_violations(now: &Mix, was: &Mix, problems: &mut Vec<String>) {
     }
 }
 
-/// What is wrong with a whole function's mix: only ceilings, as it holds cold code too.
+/// What is wrong with a whole function's mix. It holds cold code and the loops beside the hot one: they may grow by little,
+/// lose no packed arithmetic, and gain nothing that should not be there.
 pub fn whole_violations(now: &Mix, was: &Mix, problems: &mut Vec<String>) {
     for ((name, now), (_, was)) in now.columns().into_iter().zip(was.columns()) {
         let wrong = match name {
             "instructions" => now as f64 > was as f64 * (1.0 + WHOLE_SHARE) + LOOP_SLACK,
-            "narrow" | "scalar" | "calls" | "stack" | "estimates" => now > was,
-            _ => false,
+            "packed" | "fma" | "sqrt" | "gather" => now < was,
+            _ => now > was,
         };
         if wrong {
             problems.push(format!("function: {now} {}, {was} before", what(name)));
@@ -145,8 +153,9 @@ fn what(column: &str) -> &str {
 impl Budgets {
     /// Reads the file.
     pub fn read(file: &Path) -> Result<Budgets> {
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("cannot read {}; `cargo xtask gate --bless` writes it", file.display()))?;
+        let text = std::fs::read_to_string(file).with_context(|| {
+            format!("cannot read {}; `cargo xtask gate --bless` writes it", file.display())
+        })?;
         Budgets::parse(&text).with_context(|| file.display().to_string())
     }
 
@@ -245,6 +254,19 @@ mod tests {
         assert_eq!(against(Mix { fma: 13, ..HOT }), ["loop: 13 packed FMA, 12 before"]);
         assert_eq!(against(Mix { stack: 1, ..HOT }), ["loop: 1 stack accesses, 0 before"]);
         assert_eq!(against(Mix { scalar: 1, ..HOT }), ["loop: 1 scalar floating-point operations, 0 before"]);
+    }
+
+    #[test]
+    fn functions_lose_no_arithmetic_and_gain_nothing_bad() {
+        let against = |now: Mix| {
+            let mut problems = Vec::new();
+            whole_violations(&now, &HOT, &mut problems);
+            problems
+        };
+        assert!(against(Mix { instructions: 20, packed: 31, fma: 13, div: 1, ..HOT }).is_empty());
+        assert_eq!(against(Mix { fma: 11, ..HOT }), ["function: 11 packed FMA, 12 before"]);
+        assert_eq!(against(Mix { div: 3, ..HOT }), ["function: 3 packed divisions, 2 before"]);
+        assert_eq!(against(Mix { calls: 1, instructions: 60, ..HOT }).len(), 2);
     }
 
     #[test]

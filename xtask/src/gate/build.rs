@@ -73,12 +73,12 @@ pub fn probe(root: &Path, target_dir: &Path, triple: &str, link: bool) -> Result
     if link {
         cargo.arg("--bins");
     }
-    cargo.args(["--target", triple, "--message-format=json-render-diagnostics", "--target-dir"]).arg(target_dir);
+    cargo
+        .args(["--target", triple, "--message-format=json-render-diagnostics", "--target-dir"])
+        .arg(target_dir);
     let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot run cargo")?;
     if !output.status.success() {
-        bail!(
-            "the build for {triple} failed; a missing target is installed by `rustup target add {triple}`"
-        );
+        bail!("the build for {triple} failed; a missing target is installed by `rustup target add {triple}`");
     }
     let mut built = Built::default();
     for line in output.stdout.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
@@ -88,7 +88,9 @@ pub fn probe(root: &Path, target_dir: &Path, triple: &str, link: bool) -> Result
         }
         let name = message.target.map(|t| t.name).unwrap_or_default();
         if matches!(name.as_str(), "hotlanes" | "hotlanes_probe") {
-            built.libraries.extend(message.filenames.into_iter().filter(|f| f.extension().is_some_and(|e| e == "rlib")));
+            built
+                .libraries
+                .extend(message.filenames.into_iter().filter(|f| f.extension().is_some_and(|e| e == "rlib")));
         }
         if name == "hotlanes-probe" && message.executable.is_some() {
             built.program = message.executable;

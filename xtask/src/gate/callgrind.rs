@@ -53,7 +53,8 @@ pub fn compare(results: &Path, runs: &[Run]) -> Result<Vec<String>> {
         }
         // Sizes follow each other.
         let before = runs[..n].iter().rev().find(|r| !r.twin);
-        size = if before.is_some_and(|b| b.kernel == run.kernel && b.tier == run.tier) { size + 1 } else { 0 };
+        size =
+            if before.is_some_and(|b| b.kernel == run.kernel && b.tier == run.tier) { size + 1 } else { 0 };
         let file = results.join(format!("{}.{}_{size}/summary.json", run.kernel, run.tier));
         let counted = match std::fs::read(&file) {
             Ok(text) => instructions(&serde_json::from_slice(&text).context(file.display().to_string())?),

@@ -138,7 +138,9 @@ fn rules(tier: Tier, now: &Measured, problems: &mut Vec<String>) {
     if let Some(function) = &now.function {
         let estimates = whole(function).estimates;
         if estimates > 0 {
-            problems.push(format!("rule: {estimates} estimates of a reciprocal or root: their bits differ between CPUs"));
+            problems.push(format!(
+                "rule: {estimates} estimates of a reciprocal or root: their bits differ between CPUs"
+            ));
         }
         let wide = function.code.iter().find(|i| i.widest > tier.width());
         if let (Tier::Scalar, Some(insn)) = (tier, wide) {

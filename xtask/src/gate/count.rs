@@ -78,7 +78,8 @@ fn only_arguments(only: Option<&str>) -> impl Iterator<Item = &str> {
 }
 
 fn output(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {command:?}"))?;
+    let output =
+        command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {command:?}"))?;
     if !output.status.success() {
         bail!("{command:?}: {}", output.status);
     }
@@ -100,12 +101,7 @@ struct Markers {
 
 /// Counts every case, or one, under qemu, on the tiers of its CPU, from its log of executed addresses. The log holds the
 /// `functions` alone (first address and length): everything else that the probe does would be a hundred times as much.
-pub fn qemu(
-    qemu: &[&str],
-    program: &Path,
-    functions: &[(u64, u64)],
-    only: Option<&str>,
-) -> Result<Vec<Run>> {
+pub fn qemu(qemu: &[&str], program: &Path, functions: &[(u64, u64)], only: Option<&str>) -> Result<Vec<Run>> {
     let (qemu, arguments) = qemu.split_first().context("no qemu")?;
     // It loads a program to the same address each time.
     let mut ask = Command::new(qemu);
@@ -117,11 +113,17 @@ pub fn qemu(
     let renamed = String::from_utf8_lossy(&help.stdout).contains("-one-insn-per-tb");
     let one = if renamed { "-one-insn-per-tb" } else { "-singlestep" };
     let mut command = Command::new(qemu);
-    command.args([one, "-d", "exec,nochain", "-dfilter", &ranges.join(",")]).args(arguments).arg(program).arg("run").args(only_arguments(only));
+    command
+        .args([one, "-d", "exec,nochain", "-dfilter", &ranges.join(",")])
+        .args(arguments)
+        .arg(program)
+        .arg("run")
+        .args(only_arguments(only));
     // qemu writes its log to the error stream.
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
-    let (mut stdout, log) = (child.stdout.take().context("no output")?, child.stderr.take().context("no log")?);
+    let (mut stdout, log) =
+        (child.stdout.take().context("no output")?, child.stderr.take().context("no log")?);
     // Both pipes are read at once, or a full one would stop the program.
     let said = std::thread::spawn(move || -> std::io::Result<Vec<u8>> {
         let mut text = Vec::new();

@@ -21,7 +21,9 @@ pub fn explain(table: &Table, kernel: &str) -> Result<()> {
         println!("{kernel} on {tier}: {}", function.kernel);
         match (hot.share, &measured.skipped) {
             (Some(share), _) => println!("the loop that {:.0}% of its instructions ran in", share * 100.0),
-            (None, why) => println!("the loop nearest to the budget ({})", why.as_deref().unwrap_or("not counted")),
+            (None, why) => {
+                println!("the loop nearest to the budget ({})", why.as_deref().unwrap_or("not counted"))
+            }
         }
         let columns = hot.mix.columns().into_iter().filter(|(_, n)| *n > 0);
         println!("{}", columns.map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", "));

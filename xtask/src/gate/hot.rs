@@ -32,7 +32,9 @@ impl Program {
         let (mut kernels, mut library) = (BTreeMap::new(), Vec::new());
         for symbol in object.symbols().filter(|s| s.kind() == SymbolKind::Text && s.size() > 0) {
             let name = demangle(symbol.name()?);
-            if name.contains("hotlanes::") && !name.contains("hotlanes_probe::") && !name.starts_with("hotlanes::naive::")
+            if name.contains("hotlanes::")
+                && !name.contains("hotlanes_probe::")
+                && !name.starts_with("hotlanes::naive::")
                 || matches!(name.as_str(), "hotlanes_probe::measured" | "hotlanes_probe::finished")
             {
                 library.push((symbol.address(), symbol.size()));

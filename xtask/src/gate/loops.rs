@@ -52,8 +52,11 @@ fn inside(flow: &DiGraphMap<usize, ()>, blocks: &[Block], loops: &mut Vec<Loop>)
         if edges().next().is_none() {
             continue; // a block that does not lead back to itself
         }
-        let mut entries: BTreeSet<usize> =
-            flow.all_edges().filter(|(a, b, ())| !body.contains(a) && body.contains(b)).map(|(_, b, ())| b).collect();
+        let mut entries: BTreeSet<usize> = flow
+            .all_edges()
+            .filter(|(a, b, ())| !body.contains(a) && body.contains(b))
+            .map(|(_, b, ())| b)
+            .collect();
         if entries.is_empty() {
             // Entered from where the flow is not known, such as a jump table, or by the caller.
             entries.extend(body.first());

@@ -6,8 +6,8 @@ use super::Outcome;
 use super::check::Line;
 
 const HEADER: [&str; 14] = [
-    "kernel", "tier", "insns", "packed", "fma", "sqrt", "div", "gather", "narrow", "scalar", "calls", "stack",
-    "/element", "/call",
+    "kernel", "tier", "insns", "packed", "fma", "sqrt", "div", "gather", "narrow", "scalar", "calls",
+    "stack", "/element", "/call",
 ];
 
 fn cells(line: &Line) -> Vec<String> {
@@ -45,7 +45,10 @@ pub fn text(outcome: &Outcome, color: bool) -> String {
         let state = if line.problems.is_empty() { "ok".to_owned() } else { format!("{red}REFUSED{plain}") };
         put(row, &state);
     }
-    let _ = writeln!(out, "Columns up to stack: the hot loop's instructions. /element, /call: instructions executed.\n");
+    let _ = writeln!(
+        out,
+        "Columns up to stack: the hot loop's instructions. /element, /call: instructions executed.\n"
+    );
     for line in &outcome.lines {
         for problem in &line.problems {
             let _ = writeln!(out, "{red}REFUSED{plain} {} on {}: {problem}", line.kernel, line.tier);
@@ -60,7 +63,11 @@ pub fn text(outcome: &Outcome, color: bool) -> String {
     let refused = refused(outcome);
     let _ = match outcome.passed {
         true => write!(out, "{green}gate passed{plain}: {} rows, ", rows.len()),
-        false => write!(out, "{red}gate refused{plain}: {refused} problems in {} rows; `cargo xtask gate --explain KERNEL` shows a loop, CONTRIBUTING.md says what to do, ", rows.len()),
+        false => write!(
+            out,
+            "{red}gate refused{plain}: {refused} problems in {} rows; `cargo xtask gate --explain KERNEL` shows a loop, CONTRIBUTING.md says what to do, ",
+            rows.len()
+        ),
     };
     out
 }
@@ -73,9 +80,10 @@ fn refused(outcome: &Outcome) -> usize {
 pub fn markdown(outcome: &Outcome) -> String {
     let state = if outcome.passed { "passed" } else { "refused" };
     let mut out = format!("## Gate {state}: {} rows, rustc {}\n\n", outcome.lines.len(), outcome.rustc);
-    let problems = outcome.lines.iter().flat_map(|l| {
-        l.problems.iter().map(move |p| format!("`{}` on {}: {p}", l.kernel, l.tier))
-    });
+    let problems = outcome
+        .lines
+        .iter()
+        .flat_map(|l| l.problems.iter().map(move |p| format!("`{}` on {}: {p}", l.kernel, l.tier)));
     for problem in problems.chain(outcome.problems.iter().cloned()) {
         let _ = writeln!(out, "- **REFUSED** {problem}");
     }

@@ -39,7 +39,9 @@ pub fn kernel_of(symbol: &str, arch: Arch) -> Option<(String, Tier)> {
         };
         return Some((kernel.strip_suffix(">>")?.to_owned(), tier));
     }
-    for (prefix, tier) in [("hotlanes::lanes::on_scalar::<", Tier::Scalar), ("hotlanes::lanes::on_neon::<", Tier::Neon)] {
+    for (prefix, tier) in
+        [("hotlanes::lanes::on_scalar::<", Tier::Scalar), ("hotlanes::lanes::on_neon::<", Tier::Neon)]
+    {
         if let Some(rest) = symbol.strip_prefix(prefix) {
             return Some((rest.strip_suffix('>')?.to_owned(), tier));
         }
@@ -49,7 +51,13 @@ pub fn kernel_of(symbol: &str, arch: Arch) -> Option<(String, Tier)> {
         let tier = match version {
             v if v.contains("_avx512") => Tier::Avx512,
             v if v.contains("_avx2") => Tier::Avx2,
-            v if v.ends_with("_default") => if arch == Arch::Arm { Tier::Neon } else { Tier::Scalar },
+            v if v.ends_with("_default") => {
+                if arch == Arch::Arm {
+                    Tier::Neon
+                } else {
+                    Tier::Scalar
+                }
+            }
             _ => return None,
         };
         return Some((kernel.to_owned(), tier));
@@ -68,7 +76,8 @@ pub fn demangle(symbol: &str) -> String {
 /// jump to another.
 pub fn load(library: &Path, arch: Arch) -> Result<Vec<Function>> {
     let data = std::fs::read(library).with_context(|| format!("cannot read {}", library.display()))?;
-    let archive = ArchiveFile::parse(&*data).with_context(|| format!("{} is no library", library.display()))?;
+    let archive =
+        ArchiveFile::parse(&*data).with_context(|| format!("{} is no library", library.display()))?;
     let mut found = BTreeMap::<(String, Tier), Function>::new();
     for member in archive.members() {
         let member = member?;
@@ -102,7 +111,9 @@ fn functions(file: &File<'_>, arch: Arch) -> Result<Vec<Function>> {
             if let RelocationTarget::Symbol(index) = relocation.target() {
                 let target = file.symbol_by_index(index)?;
                 let target = match target.section_index() {
-                    Some(of) if target.kind() == SymbolKind::Section => file.section_by_index(of)?.name()?.to_owned(),
+                    Some(of) if target.kind() == SymbolKind::Section => {
+                        file.section_by_index(of)?.name()?.to_owned()
+                    }
                     _ => target.name()?.to_owned(),
                 };
                 names.insert(offset - start, demangle(&target));

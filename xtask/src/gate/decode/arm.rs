@@ -87,10 +87,11 @@ fn kind(i: &Instruction) -> Kind {
         FDIV => Arithmetic::Div,
         FSQRT => Arithmetic::Sqrt,
         FRECPE | FRSQRTE | FRECPX | URECPE | URSQRTE => Arithmetic::Estimate,
-        FRECPS | FRSQRTS | FADD | FSUB | FMUL | FNMUL | FMULX | FMAX | FMIN | FMAXNM | FMINNM | FADDP | FMAXP | FMINP | FMAXNMP
-        | FMINNMP | FMAXV | FMINV | FMAXNMV | FMINNMV | FABD | FCMP | FCMPE | FCCMP | FCCMPE | FCMEQ | FCMGE
-        | FCMGT | FCMLE | FCMLT | FCVT | FCVTL | FCVTL2 | FCVTN | FCVTN2 | FCVTZS | FCVTZU | FCVTNS | FCVTNU
-        | SCVTF | UCVTF | FRINTN | FRINTP | FRINTM | FRINTZ | FRINTA | FRINTX | FRINTI => Arithmetic::Plain,
+        FRECPS | FRSQRTS | FADD | FSUB | FMUL | FNMUL | FMULX | FMAX | FMIN | FMAXNM | FMINNM | FADDP
+        | FMAXP | FMINP | FMAXNMP | FMINNMP | FMAXV | FMINV | FMAXNMV | FMINNMV | FABD | FCMP | FCMPE
+        | FCCMP | FCCMPE | FCMEQ | FCMGE | FCMGT | FCMLE | FCMLT | FCVT | FCVTL | FCVTL2 | FCVTN | FCVTN2
+        | FCVTZS | FCVTZU | FCVTNS | FCVTNU | SCVTF | UCVTF | FRINTN | FRINTP | FRINTM | FRINTZ | FRINTA
+        | FRINTX | FRINTI => Arithmetic::Plain,
         _ => return Kind::Other,
     };
     match &i.operands[0] {
@@ -111,19 +112,19 @@ mod tests {
     fn arithmetic_by_width() {
         use Arithmetic::*;
         let cases = [
-            (0x4e22d420, Kind::Packed(Plain, 128)), // fadd v0.4s, v1.4s, v2.4s
-            (0x0e22d420, Kind::Packed(Plain, 64)),  // fadd v0.2s, v1.2s, v2.2s
-            (0x4e22cc20, Kind::Packed(Fma, 128)),   // fmla v0.4s, v1.4s, v2.4s
-            (0x4f821020, Kind::Packed(Fma, 128)),   // fmla v0.4s, v1.4s, v2.s[0]
-            (0x6e22fc20, Kind::Packed(Div, 128)),   // fdiv v0.4s, v1.4s, v2.4s
-            (0x6ea1f820, Kind::Packed(Sqrt, 128)),  // fsqrt v0.4s, v1.4s
+            (0x4e22d420, Kind::Packed(Plain, 128)),    // fadd v0.4s, v1.4s, v2.4s
+            (0x0e22d420, Kind::Packed(Plain, 64)),     // fadd v0.2s, v1.2s, v2.2s
+            (0x4e22cc20, Kind::Packed(Fma, 128)),      // fmla v0.4s, v1.4s, v2.4s
+            (0x4f821020, Kind::Packed(Fma, 128)),      // fmla v0.4s, v1.4s, v2.s[0]
+            (0x6e22fc20, Kind::Packed(Div, 128)),      // fdiv v0.4s, v1.4s, v2.4s
+            (0x6ea1f820, Kind::Packed(Sqrt, 128)),     // fsqrt v0.4s, v1.4s
             (0x4ea1d820, Kind::Packed(Estimate, 128)), // frecpe v0.4s, v1.4s
-            (0x1e222820, Kind::Scalar(Plain)),      // fadd s0, s1, s2
-            (0x1f020c20, Kind::Scalar(Fma)),        // fmadd s0, s1, s2, s3
-            (0x1e21c020, Kind::Scalar(Sqrt)),       // fsqrt s0, s1
-            (0x7e30d820, Kind::Scalar(Plain)),      // faddp s0, v1.2s
-            (0x3dc00020, Kind::Other),              // ldr q0, [x1]
-            (0x8b020020, Kind::Other),              // add x0, x1, x2
+            (0x1e222820, Kind::Scalar(Plain)),         // fadd s0, s1, s2
+            (0x1f020c20, Kind::Scalar(Fma)),           // fmadd s0, s1, s2, s3
+            (0x1e21c020, Kind::Scalar(Sqrt)),          // fsqrt s0, s1
+            (0x7e30d820, Kind::Scalar(Plain)),         // faddp s0, v1.2s
+            (0x3dc00020, Kind::Other),                 // ldr q0, [x1]
+            (0x8b020020, Kind::Other),                 // add x0, x1, x2
         ];
         for (word, kind) in cases {
             let insn = one(word);

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Formatter, Instruction, IntelFormatter, OpKind, Register};
+use iced_x86::{
+    Decoder, DecoderOptions, FlowControl, Formatter, Instruction, IntelFormatter, OpKind, Register,
+};
 
 use super::{Arithmetic, Flow, Insn, Kind, call, target};
 
@@ -169,7 +171,8 @@ mod tests {
     #[test]
     fn names_come_from_relocations() {
         let call = [0xe8, 0, 0, 0, 0];
-        let named = |name: &str| decode(&call, &BTreeMap::from([(1, name.to_owned())])).unwrap()[0].flow.clone();
+        let named =
+            |name: &str| decode(&call, &BTreeMap::from([(1, name.to_owned())])).unwrap()[0].flow.clone();
         assert_eq!(named("fmaf"), Flow::Call(Some("fmaf".into())));
         assert_eq!(named("core::panicking::panic_bounds_check"), Flow::Leave);
         // jmp with a name is a tail call
