@@ -201,6 +201,7 @@ fn spawn(value: Option<&str>) -> String {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri starts no processes")]
 fn the_best_tier_is_the_default() {
     let best = Tier::available().next_back().unwrap();
     for value in [None, Some("")] {
@@ -210,6 +211,7 @@ fn the_best_tier_is_the_default() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri starts no processes")]
 fn the_environment_chooses_the_tier() {
     for tier in Tier::ALL {
         let said = spawn(Some(tier.name()));
@@ -224,6 +226,7 @@ fn the_environment_chooses_the_tier() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri starts no processes")]
 fn a_wrong_name_in_the_environment_is_an_error() {
     for name in ["avx1024", "fastest", " avx2"] {
         let said = spawn(Some(name));

@@ -33,6 +33,7 @@ pub(crate) fn data(n: usize, seed: usize) -> Vec<f32> {
 pub(crate) fn close(what: &str, got: &[f32], want: &[f32], tolerance: f32) {
     assert_eq!(got.len(), want.len(), "{what}");
     let scale = want.iter().fold(f32::MIN_POSITIVE, |a, x| a.max(x.abs()));
+    assert!(scale.is_finite(), "{what}: the plain loop gives a value that is not finite");
     assert!(want.iter().any(|x| *x != 0.0), "{what}: a result of zeros proves nothing");
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
         assert!((g - w).abs() <= tolerance * scale, "{what}: value {i} is {g}, the plain loop gives {w}");

@@ -92,7 +92,7 @@ unsafe extern "C" fn on_trap(_: c_int, _: *mut libc::siginfo_t, context: *mut c_
         // SAFETY: `Stepper::count` has stored a pointer to TEXT_LEN counters that live until it returns, and the flag
         // is clear by then.
         let counter = unsafe { &*HISTOGRAM.load(Relaxed).add(offset) };
-        counter.store(counter.load(Relaxed) + 1, Relaxed);
+        counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
     }
 }
 

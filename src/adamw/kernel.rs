@@ -160,7 +160,10 @@ fn update<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(
         l.store(g, l.load_part(grad_rest, zero));
         l.store(m, l.load_part(m_rest, zero));
         l.store(v, l.load_part(v_rest, zero));
-        l.store(max, l.load_part(v_max_rest, zero));
+        // Else its slice is empty, and no lanes are loaded from there.
+        if AMSGRAD {
+            l.store(max, l.load_part(v_max_rest, zero));
+        }
         let mut one = Vectors {
             param: std::slice::from_mut(p),
             grad: std::slice::from_ref(g),

@@ -4,7 +4,7 @@ use hotlanes::adamw::{AdamW, AdamWConfig, AdamWStep, AdamWTensor, WeightDecay};
 use hotlanes::{LANES, Tier, with_tier};
 use proptest::prelude::*;
 
-use crate::common::{Guarded, Hash, Rng, SPECIALS, assert_same, for_each_tier};
+use crate::common::{Guarded, Hash, Rng, SPECIALS, assert_same, for_each_tier, offsets};
 
 /// Each of the kernel's loops: the plain one, with a lerp from the gradient, with L2, and with AMSGrad. The last has
 /// no `eps`, so that its denominators leave the range in which the AVX-512 tier has a way of its own to divide.
@@ -82,14 +82,18 @@ fn assert_tensor(got: &Tensor, want: &Tensor, what: &str) {
 #[test]
 fn every_length_at_every_offset() {
     let short = 0..=2 * LANES + 1;
-    let lengths: Vec<usize> = short.chain(63..=66).chain(127..=130).chain([1000]).collect();
+    let mut lengths: Vec<usize> = short.chain(63..=66).chain(127..=130).chain([1000]).collect();
+    if cfg!(miri) {
+        // A rest, a vector with one, and two; the loop over four is that of AVX-512, which Miri lacks.
+        lengths = vec![1, 17, 33];
+    }
     let mut rng = Rng::new(1);
     for (name, step, amsgrad) in variants() {
         for &n in &lengths {
             let before = random(&mut rng, n);
             let want = one_by_one(&step, &before, amsgrad);
             for_each_tier(|tier| {
-                for offset in 0..=16 {
+                for offset in offsets() {
                     let what = format!("{name} on {tier}, {n} at offset {offset}");
                     // Each slice at an offset of its own.
                     let mut k = offset;

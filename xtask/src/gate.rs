@@ -2,7 +2,7 @@
 //!
 //! [`build`] compiles the probe for both architectures, [`symbols`] finds the kernels in it, [`decode`], [`loops`] and
 //! [`mix`] say what they consist of, [`count`] how much of it runs, [`hot`] where; [`check`] compares with [`budget`] and
-//! [`report`] says so. CONTRIBUTING.md says what to do about a failure.
+//! `report` says so. CONTRIBUTING.md says what to do about a failure.
 
 pub mod budget;
 pub mod build;
@@ -38,10 +38,10 @@ use tier::Tier;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Rewrite the budgets to what was measured; the difference is for a reviewer to read
-    #[arg(long, conflicts_with_all = ["json", "explain"])]
+    #[arg(long, conflicts_with_all = ["json", "explain", "markdown"])]
     pub bless: bool,
     /// Show the hot loop of a kernel on each tier, with its mix
-    #[arg(long, value_name = "KERNEL")]
+    #[arg(long, value_name = "KERNEL", conflicts_with_all = ["json", "markdown", "strict"])]
     pub explain: Option<String>,
     /// Fail where something cannot be counted on this machine, instead of saying SKIPPED
     #[arg(long)]
@@ -72,7 +72,10 @@ pub struct Scope {
 impl Scope {
     /// All of this repository.
     pub fn all() -> Scope {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        // Asked at run time: with a target directory shared by two checkouts, this program may be the other's.
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let here = here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root = here.parent().unwrap_or(&here).to_owned();
         Scope { target_dir: root.join("target/gate"), root, only: None, arm: true, callgrind: true }
     }
 }
@@ -102,7 +105,10 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     if let Some(kernel) = &args.explain {
         let mut facts = Facts::gather(&scope)?;
-        facts.find_nearest(&Budgets::read(&scope.root.join(budget::FILE))?);
+        // The first kernel has no budget yet.
+        if let Ok(budgets) = Budgets::read(&scope.root.join(budget::FILE)) {
+            facts.find_nearest(&budgets);
+        }
         return explain::explain(&facts.table, kernel).map(|()| true);
     }
     let outcome = judge(&scope, args.strict)?;
@@ -121,8 +127,8 @@ pub fn run(args: &Args) -> Result<bool> {
 
 /// Measures, and compares with the budgets and the rules. With `strict`, what was skipped is a problem.
 pub fn judge(scope: &Scope, strict: bool) -> Result<Outcome> {
-    let mut facts = Facts::gather(scope)?;
     let mut budgets = Budgets::read(&scope.root.join(budget::FILE))?;
+    let mut facts = Facts::gather(scope)?;
     if let Some(only) = &scope.only {
         budgets.kernels.retain(|name, _| name == only);
     }
@@ -135,6 +141,13 @@ pub fn judge(scope: &Scope, strict: bool) -> Result<Outcome> {
         problems.push(format!("the budgets belong to rustc {}, this is {}", budgets.rustc, facts.rustc));
     }
     let lines = check::check(&facts.table, &budgets);
+    for line in lines.iter().filter(|l| l.count.is_none()) {
+        let budget = budgets.kernels.get(&line.kernel).and_then(|t| t.get(&line.tier)).and_then(|r| r.count);
+        // A whole tier that was not counted has been said.
+        if let (Some(_), Some(why)) = (budget, line.skipped.as_ref().filter(|why| *why == MULTIVERSION)) {
+            facts.skipped.push(format!("count of {} on {}: {why}", line.kernel, line.tier));
+        }
+    }
     if strict {
         problems.extend(facts.skipped.iter().map(|s| format!("SKIPPED, and --strict was given: {s}")));
     }
@@ -169,6 +182,16 @@ fn bless(mut facts: Facts, file: &Path) -> Result<bool> {
         bail!("{} rows break a rule that needs no budget", refused.len());
     }
     let old = std::fs::read_to_string(file).unwrap_or_default();
+    if let Ok(before) = Budgets::parse(&old) {
+        let lost = before.kernels.iter().flat_map(|(k, tiers)| tiers.iter().map(move |(t, row)| (k, t, row)));
+        let lost = lost.filter(|(k, t, row)| {
+            let now = budgets.kernels.get(*k).and_then(|tiers| tiers.get(t));
+            row.count.is_some() && now.is_some_and(|now| now.count.is_none())
+        });
+        if let Some((kernel, tier, _)) = lost.into_iter().next() {
+            bail!("{kernel} on {tier} had a count and cannot be counted on this CPU: bless on one that can");
+        }
+    }
     let new = budgets.text();
     std::fs::write(file, &new).with_context(|| format!("cannot write {}", file.display()))?;
     let same = if old == new { ", as they were" } else { ": read the difference before you commit it" };
@@ -201,7 +224,9 @@ impl Facts {
         let mut arm = None;
         if scope.arm {
             note("building for AArch64");
-            let cross = here && build::has("aarch64-linux-gnu-gcc");
+            // A cross compiler without its C library cannot link.
+            let library = Path::new(SYSROOT).join("lib/ld-linux-aarch64.so.1");
+            let cross = here && build::has("aarch64-linux-gnu-gcc") && library.exists();
             arm = Some(build::probe(root, target_dir, build::triple(Arch::Arm), cross)?);
         }
 
@@ -210,7 +235,13 @@ impl Facts {
         for (built, arch) in [(Some(&x86), Arch::X86), (arm.as_ref(), Arch::Arm)] {
             for library in built.iter().flat_map(|b| &b.libraries) {
                 for f in symbols::load(library, arch)?.into_iter().filter(|f| f.tier.arch() == arch) {
-                    functions.insert((f.kernel.clone(), f.tier), f);
+                    let key = (f.kernel.clone(), f.tier);
+                    if functions.insert(key, f).is_some() {
+                        problems.push(format!(
+                            "two copies of a kernel in {}: one would hide the other",
+                            library.display()
+                        ));
+                    }
                 }
             }
         }
@@ -270,13 +301,19 @@ impl Facts {
     }
 }
 
+/// Where Debian puts AArch64's C library.
+const SYSROOT: &str = "/usr/aarch64-linux-gnu";
+
 /// Counts NEON, and AArch64's scalar tier beside it, on a CPU without extensions.
 fn emulate(program: &Path, only: Option<&str>) -> Result<Counted> {
-    let qemu = ["qemu-aarch64", "-cpu", "cortex-a72", "-L", "/usr/aarch64-linux-gnu"];
+    let qemu = ["qemu-aarch64", "-cpu", "cortex-a72", "-L", SYSROOT];
     let file = Program::read(program, Arch::Arm)?;
     let runs = count::qemu(&qemu, program, file.library(), only)?;
     Ok(Counted { program: file, runs })
 }
+
+/// Why a case that no tier can be forced on was not counted.
+const MULTIVERSION: &str = "multiversion chooses by the CPU alone";
 
 /// Says on the error stream what takes its time.
 fn note(what: &str) {
@@ -318,6 +355,7 @@ fn table(
         for &tier in tiers {
             let mut now = Measured {
                 function: functions.get(&(case.kernel.clone(), tier)).cloned(),
+                unforced: !case.forced,
                 ..Measured::default()
             };
             let from = counted.iter().find(|c| c.program.arch() == tier.arch());
@@ -328,7 +366,7 @@ fn table(
             if now.count.is_none() && now.skipped.is_none() {
                 let ran = from.is_some_and(|c| c.runs.iter().any(|r| r.tier == tier));
                 now.skipped = match (case.forced, ran) {
-                    (false, _) => Some("multiversion chooses by the CPU alone".to_owned()),
+                    (false, _) => Some(MULTIVERSION.to_owned()),
                     (true, false) => Some(format!("this CPU lacks {tier}")),
                     (true, true) => None,
                 };
@@ -350,11 +388,16 @@ impl Measured {
             from.runs.iter().filter(|r| r.kernel == case.name && r.tier == tier && r.twin == twin).collect()
         };
         let count = |runs: &[&Run], weigh: &dyn Fn(&Run) -> u64| match runs {
-            [a, b] => Some(Count { elements: [a.elements, b.elements], instructions: [weigh(a), weigh(b)] }),
+            [a, b] => Some(Count {
+                elements: [a.elements, b.elements],
+                instructions: [weigh(a), weigh(b)],
+                library: [a.outside_calls, b.outside_calls],
+            }),
             _ => None,
         };
         let (ours, twin) = (runs(tier, false), runs(tier, true));
         self.count = count(&ours, &|r| r.instructions);
+        self.twin = !twin.is_empty();
         if let (Some(function), [_, larger]) = (&self.function, ours.as_slice()) {
             self.hot = hot::counted(function, &from.program, larger);
         }

@@ -127,6 +127,16 @@ fn copy() -> (MutexGuard<'static, ()>, PathBuf) {
 
 fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
+    // What an older copy has and the original has not.
+    for entry in fs::read_dir(to).unwrap() {
+        let path = entry.unwrap().path();
+        let gone = !from.join(path.file_name().unwrap()).exists();
+        if gone && path.is_dir() {
+            fs::remove_dir_all(&path).unwrap();
+        } else if gone {
+            fs::remove_file(&path).unwrap();
+        }
+    }
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let to = to.join(path.file_name().unwrap());

@@ -41,10 +41,15 @@ fn bits(v: &[f32]) -> Vec<u32> {
     v.iter().map(|x| x.to_bits()).collect()
 }
 
+/// From the start of a vector; Miri, which sees every access anyway, takes some of them.
+fn offsets() -> impl Iterator<Item = usize> {
+    (0..=16).step_by(if cfg!(miri) { 5 } else { 1 })
+}
+
 #[test]
 fn load_and_store_at_every_offset() {
     for tier in Tier::available() {
-        for at in 0..=16 {
+        for at in offsets() {
             let (from, mut to) = (guarded(at, LANES), guarded(0, 0));
             let source = from[at..].first_chunk().unwrap();
             run(tier, Copy::Whole(source, to[at..].first_chunk_mut().unwrap()));
@@ -56,7 +61,7 @@ fn load_and_store_at_every_offset() {
 #[test]
 fn partial_load_takes_the_rest_from_the_fill() {
     for tier in Tier::available() {
-        for (n, at) in (0..=LANES).flat_map(|n| (0..=16).map(move |at| (n, at))) {
+        for (n, at) in (0..=LANES).flat_map(|n| offsets().map(move |at| (n, at))) {
             let from = guarded(at, n);
             for fill in [0.0, -0.0, -7.5, f32::INFINITY] {
                 let mut out = [GUARD; LANES];
@@ -72,7 +77,7 @@ fn partial_load_takes_the_rest_from_the_fill() {
 fn partial_store_leaves_the_rest_alone() {
     let from: Chunk = std::array::from_fn(|i| (i + 1) as f32);
     for tier in Tier::available() {
-        for (n, at) in (0..=LANES).flat_map(|n| (0..=16).map(move |at| (n, at))) {
+        for (n, at) in (0..=LANES).flat_map(|n| offsets().map(move |at| (n, at))) {
             let mut to = guarded(0, 0);
             run(tier, Copy::PartOut(&from, &mut to[at..at + n]));
             assert_eq!(bits(&to), bits(&guarded(at, n)), "{tier}, {n} lanes at offset {at}");

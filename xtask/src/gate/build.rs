@@ -24,12 +24,16 @@ pub fn cargo(root: &Path) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        let ours = name.starts_with("CARGO_PROFILE_")
-            || name.starts_with("CARGO_BUILD_")
-            || name.starts_with("CARGO_ENCODED_RUSTFLAGS")
-            || (name.starts_with("CARGO_TARGET_") && name.ends_with("_RUSTFLAGS"))
-            || name.starts_with("HOTLANES_");
-        if ours {
+        let prefixes = [
+            "CARGO_PROFILE_",
+            "CARGO_BUILD_",
+            "CARGO_ENCODED_",
+            "CARGO_TARGET_",
+            "RUSTC",
+            "IAI_",
+            "HOTLANES_",
+        ];
+        if prefixes.iter().any(|p| name.starts_with(p)) {
             cargo.env_remove(&*name);
         }
     }
@@ -37,8 +41,10 @@ pub fn cargo(root: &Path) -> Command {
         .current_dir(root)
         .env("RUSTFLAGS", "-C symbol-mangling-version=v0")
         .env("CARGO_PROFILE_RELEASE_STRIP", "none")
-        .env("CARGO_INCREMENTAL", "0")
-        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
+        .env("CARGO_INCREMENTAL", "0");
+    if cfg!(not(target_arch = "aarch64")) {
+        cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
+    }
     cargo
 }
 
@@ -69,7 +75,16 @@ struct Target {
 /// Builds the probe's library, and its program where `link` says that this machine can link for the target.
 pub fn probe(root: &Path, target_dir: &Path, triple: &str, link: bool) -> Result<Built> {
     let mut cargo = cargo(root);
-    cargo.args(["build", "--release", "--package", "hotlanes-probe", "--package", "hotlanes", "--lib"]);
+    cargo.args([
+        "build",
+        "--locked",
+        "--release",
+        "--package",
+        "hotlanes-probe",
+        "--package",
+        "hotlanes",
+        "--lib",
+    ]);
     if link {
         cargo.arg("--bins");
     }
@@ -110,11 +125,11 @@ pub fn host_probe(root: &Path, target_dir: &Path) -> Result<PathBuf> {
     probe(root, target_dir, host, true)?.program.context("no program")
 }
 
-/// The compiler's release, which the budgets belong to.
+/// The compiler's release and commit, which the budgets belong to.
 pub fn rustc(root: &Path) -> Result<String> {
     let output = Command::new("rustc").arg("-V").current_dir(root).output().context("cannot run rustc")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    text.split_whitespace().nth(1).map(str::to_owned).context("rustc -V said nothing")
+    text.trim().strip_prefix("rustc ").map(str::to_owned).context("rustc -V said nothing")
 }
 
 /// Whether a program is on the PATH.

@@ -33,7 +33,7 @@ pub fn run(root: &Path, target_dir: &Path) -> Result<std::path::PathBuf> {
         std::fs::remove_dir_all(&home).with_context(|| format!("cannot clear {}", home.display()))?;
     }
     let mut cargo = build::cargo(root);
-    cargo.args(["bench", "--package", "hotlanes", "--bench", "instructions"]);
+    cargo.args(["bench", "--locked", "--package", "hotlanes", "--bench", "instructions"]);
     cargo.args(["--target", build::triple(Arch::X86), "--target-dir"]).arg(target_dir);
     cargo.args(["--", "--save-summary=json"]).env("IAI_CALLGRIND_HOME", &home).stdin(Stdio::null());
     let output = cargo.output().context("cannot run cargo bench")?;
@@ -114,6 +114,7 @@ mod tests {
             elements: 1,
             instructions,
             outside,
+            outside_calls: outside,
             pcs: Vec::new(),
         };
         assert!(compare(&dir, &[run(7, 0)]).unwrap()[0].contains("no count"));

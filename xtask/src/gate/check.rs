@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::budget::{Budgets, Count, Row, loop_violations, whole_violations};
-use super::decode::Flow;
+use super::decode::{Flow, Insn};
 use super::hot::Hot;
 use super::mix::Mix;
 use super::symbols::Function;
@@ -20,10 +20,14 @@ pub struct Measured {
     pub hot: Option<Hot>,
     /// Instructions executed.
     pub count: Option<Count>,
+    /// Whether the plain loop was counted beside it.
+    pub twin: bool,
     /// The same with divisions and roots weighed, and that of the plain loop compiled for the tier.
     pub weighted: Option<(Count, Count)>,
     /// Instructions executed on narrower tiers of the same architecture, with their names.
     pub narrower: Vec<(String, Count)>,
+    /// Whether the CPU alone chooses the tier.
+    pub unforced: bool,
     /// Why it was not counted.
     pub skipped: Option<String>,
 }
@@ -32,7 +36,7 @@ impl Measured {
     /// What a budget would say of it.
     pub fn row(&self) -> Option<Row> {
         let (function, hot) = (self.function.as_ref()?, self.hot.as_ref()?);
-        Some(Row { hot: hot.mix, whole: whole(function), count: self.count })
+        Some(Row { hot: hot.mix, whole: whole(function), count: self.count, twin: self.twin })
     }
 }
 
@@ -101,12 +105,16 @@ fn against_row(now: &Measured, row: Option<&Row>, problems: &mut Vec<String>) {
         return;
     };
     let Some(hot) = &now.hot else {
-        problems.push("its function was not executed, or has no code".to_owned());
+        problems
+            .push("its function was not executed, or the program holds another than the library".to_owned());
         return;
     };
     let Some(row) = row else { return };
     loop_violations(&hot.mix, &row.hot, problems);
-    whole_violations(&whole(function), &row.whole, problems);
+    whole_violations(&whole(function), &row.whole, now.count.is_some(), problems);
+    if row.twin && now.count.is_some() && !now.twin {
+        problems.push("the plain loop that it was compared with is gone from its case".to_owned());
+    }
     if hot.mix.calls > row.hot.calls {
         problems.push(format!("loop: it calls {}", callees(function, hot.own.iter().copied())));
     }
@@ -116,6 +124,8 @@ fn against_row(now: &Measured, row: Option<&Row>, problems: &mut Vec<String>) {
     }
     match (&now.count, &row.count) {
         (Some(count), Some(budget)) => count.violations(budget, problems),
+        // Another CPU: multiversion chooses another tier there.
+        (Some(_), None) if now.unforced => {}
         (Some(_), None) => problems.push("count: no budget for it: bless it".to_owned()),
         (None, Some(_)) if now.skipped.is_none() => problems.push("count: it was not counted".to_owned()),
         (None, _) => {}
@@ -126,11 +136,25 @@ fn against_row(now: &Measured, row: Option<&Row>, problems: &mut Vec<String>) {
 fn callees(function: &Function, own: impl Iterator<Item = usize>) -> String {
     let mut names = BTreeMap::<&str, u32>::new();
     for i in own {
-        if let Flow::Call(name) = &function.code[i].flow {
-            *names.entry(name.as_deref().unwrap_or("an address in a register")).or_default() += 1;
+        let name = match &function.code[i].flow {
+            Flow::Call(name) => Some(name.as_deref()),
+            Flow::TailCall(name) => Some(Some(name.as_str())),
+            _ => None,
+        };
+        if let Some(name) = name {
+            *names.entry(name.unwrap_or("a function without a name here")).or_default() += 1;
         }
     }
     names.iter().map(|(name, n)| format!("{name} ({n})")).collect::<Vec<_>>().join(", ")
+}
+
+/// The name of a mathematical function of the C library, if that is what an instruction calls.
+fn libm(insn: &Insn) -> Option<&str> {
+    let (Flow::Call(Some(name)) | Flow::TailCall(name)) = &insn.flow else { return None };
+    let stem = name.strip_suffix('f').unwrap_or(name);
+    let names =
+        ["fma", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "tanh", "sin", "cos", "erf"];
+    names.contains(&stem).then_some(name)
 }
 
 /// What must hold whatever the budgets say.
@@ -141,6 +165,10 @@ fn rules(tier: Tier, now: &Measured, problems: &mut Vec<String>) {
             problems.push(format!(
                 "rule: {estimates} estimates of a reciprocal or root: their bits differ between CPUs"
             ));
+        }
+        for name in function.code.iter().filter_map(libm) {
+            problems
+                .push(format!("rule: it calls {name} of the C library, whose bits differ between systems"));
         }
         let wide = function.code.iter().find(|i| i.widest > tier.width());
         if let (Tier::Scalar, Some(insn)) = (tier, wide) {

@@ -17,7 +17,7 @@ fn function(code: &[u8], names: &[(u64, &str)], tier: Tier) -> Function {
 
 fn measured(function: Function, budget: Option<&Mix>) -> Measured {
     let hot = hot::nearest(&function, budget.unwrap_or(&Mix { instructions: 5, ..Mix::default() }));
-    let count = Some(Count { elements: [512, 1024], instructions: [200, 360] });
+    let count = Some(Count { elements: [512, 1024], instructions: [200, 360], library: [0, 0] });
     Measured { function: Some(function), hot, count, ..Measured::default() }
 }
 
@@ -69,7 +69,7 @@ fn a_missing_tier_is_refused() {
 
 #[test]
 fn a_count_of_zero_and_a_missing_count_are_refused() {
-    let zero = Some(Count { elements: [512, 1024], instructions: [0, 0] });
+    let zero = Some(Count { elements: [512, 1024], instructions: [0, 0], library: [0, 0] });
     assert!(problems(Measured { count: zero, ..good() }, &budgets()).contains("nothing was measured"));
     assert!(problems(Measured { count: None, ..good() }, &budgets()).contains("it was not counted"));
     // With a reason it is skipped, and the reason is said.
@@ -110,8 +110,24 @@ fn estimates_are_refused() {
 }
 
 #[test]
+fn the_c_librarys_mathematics_is_refused() {
+    // jmp expf
+    let now = measured(function(&[0xe9, 0, 0, 0, 0], &[(1, "expf")], Tier::Avx2), None);
+    assert!(problems(now, &budgets()).contains("rule: it calls expf"));
+    let now = measured(function(&[0xe8, 0, 0, 0, 0, 0xc3], &[(1, "memset")], Tier::Avx2), None);
+    assert!(!problems(now, &budgets()).contains("rule:"));
+}
+
+#[test]
+fn a_lost_twin_is_refused() {
+    let mut budgets = budgets();
+    budgets.kernels.get_mut("k").unwrap().get_mut(&Tier::Avx2).unwrap().twin = true;
+    assert!(problems(good(), &budgets).contains("plain loop that it was compared with is gone"));
+}
+
+#[test]
 fn a_wider_tier_must_not_need_more_instructions() {
-    let count = |instructions| Count { elements: [512, 1024], instructions };
+    let count = |instructions| Count { elements: [512, 1024], instructions, library: [0, 0] };
     let narrower = vec![("scalar".to_owned(), count([100, 200]))];
     let said = problems(Measured { narrower, ..good() }, &budgets());
     assert!(said.contains("0.312 instructions per element, more than the 0.195 of scalar"), "{said}");
@@ -119,7 +135,7 @@ fn a_wider_tier_must_not_need_more_instructions() {
 
 #[test]
 fn a_kernel_must_not_be_worse_than_its_twin() {
-    let count = |instructions| Count { elements: [512, 1024], instructions };
+    let count = |instructions| Count { elements: [512, 1024], instructions, library: [0, 0] };
     let now = Measured { weighted: Some((count([200, 360]), count([100, 200]))), ..good() };
     assert!(problems(now, &budgets()).contains("the compiler's own"));
     let now = Measured { weighted: Some((count([200, 360]), count([200, 400]))), ..good() };

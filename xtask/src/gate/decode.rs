@@ -27,7 +27,9 @@ pub enum Flow {
     Branch(u64),
     /// Into a function and back; its name where the object file has one.
     Call(Option<String>),
-    /// Out of the function: a return, a tail call, a trap, or a jump through a table.
+    /// Into a function that returns to the caller.
+    TailCall(String),
+    /// Out of the function: a return, a trap, a jump through a table, or a call that does not come back.
     Leave,
 }
 
@@ -87,11 +89,18 @@ pub fn decode(arch: Arch, code: &[u8], relocations: &BTreeMap<u64, String>) -> R
 
 /// Whether a function never returns, so that what follows its call is not reached from there.
 fn diverges(name: Option<&str>) -> bool {
-    name.is_some_and(|n| {
-        ["core::panicking", "core::option::", "core::result::", "_fail", "panic", "abort", "unreachable"]
-            .iter()
-            .any(|part| n.contains(part))
-    })
+    let Some(name) = name else { return false };
+    let ends = ["::unwrap_failed", "::expect_failed", "::slice_index_fail", "::len_mismatch_fail"];
+    name.starts_with("core::panicking::")
+        || name.starts_with("alloc::alloc::handle_alloc_error")
+        || name.starts_with("core::slice::copy_from_slice_impl::len_mismatch_fail")
+        || matches!(name, "_Unwind_Resume" | "abort")
+        || ends.iter().any(|end| name.ends_with(end))
+}
+
+/// The flow of a jump to another function.
+fn tail_call(name: String) -> Flow {
+    if diverges(Some(&name)) { Flow::Leave } else { Flow::TailCall(name) }
 }
 
 /// The flow of a call, or the end if it does not come back.

@@ -1,6 +1,6 @@
 //! Which loop of a kernel is the hot one: where it was counted, the one that most instructions ran in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -82,7 +82,9 @@ impl Program {
             let code = self.text.range(..=pc).next_back();
             let code = code.and_then(|(start, code)| code.get((pc - start) as usize..)).unwrap_or(&[]);
             match kind_of(self.arch, code) {
-                Kind::Packed(Arithmetic::Div | Arithmetic::Sqrt, bits) => n * (bits / 32 - 1) as u64,
+                Kind::Packed(Arithmetic::Div | Arithmetic::Sqrt, bits) => {
+                    n * (bits / 32).saturating_sub(1) as u64
+                }
                 _ => 0,
             }
         };
@@ -101,10 +103,15 @@ pub struct Hot {
     pub share: Option<f64>,
 }
 
-/// The loop that a counted run spent most instructions in. A function without one is a loop of its own.
+/// The loop that a counted run spent most instructions in. A function without one is a loop of its own. Nothing where the
+/// function was not executed, or where the program's is not the library's.
 pub fn counted(function: &Function, program: &Program, run: &Run) -> Option<Hot> {
     let counts = program.offsets(run, &function.kernel);
     let total: u64 = counts.values().sum();
+    let starts: BTreeSet<u64> = function.code.iter().map(|i| i.offset).collect();
+    if counts.keys().any(|offset| !starts.contains(offset)) {
+        return None;
+    }
     let executed = |l: &Loop| l.own.iter().filter_map(|i| counts.get(&function.code[*i].offset)).sum::<u64>();
     let hot = candidates(function).into_iter().max_by_key(executed)?;
     (total > 0).then(|| {

@@ -29,6 +29,9 @@ struct Block {
 
 /// The loops of a function, in the order of their first instruction.
 pub fn find(code: &[Insn]) -> Vec<Loop> {
+    if code.is_empty() {
+        return Vec::new();
+    }
     let blocks = blocks(code);
     let mut flow = DiGraphMap::<usize, ()>::new();
     for (b, block) in blocks.iter().enumerate() {
@@ -88,7 +91,7 @@ fn blocks(code: &[Insn]) -> Vec<Block> {
                 leaders.extend(at.get(to).copied());
                 leaders.insert(n + 1);
             }
-            Flow::Leave => {
+            Flow::Leave | Flow::TailCall(_) => {
                 leaders.insert(n + 1);
             }
             Flow::Next | Flow::Call(_) => {}
@@ -104,7 +107,7 @@ fn blocks(code: &[Insn]) -> Vec<Block> {
             _ => None,
         };
         let on = match &last.flow {
-            Flow::Jump(_) | Flow::Leave => None,
+            Flow::Jump(_) | Flow::Leave | Flow::TailCall(_) => None,
             _ => block_at(end),
         };
         Block { first, end, next: jump.into_iter().chain(on).collect() }

@@ -24,7 +24,7 @@ pub struct Mix {
     pub narrow: u32,
     /// Floating-point arithmetic in one lane.
     pub scalar: u32,
-    /// Calls.
+    /// Calls, that at the end among them.
     pub calls: u32,
     /// Accesses relative to the stack pointer: spills, and buffers on the stack.
     pub stack: u32,
@@ -44,7 +44,7 @@ impl Mix {
         for insn in code {
             mix.instructions += 1;
             mix.stack += insn.stack as u32;
-            mix.calls += matches!(insn.flow, Flow::Call(_)) as u32;
+            mix.calls += matches!(insn.flow, Flow::Call(_) | Flow::TailCall(_)) as u32;
             match insn.kind {
                 Kind::Other => {}
                 Kind::Scalar(what) => {

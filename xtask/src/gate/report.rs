@@ -42,7 +42,11 @@ pub fn text(outcome: &Outcome, color: bool) -> String {
     };
     put(&HEADER.map(str::to_owned), "");
     for (row, line) in rows.iter().zip(&outcome.lines) {
-        let state = if line.problems.is_empty() { "ok".to_owned() } else { format!("{red}REFUSED{plain}") };
+        let state = match (line.problems.is_empty(), &line.skipped) {
+            (false, _) => format!("{red}REFUSED{plain}"),
+            (true, Some(why)) => format!("ok, not counted: {why}"),
+            (true, None) => "ok".to_owned(),
+        };
         put(row, &state);
     }
     let _ = writeln!(

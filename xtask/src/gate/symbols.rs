@@ -72,27 +72,21 @@ pub fn demangle(symbol: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(symbol.strip_prefix(".text.").unwrap_or(symbol)))
 }
 
-/// Every kernel's function in a Rust library. A kernel that several objects hold counts once: the longest, as a stub may
-/// jump to another.
+/// Every kernel's function in a Rust library.
 pub fn load(library: &Path, arch: Arch) -> Result<Vec<Function>> {
     let data = std::fs::read(library).with_context(|| format!("cannot read {}", library.display()))?;
     let archive =
         ArchiveFile::parse(&*data).with_context(|| format!("{} is no library", library.display()))?;
-    let mut found = BTreeMap::<(String, Tier), Function>::new();
+    let mut found = Vec::new();
     for member in archive.members() {
         let member = member?;
         if !member.name().ends_with(b".o") {
             continue;
         }
         let file = File::parse(member.data(&*data)?)?;
-        for function in functions(&file, arch)? {
-            let key = (function.kernel.clone(), function.tier);
-            if found.get(&key).is_none_or(|f| f.code.len() < function.code.len()) {
-                found.insert(key, function);
-            }
-        }
+        found.extend(functions(&file, arch)?);
     }
-    Ok(found.into_values().collect())
+    Ok(found)
 }
 
 fn functions(file: &File<'_>, arch: Arch) -> Result<Vec<Function>> {

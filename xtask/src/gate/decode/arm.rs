@@ -6,14 +6,15 @@ use anyhow::{Result, bail};
 use yaxpeax_arch::{Decoder, U8Reader};
 use yaxpeax_arm::armv8::a64::{InstDecoder, Instruction, Opcode, Operand, SIMDSizeCode};
 
-use super::{Arithmetic, Flow, Insn, Kind, call, target};
+use super::{Arithmetic, Flow, Insn, Kind, call, tail_call, target};
 
-/// The stack pointer's number, where an operand is an address.
+/// The stack pointer's number, where an operand is an address, and the frame pointer's.
 const SP: u16 = 31;
+const FP: u16 = 29;
 
 pub(super) fn decode(code: &[u8], relocations: &BTreeMap<u64, String>) -> Result<Vec<Insn>> {
     let decoder = InstDecoder::default();
-    let mut all = Vec::new();
+    let (mut all, mut frame) = (Vec::new(), false);
     for (n, word) in code.chunks(4).enumerate() {
         let offset = n as u64 * 4;
         let i = match decoder.decode(&mut U8Reader::new(word)) {
@@ -34,6 +35,7 @@ pub(super) fn decode(code: &[u8], relocations: &BTreeMap<u64, String>) -> Result
             Opcode::Bcc(_) | Opcode::BCcc(_) | Opcode::CBZ | Opcode::CBNZ | Opcode::TBZ | Opcode::TBNZ => {
                 Flow::Branch(near()?)
             }
+            Opcode::B if name.is_some() => tail_call(name.clone().unwrap_or_default()),
             Opcode::BL | Opcode::BLR => call(name.clone()),
             Opcode::B | Opcode::BR | Opcode::RET | Opcode::BRK | Opcode::UDF | Opcode::HLT => Flow::Leave,
             _ => Flow::Next,
@@ -41,7 +43,9 @@ pub(super) fn decode(code: &[u8], relocations: &BTreeMap<u64, String>) -> Result
         if let (Flow::Call(_), Some(name)) = (&flow, &name) {
             text = format!("{text} ; {name}");
         }
-        all.push(Insn { offset, text, flow, kind: kind(&i), stack: stack(&i), widest: widest(&i) });
+        // x29 is a register like others until it is made to point into the frame.
+        frame |= ["add x29, sp", "mov x29, sp"].iter().any(|set| text.starts_with(set));
+        all.push(Insn { offset, text, flow, kind: kind(&i), stack: stack(&i, frame), widest: widest(&i) });
     }
     Ok(all)
 }
@@ -53,12 +57,15 @@ pub(super) fn kind_of(code: &[u8]) -> Kind {
     }
 }
 
-fn stack(i: &Instruction) -> bool {
-    i.operands.iter().any(|o| match o {
-        Operand::RegPreIndex(r, ..) | Operand::RegPostIndex(r, ..) | Operand::RegRegOffset(r, ..) => *r == SP,
-        Operand::RegPostIndexReg(r, _) => *r == SP,
-        _ => false,
-    })
+fn stack(i: &Instruction, frame: bool) -> bool {
+    let base = i.operands.iter().find_map(|o| match o {
+        Operand::RegPreIndex(r, ..)
+        | Operand::RegPostIndex(r, ..)
+        | Operand::RegRegOffset(r, ..)
+        | Operand::RegPostIndexReg(r, _) => Some(*r),
+        _ => None,
+    });
+    base == Some(SP) || frame && base == Some(FP)
 }
 
 fn bits(size: &SIMDSizeCode) -> u32 {
@@ -90,7 +97,8 @@ fn kind(i: &Instruction) -> Kind {
         FRECPS | FRSQRTS | FADD | FSUB | FMUL | FNMUL | FMULX | FMAX | FMIN | FMAXNM | FMINNM | FADDP
         | FMAXP | FMINP | FMAXNMP | FMINNMP | FMAXV | FMINV | FMAXNMV | FMINNMV | FABD | FCMP | FCMPE
         | FCCMP | FCCMPE | FCMEQ | FCMGE | FCMGT | FCMLE | FCMLT | FCVT | FCVTL | FCVTL2 | FCVTN | FCVTN2
-        | FCVTZS | FCVTZU | FCVTNS | FCVTNU | SCVTF | UCVTF | FRINTN | FRINTP | FRINTM | FRINTZ | FRINTA
+        | FCVTZS | FCVTZU | FCVTNS | FCVTNU | FCVTPS | FCVTPU | FCVTMS | FCVTMU | FCVTAS | FCVTAU
+        | FCVTXN | FACGE | FACGT | FCADD | SCVTF | UCVTF | FRINTN | FRINTP | FRINTM | FRINTZ | FRINTA
         | FRINTX | FRINTI => Arithmetic::Plain,
         _ => return Kind::Other,
     };
@@ -137,6 +145,11 @@ mod tests {
         assert!(one(0x3d8007e0).stack); // str q0, [sp, #16]
         assert!(one(0xad0107e0).stack); // stp q0, q1, [sp, #32]
         assert!(!one(0x3d800420).stack); // str q0, [x1, #16]
+        // stp q0, q0, [x29, #-144], before and after add x29, sp, #0x40
+        let code: Vec<u8> =
+            [0xad3b83a0u32, 0x910103fd, 0xad3b83a0].iter().flat_map(|w| w.to_le_bytes()).collect();
+        let stack: Vec<_> = decode(&code, &BTreeMap::new()).unwrap().iter().map(|i| i.stack).collect();
+        assert_eq!(stack, [false, false, true]);
         assert_eq!(one(0x14000000).flow, Flow::Jump(0)); // b .
         assert_eq!(one(0x54000001).flow, Flow::Branch(0)); // b.ne .
         assert_eq!(one(0xb4000000).flow, Flow::Branch(0)); // cbz x0, .

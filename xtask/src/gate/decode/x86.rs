@@ -7,7 +7,7 @@ use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Formatter, Instruction, IntelFormatter, OpKind, Register,
 };
 
-use super::{Arithmetic, Flow, Insn, Kind, call, target};
+use super::{Arithmetic, Flow, Insn, Kind, call, tail_call, target};
 
 pub(super) fn decode(code: &[u8], relocations: &BTreeMap<u64, String>) -> Result<Vec<Insn>> {
     let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
@@ -29,6 +29,9 @@ pub(super) fn decode(code: &[u8], relocations: &BTreeMap<u64, String>) -> Result
             FlowControl::UnconditionalBranch if name.is_none() => Flow::Jump(near()?),
             FlowControl::ConditionalBranch if name.is_none() => Flow::Branch(near()?),
             FlowControl::ConditionalBranch => Flow::Next,
+            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch if name.is_some() => {
+                tail_call(name.clone().unwrap_or_default())
+            }
             FlowControl::Call | FlowControl::IndirectCall => call(name.clone()),
             _ => Flow::Leave,
         };
@@ -175,9 +178,13 @@ mod tests {
             |name: &str| decode(&call, &BTreeMap::from([(1, name.to_owned())])).unwrap()[0].flow.clone();
         assert_eq!(named("fmaf"), Flow::Call(Some("fmaf".into())));
         assert_eq!(named("core::panicking::panic_bounds_check"), Flow::Leave);
+        assert_eq!(named("core::slice::index::slice_index_fail"), Flow::Leave);
+        // What only has a panicking type in its name comes back.
+        let map = "<core::option::Option<f32>>::map::<f32, hotlanes::x::{closure#0}>";
+        assert_eq!(named(map), Flow::Call(Some(map.into())));
         // jmp with a name is a tail call
         let tail = decode(&[0xe9, 0, 0, 0, 0], &BTreeMap::from([(1, "memcpy".to_owned())])).unwrap();
-        assert_eq!(tail[0].flow, Flow::Leave);
+        assert_eq!(tail[0].flow, Flow::TailCall("memcpy".into()));
     }
 
     #[test]
