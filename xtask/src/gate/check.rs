@@ -148,9 +148,9 @@ fn callees(function: &Function, own: impl Iterator<Item = usize>) -> String {
     names.iter().map(|(name, n)| format!("{name} ({n})")).collect::<Vec<_>>().join(", ")
 }
 
-/// The name of a mathematical function of the C library, if that is what an instruction calls.
+/// The name of a mathematical function of the C library, if that is what an instruction calls, or loads the address of.
 fn libm(insn: &Insn) -> Option<&str> {
-    let (Flow::Call(Some(name)) | Flow::TailCall(name)) = &insn.flow else { return None };
+    let name = insn.symbol.as_deref()?;
     let stem = name.strip_suffix('f').unwrap_or(name);
     let names =
         ["fma", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "tanh", "sin", "cos", "erf"];
@@ -166,7 +166,7 @@ fn rules(tier: Tier, now: &Measured, problems: &mut Vec<String>) {
                 "rule: {estimates} estimates of a reciprocal or root: their bits differ between CPUs"
             ));
         }
-        for name in function.code.iter().filter_map(libm) {
+        for name in function.code.iter().filter_map(libm).collect::<BTreeSet<_>>() {
             problems
                 .push(format!("rule: it calls {name} of the C library, whose bits differ between systems"));
         }

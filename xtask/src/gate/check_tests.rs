@@ -114,6 +114,10 @@ fn the_c_librarys_mathematics_is_refused() {
     // jmp expf
     let now = measured(function(&[0xe9, 0, 0, 0, 0], &[(1, "expf")], Tier::Avx2), None);
     assert!(problems(now, &budgets()).contains("rule: it calls expf"));
+    // mov rax, [rip + fmaf's address]; call rax
+    let code = [0x48, 0x8b, 0x05, 0, 0, 0, 0, 0xff, 0xd0, 0xc3];
+    let now = measured(function(&code, &[(3, "fmaf")], Tier::Avx2), None);
+    assert!(problems(now, &budgets()).contains("rule: it calls fmaf"));
     let now = measured(function(&[0xe8, 0, 0, 0, 0, 0xc3], &[(1, "memset")], Tier::Avx2), None);
     assert!(!problems(now, &budgets()).contains("rule:"));
 }

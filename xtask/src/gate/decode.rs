@@ -71,6 +71,8 @@ pub struct Insn {
     pub text: String,
     /// Where control goes.
     pub flow: Flow,
+    /// The symbol that the linker fills in, such as a function's address that is kept in a register.
+    pub symbol: Option<String>,
     /// What kind of work it does.
     pub kind: Kind,
     /// Whether it reads or writes memory relative to the stack pointer.

@@ -126,6 +126,7 @@ mod tests {
             offset: n as u64,
             text: String::new(),
             flow: flow.clone(),
+            symbol: None,
             kind: Kind::Other,
             stack: false,
             widest: 0,

@@ -45,7 +45,8 @@ pub(super) fn decode(code: &[u8], relocations: &BTreeMap<u64, String>) -> Result
         }
         // x29 is a register like others until it is made to point into the frame.
         frame |= ["add x29, sp", "mov x29, sp"].iter().any(|set| text.starts_with(set));
-        all.push(Insn { offset, text, flow, kind: kind(&i), stack: stack(&i, frame), widest: widest(&i) });
+        let (kind, stack, widest) = (kind(&i), stack(&i, frame), widest(&i));
+        all.push(Insn { offset, text, flow, symbol: name, kind, stack, widest });
     }
     Ok(all)
 }

@@ -39,7 +39,8 @@ pub(super) fn decode(code: &[u8], relocations: &BTreeMap<u64, String>) -> Result
             text = format!("{text} ; {name}");
         }
         let kind = kind(&i);
-        all.push(Insn { offset: i.ip(), text, flow, kind, stack: stack(&i), widest: widest(&i) });
+        let (stack, widest) = (stack(&i), widest(&i));
+        all.push(Insn { offset: i.ip(), text, flow, symbol: name, kind, stack, widest });
     }
     Ok(all)
 }
