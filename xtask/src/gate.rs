@@ -1,23 +1,23 @@
 //! The gate: machine code and instruction counts of every kernel on every tier, against committed budgets.
 //!
-//! [`build`] compiles the probe for both architectures, [`symbols`] finds the kernels in it, [`decode`], [`loops`] and
-//! [`mix`] say what they consist of, [`count`] how much of it runs, [`hot`] where; [`check`] compares with [`budget`] and
+//! `build` compiles the probe for both architectures, `symbols` finds the kernels in it, `decode`, `loops` and
+//! `mix` say what they consist of, `count` how much of it runs, `hot` where; `check` compares with `budget` and
 //! `report` says so. CONTRIBUTING.md says what to do about a failure.
 
-pub mod budget;
-pub mod build;
+mod budget;
+mod build;
 mod callgrind;
-pub mod check;
-pub mod count;
-pub mod decode;
+mod check;
+mod count;
+mod decode;
 mod explain;
-pub mod hot;
-pub mod loops;
-pub mod mix;
+mod hot;
+mod loops;
+mod mix;
 mod report;
-pub mod sources;
-pub mod symbols;
-pub mod tier;
+mod sources;
+mod symbols;
+mod tier;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal;
@@ -63,8 +63,6 @@ pub struct Scope {
     pub target_dir: PathBuf,
     /// One case instead of all.
     pub only: Option<String>,
-    /// Whether to look at AArch64's code too.
-    pub arm: bool,
     /// Whether to count under callgrind too.
     pub callgrind: bool,
 }
@@ -76,7 +74,7 @@ impl Scope {
         let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
         let here = here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let root = here.parent().unwrap_or(&here).to_owned();
-        Scope { target_dir: root.join("target/gate"), root, only: None, arm: true, callgrind: true }
+        Scope { target_dir: root.join("target/gate"), root, only: None, callgrind: true }
     }
 }
 
@@ -131,9 +129,6 @@ pub fn judge(scope: &Scope, strict: bool) -> Result<Outcome> {
     let mut facts = Facts::gather(scope)?;
     if let Some(only) = &scope.only {
         budgets.kernels.retain(|name, _| name == only);
-    }
-    for tiers in budgets.kernels.values_mut() {
-        tiers.retain(|tier, _| scope.arm || tier.arch() == Arch::X86);
     }
     facts.find_nearest(&budgets);
     let mut problems = std::mem::take(&mut facts.problems);
@@ -221,19 +216,16 @@ impl Facts {
         let here = cfg!(all(target_arch = "x86_64", target_os = "linux"));
         note("building for x86-64");
         let x86 = build::probe(root, target_dir, build::triple(Arch::X86), here)?;
-        let mut arm = None;
-        if scope.arm {
-            note("building for AArch64");
-            // A cross compiler without its C library cannot link.
-            let library = Path::new(SYSROOT).join("lib/ld-linux-aarch64.so.1");
-            let cross = here && build::has("aarch64-linux-gnu-gcc") && library.exists();
-            arm = Some(build::probe(root, target_dir, build::triple(Arch::Arm), cross)?);
-        }
+        note("building for AArch64");
+        // A cross compiler without its C library cannot link.
+        let library = Path::new(SYSROOT).join("lib/ld-linux-aarch64.so.1");
+        let cross = here && build::has("aarch64-linux-gnu-gcc") && library.exists();
+        let arm = build::probe(root, target_dir, build::triple(Arch::Arm), cross)?;
 
         note("reading machine code");
         let mut functions = HashMap::new();
-        for (built, arch) in [(Some(&x86), Arch::X86), (arm.as_ref(), Arch::Arm)] {
-            for library in built.iter().flat_map(|b| &b.libraries) {
+        for (built, arch) in [(&x86, Arch::X86), (&arm, Arch::Arm)] {
+            for library in &built.libraries {
                 for f in symbols::load(library, arch)?.into_iter().filter(|f| f.tier.arch() == arch) {
                     let key = (f.kernel.clone(), f.tier);
                     if functions.insert(key, f).is_some() {
@@ -257,14 +249,14 @@ impl Facts {
         if !here {
             skipped.push("counts: they need an x86-64 Linux host; machine code was read".to_owned());
         }
-        let qemu = arm.and_then(|arm| arm.program).filter(|_| build::has("qemu-aarch64"));
-        if here && scope.arm && qemu.is_none() {
+        let qemu = arm.program.filter(|_| build::has("qemu-aarch64"));
+        if here && qemu.is_none() {
             skipped.push("counts on neon: they need qemu-aarch64 and aarch64-linux-gnu-gcc".to_owned());
         }
         if let Some(program) = &x86.program {
             note("counting, by single steps and under qemu");
             let only = scope.only.as_deref();
-            // The stepper's processes wait for traps most of the time; the emulator fits beside them.
+            // The scalar tier's steps take longest; the emulator is done before them.
             let (stepped, emulated) = std::thread::scope(|s| {
                 let emulated = s.spawn(|| qemu.as_deref().map(|program| emulate(program, only)).transpose());
                 (count::stepper(program, only), emulated.join())
@@ -283,8 +275,7 @@ impl Facts {
             counted.push(Counted { program: Program::read(program, Arch::X86)?, runs });
             counted.extend(emulated.map_err(|_| anyhow!("the reader of qemu's log failed"))??);
         }
-        let tiers: Vec<_> = Tier::ALL.into_iter().filter(|t| scope.arm || t.arch() == Arch::X86).collect();
-        let table = table(&cases, &tiers, &mut functions, &counted, &mut skipped);
+        let table = table(&cases, &functions, &counted, &mut skipped);
         Ok(Facts { rustc, table, problems, skipped })
     }
 
@@ -345,14 +336,13 @@ fn coverage(
 /// One entry for each case and tier.
 fn table(
     cases: &[Case],
-    tiers: &[Tier],
-    functions: &mut HashMap<(String, Tier), Function>,
+    functions: &HashMap<(String, Tier), Function>,
     counted: &[Counted],
     skipped: &mut Vec<String>,
 ) -> Table {
     let mut table = Table::new();
     for case in cases {
-        for &tier in tiers {
+        for tier in Tier::ALL {
             let mut now = Measured {
                 function: functions.get(&(case.kernel.clone(), tier)).cloned(),
                 unforced: !case.forced,

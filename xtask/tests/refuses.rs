@@ -158,7 +158,7 @@ fn copy_file(from: &Path, to: &Path) {
 
 fn judged(root: &Path, case: &str) -> Outcome {
     let target_dir = root.join("target");
-    let scope = Scope { root: root.into(), target_dir, only: Some(case.into()), arm: true, callgrind: false };
+    let scope = Scope { root: root.into(), target_dir, only: Some(case.into()), callgrind: false };
     judge(&scope, false).unwrap_or_else(|e| panic!("{case}: {e:#}"))
 }
 

@@ -66,7 +66,7 @@ impl Count {
     /// Instructions per element: the slope of the line through both.
     pub fn per_element(&self) -> f64 {
         let [a, b] = self.instructions;
-        (b as f64 - a as f64) / (self.elements[1] - self.elements[0]) as f64
+        (b as f64 - a as f64) / (self.elements[1] as f64 - self.elements[0] as f64)
     }
 
     /// Instructions per call: where the line meets zero elements.

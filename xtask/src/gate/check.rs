@@ -110,15 +110,15 @@ fn against_row(now: &Measured, row: Option<&Row>, problems: &mut Vec<String>) {
         return;
     };
     let Some(row) = row else { return };
+    let all = whole(function);
     loop_violations(&hot.mix, &row.hot, problems);
-    whole_violations(&whole(function), &row.whole, now.count.is_some(), problems);
+    whole_violations(&all, &row.whole, now.count.is_some(), problems);
     if row.twin && now.count.is_some() && !now.twin {
         problems.push("the plain loop that it was compared with is gone from its case".to_owned());
     }
     if hot.mix.calls > row.hot.calls {
         problems.push(format!("loop: it calls {}", callees(function, hot.own.iter().copied())));
     }
-    let all = whole(function);
     if all.calls > row.whole.calls {
         problems.push(format!("function: it calls {}", callees(function, 0..function.code.len())));
     }

@@ -75,8 +75,8 @@ impl Program {
         counts
     }
 
-    /// Instructions executed, with each division and root as one instruction a lane, which is less than any of the CPUs
-    /// takes for them: a loop that divides is short and slow.
+    /// Instructions executed, with each division and root as one instruction a lane. A rough weight, to put a short
+    /// loop that divides on a scale with a long one that does not.
     pub fn weighted(&self, run: &Run) -> u64 {
         let extra = |pc: u64, n: u64| {
             let code = self.text.range(..=pc).next_back();
@@ -135,7 +135,7 @@ pub fn nearest(function: &Function, budget: &Mix) -> Option<Hot> {
 fn candidates(function: &Function) -> Vec<Loop> {
     let mut loops = loops::find(&function.code);
     if loops.is_empty() {
-        loops.push(Loop { own: (0..function.code.len()).collect(), innermost: true });
+        loops.push(Loop { own: (0..function.code.len()).collect() });
     }
     loops
 }

@@ -16,8 +16,6 @@ use super::decode::{Flow, Insn};
 pub struct Loop {
     /// Its own instructions: those in no loop inside it. In the order of the code.
     pub own: Vec<usize>,
-    /// Whether no other loop lies inside it.
-    pub innermost: bool,
 }
 
 /// A straight stretch of code and where it leads.
@@ -70,7 +68,7 @@ fn inside(flow: &DiGraphMap<usize, ()>, blocks: &[Block], loops: &mut Vec<Loop>)
         let inner = entries.iter().map(|entry| without(*entry)).max_by_key(turning).unwrap_or_default();
         let nested = inside(&inner, blocks, loops);
         let own: Vec<_> = body.difference(&nested).flat_map(|&b| blocks[b].first..blocks[b].end).collect();
-        loops.push(Loop { own, innermost: nested.is_empty() });
+        loops.push(Loop { own });
         all.extend(body);
     }
     all
@@ -143,7 +141,7 @@ mod tests {
     fn one_loop_without_its_surroundings() {
         // 0; 1 2 3 -> 1; 4
         let loops = find(&code(&[Flow::Next, Flow::Next, Flow::Next, Flow::Branch(1), Flow::Leave]));
-        assert_eq!(loops, [Loop { own: vec![1, 2, 3], innermost: true }]);
+        assert_eq!(loops, [Loop { own: vec![1, 2, 3] }]);
     }
 
     #[test]
@@ -151,31 +149,28 @@ mod tests {
         // 1 [2 3 -> 2] 4 -> 1
         let flows = [Flow::Next, Flow::Next, Flow::Next, Flow::Branch(2), Flow::Branch(1), Flow::Leave];
         let loops = find(&code(&flows));
-        assert_eq!(
-            loops,
-            [Loop { own: vec![1, 4], innermost: false }, Loop { own: vec![2, 3], innermost: true }]
-        );
+        assert_eq!(loops, [Loop { own: vec![1, 4] }, Loop { own: vec![2, 3] }]);
     }
 
     #[test]
     fn what_leaves_and_does_not_return_is_outside() {
         // 0 branch to 3 (panic); 1; 2 -> 0; 3 leave
         let loops = find(&code(&[Flow::Branch(3), Flow::Next, Flow::Branch(0), Flow::Leave]));
-        assert_eq!(loops, [Loop { own: vec![0, 1, 2], innermost: true }]);
+        assert_eq!(loops, [Loop { own: vec![0, 1, 2] }]);
     }
 
     #[test]
     fn a_block_placed_after_the_return_still_belongs_to_the_loop() {
         // 0 -> 3 sometimes; 1 -> 0; 2 leave; 3 -> 1
         let loops = find(&code(&[Flow::Branch(3), Flow::Branch(0), Flow::Leave, Flow::Jump(1)]));
-        assert_eq!(loops, [Loop { own: vec![0, 1, 3], innermost: true }]);
+        assert_eq!(loops, [Loop { own: vec![0, 1, 3] }]);
     }
 
     #[test]
     fn a_loop_that_is_entered_in_its_middle_is_one() {
         // 0 branch to 2; 1; 2; 3 -> 1; 4
         let loops = find(&code(&[Flow::Branch(2), Flow::Next, Flow::Next, Flow::Branch(1), Flow::Leave]));
-        assert_eq!(loops, [Loop { own: vec![1, 2, 3], innermost: true }]);
+        assert_eq!(loops, [Loop { own: vec![1, 2, 3] }]);
     }
 
     #[test]
@@ -183,15 +178,12 @@ mod tests {
         // 0 branch to 2; 1 [2 3 -> 2] 4 -> 1; 5
         let flows = [Flow::Branch(2), Flow::Next, Flow::Next, Flow::Branch(2), Flow::Branch(1), Flow::Leave];
         let loops = find(&code(&flows));
-        assert_eq!(
-            loops,
-            [Loop { own: vec![1, 4], innermost: false }, Loop { own: vec![2, 3], innermost: true }]
-        );
+        assert_eq!(loops, [Loop { own: vec![1, 4] }, Loop { own: vec![2, 3] }]);
     }
 
     #[test]
     fn a_loop_behind_a_jump_table_is_found() {
         let loops = find(&code(&[Flow::Leave, Flow::Next, Flow::Branch(1), Flow::Leave]));
-        assert_eq!(loops, [Loop { own: vec![1, 2], innermost: true }]);
+        assert_eq!(loops, [Loop { own: vec![1, 2] }]);
     }
 }
