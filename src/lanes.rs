@@ -33,12 +33,23 @@ pub const LANES: usize = 16;
 /// One vector's worth of memory.
 pub(crate) type Chunk = [f32; LANES];
 
+/// One vector's worth of bf16 in memory, as bits.
+pub(crate) type Half = [u16; LANES];
+
+/// The one NaN that [`Lanes::store_bf16`] writes.
+#[cfg_attr(not(any(hotlanes_scalar, hotlanes_neon, test)), allow(dead_code))]
+const BF16_NAN: u16 = 0x7FC0;
+
 /// Sixteen `f32` lanes on one tier. The value is the proof that this CPU has the tier's instructions.
 pub(crate) trait Lanes: Copy + Send + Sync {
     /// Whether sixteen lanes times eight accumulators fit the register file, so that wider blocks pay.
     const WIDE: bool;
     /// Sixteen `f32`.
     type F: Copy;
+    /// Sixteen integers of 32 bits; each operation says whether it takes them as signed.
+    type I: Copy;
+    /// One truth for each lane.
+    type M: Copy;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F;
@@ -83,6 +94,77 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn neg_mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     /// `a` where `a > b`, else `b`; so `b` where either is NaN
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a` where `a < b`, else `b`; so `b` where either is NaN
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `v * 2^n` with one rounding, also where the result is denormal, for `|v|` from 1/2 to 2, 0 or infinite, and whole `n`
+    /// from -240 to 240. NaN where `v` is, whatever `n` is.
+    fn scale(self, v: Self::F, n: Self::F) -> Self::F;
+    /// `|a|`
+    #[inline(always)]
+    fn abs(self, a: Self::F) -> Self::F {
+        self.from_bits(self.and(self.to_bits(a), self.splat_u32(0x7FFF_FFFF)))
+    }
+
+    /// Whether `a > b`: false where either is NaN
+    fn gt(self, a: Self::F, b: Self::F) -> Self::M;
+    /// Whether `a == b`: false where either is NaN
+    fn eq(self, a: Self::F, b: Self::F) -> Self::M;
+    /// `yes` where `mask` holds, else `no`
+    fn select(self, mask: Self::M, yes: Self::F, no: Self::F) -> Self::F;
+
+    /// All lanes `x`.
+    fn splat_u32(self, x: u32) -> Self::I;
+    /// The bits of each lane.
+    fn to_bits(self, a: Self::F) -> Self::I;
+    /// The `f32` of these bits.
+    fn from_bits(self, a: Self::I) -> Self::F;
+    /// The nearest `f32` of each lane as a signed integer; exact up to 2^24.
+    fn i32_to_f32(self, a: Self::I) -> Self::F;
+    /// `a + b`, wrapping
+    fn add_u32(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a - b`, wrapping
+    fn sub_u32(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a & b`
+    fn and(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a | b`
+    fn or(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a ^ b`
+    fn xor(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a << n`, for `n` below 32
+    fn shl(self, a: Self::I, n: u32) -> Self::I;
+    /// `a >> n` with zeros from above, for `n` below 32
+    fn shr(self, a: Self::I, n: u32) -> Self::I;
+    /// `a >> n` with copies of the sign from above, for `n` below 32
+    fn sar(self, a: Self::I, n: u32) -> Self::I;
+    /// `a` rotated left by `n`, from 1 to 31
+    #[inline(always)]
+    fn rotl(self, a: Self::I, n: u32) -> Self::I {
+        self.or(self.shl(a, n), self.shr(a, 32 - n))
+    }
+
+    /// Sixteen bf16, which are exact in `f32`.
+    fn load_bf16(self, src: &Half) -> Self::F;
+    /// The nearest bf16, ties to even; every NaN as the same one, 0x7FC0. Denormals are kept.
+    fn store_bf16(self, dst: &mut Half, v: Self::F);
+    /// [`Lanes::load_bf16`] of `src.len()` lanes (at most sixteen), the rest zero.
+    #[inline(always)]
+    fn load_bf16_part(self, src: &[u16]) -> Self::F {
+        let mut lanes = [0; LANES];
+        let n = src.len().min(LANES);
+        lanes[..n].copy_from_slice(&src[..n]);
+        self.load_bf16(&lanes)
+    }
+    /// [`Lanes::store_bf16`] of the first `dst.len()` lanes.
+    #[inline(always)]
+    fn store_bf16_part(self, dst: &mut [u16], v: Self::F) {
+        let mut lanes = [0; LANES];
+        self.store_bf16(&mut lanes, v);
+        let n = dst.len().min(LANES);
+        dst[..n].copy_from_slice(&lanes[..n]);
+    }
+
+    /// Rows for columns: lane `j` of vector `i` goes to lane `i` of vector `j`.
+    fn transpose(self, v: &mut [Self::F; LANES]);
 
     /// The sum of the lanes by halving: `v[i] + v[i+8]`, then `+4`, `+2`, `+1`.
     fn sum(self, v: Self::F) -> f32;

@@ -64,6 +64,7 @@ mod error;
 #[allow(unsafe_code)]
 mod lanes;
 pub mod limits;
+mod math;
 #[doc(hidden)]
 pub mod naive;
 pub mod norm;

@@ -1,10 +1,10 @@
 //! AVX2 with FMA: the virtual vector is two registers.
 
-use core::arch::x86_64::{__m128, __m256, __m256i, _MM_HINT_T0};
+use core::arch::x86_64::{__m128, __m256, __m256i, _CMP_EQ_OQ, _CMP_GT_OQ, _CMP_UNORD_Q, _MM_HINT_T0};
 
 use pulp::x86::V3;
 
-use super::{Chunk, GatherBlock, Index, LANES, Lanes};
+use super::{BF16_NAN, Chunk, GatherBlock, Half, Index, LANES, Lanes};
 
 /// The tier's token: pulp's proof that the CPU has AVX2, FMA, BMI1, BMI2 and LZCNT.
 #[derive(Clone, Copy)]
@@ -13,6 +13,14 @@ pub(crate) struct Avx2(pub(super) V3);
 /// Lanes 0 to 7 and 8 to 15.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x16(__m256, __m256);
+
+/// The same in integers.
+#[derive(Clone, Copy)]
+pub(crate) struct U32x16(__m256i, __m256i);
+
+/// All ones where a lane holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask(__m256, __m256);
 
 /// Sixteen ones and sixteen zeros: the eight from `16 - n` on are the mask of the first `n` lanes.
 static MASKS: [i32; 32] = {
@@ -84,9 +92,95 @@ impl Avx2 {
     }
 }
 
+/// The arithmetic of one half.
+impl Avx2 {
+    /// `v * 2^n`: the product with each half of the power is exact, but for the last, which rounds.
+    #[inline(always)]
+    fn scale8(self, v: __m256, n: __m256) -> __m256 {
+        let (x, t) = (self.0.avx, self.0.avx2);
+        let n = x._mm256_cvtps_epi32(n);
+        let half = t._mm256_srai_epi32::<1>(n);
+        let first = x._mm256_mul_ps(v, self.power_of_two(half));
+        x._mm256_mul_ps(first, self.power_of_two(t._mm256_sub_epi32(n, half)))
+    }
+
+    /// `2^n` for `n` from -126 to 127; some number for others.
+    #[inline(always)]
+    fn power_of_two(self, n: __m256i) -> __m256 {
+        let (x, t) = (self.0.avx, self.0.avx2);
+        let exponent = t._mm256_add_epi32(n, x._mm256_set1_epi32(127));
+        x._mm256_castsi256_ps(t._mm256_slli_epi32::<23>(exponent))
+    }
+
+    /// The nearest bf16 in the low half of each lane.
+    #[inline(always)]
+    fn bf16_of(self, v: __m256) -> __m256i {
+        let (x, t) = (self.0.avx, self.0.avx2);
+        let bits = x._mm256_castps_si256(v);
+        // Half of the last place, less one where that is even: a carry rounds up.
+        let even = t._mm256_and_si256(t._mm256_srli_epi32::<16>(bits), x._mm256_set1_epi32(1));
+        let half = t._mm256_add_epi32(even, x._mm256_set1_epi32(0x7FFF));
+        let rounded = t._mm256_srli_epi32::<16>(t._mm256_add_epi32(bits, half));
+        let nan = x._mm256_castps_si256(x._mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+        t._mm256_blendv_epi8(rounded, x._mm256_set1_epi32(BF16_NAN as i32), nan)
+    }
+
+    /// The rows from `from` on become the columns from `from` on.
+    #[inline(always)]
+    fn transpose8(self, v: &[F32x16; LANES], w: &mut [F32x16; LANES], from: usize) {
+        let mut left = [v[0].0; 8];
+        let mut right = left;
+        let mut i = 0;
+        while i < 8 {
+            left[i] = v[from + i].0;
+            right[i] = v[from + i].1;
+            i += 1;
+        }
+        let (left, right) = (self.turn8(&left), self.turn8(&right));
+        let mut i = 0;
+        while i < 8 {
+            if from == 0 {
+                w[i].0 = left[i];
+                w[i + 8].0 = right[i];
+            } else {
+                w[i].1 = left[i];
+                w[i + 8].1 = right[i];
+            }
+            i += 1;
+        }
+    }
+
+    /// Rows for columns, eight by eight.
+    #[inline(always)]
+    fn turn8(self, v: &[__m256; 8]) -> [__m256; 8] {
+        let x = self.0.avx;
+        let mut q = *v;
+        let mut i = 0;
+        while i < 8 {
+            let (a, b) = (x._mm256_unpacklo_ps(v[i], v[i + 1]), x._mm256_unpackhi_ps(v[i], v[i + 1]));
+            let (c, d) = (x._mm256_unpacklo_ps(v[i + 2], v[i + 3]), x._mm256_unpackhi_ps(v[i + 2], v[i + 3]));
+            q[i] = x._mm256_shuffle_ps::<0x44>(a, c);
+            q[i + 1] = x._mm256_shuffle_ps::<0xEE>(a, c);
+            q[i + 2] = x._mm256_shuffle_ps::<0x44>(b, d);
+            q[i + 3] = x._mm256_shuffle_ps::<0xEE>(b, d);
+            i += 4;
+        }
+        let mut out = q;
+        let mut i = 0;
+        while i < 4 {
+            out[i] = x._mm256_permute2f128_ps::<0x20>(q[i], q[i + 4]);
+            out[i + 4] = x._mm256_permute2f128_ps::<0x31>(q[i], q[i + 4]);
+            i += 1;
+        }
+        out
+    }
+}
+
 impl Lanes for Avx2 {
     const WIDE: bool = false;
     type F = F32x16;
+    type I = U32x16;
+    type M = Mask;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32x16 {
@@ -168,6 +262,108 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn max(self, a: F32x16, b: F32x16) -> F32x16 {
         F32x16(self.0.avx._mm256_max_ps(a.0, b.0), self.0.avx._mm256_max_ps(a.1, b.1))
+    }
+    #[inline(always)]
+    fn min(self, a: F32x16, b: F32x16) -> F32x16 {
+        F32x16(self.0.avx._mm256_min_ps(a.0, b.0), self.0.avx._mm256_min_ps(a.1, b.1))
+    }
+    #[inline(always)]
+    fn scale(self, v: F32x16, n: F32x16) -> F32x16 {
+        F32x16(self.scale8(v.0, n.0), self.scale8(v.1, n.1))
+    }
+
+    #[inline(always)]
+    fn gt(self, a: F32x16, b: F32x16) -> Mask {
+        let x = self.0.avx;
+        Mask(x._mm256_cmp_ps::<_CMP_GT_OQ>(a.0, b.0), x._mm256_cmp_ps::<_CMP_GT_OQ>(a.1, b.1))
+    }
+    #[inline(always)]
+    fn eq(self, a: F32x16, b: F32x16) -> Mask {
+        let x = self.0.avx;
+        Mask(x._mm256_cmp_ps::<_CMP_EQ_OQ>(a.0, b.0), x._mm256_cmp_ps::<_CMP_EQ_OQ>(a.1, b.1))
+    }
+    #[inline(always)]
+    fn select(self, mask: Mask, yes: F32x16, no: F32x16) -> F32x16 {
+        let x = self.0.avx;
+        F32x16(x._mm256_blendv_ps(no.0, yes.0, mask.0), x._mm256_blendv_ps(no.1, yes.1, mask.1))
+    }
+
+    #[inline(always)]
+    fn splat_u32(self, x: u32) -> U32x16 {
+        let v = self.0.avx._mm256_set1_epi32(x as i32);
+        U32x16(v, v)
+    }
+    #[inline(always)]
+    fn to_bits(self, a: F32x16) -> U32x16 {
+        U32x16(self.0.avx._mm256_castps_si256(a.0), self.0.avx._mm256_castps_si256(a.1))
+    }
+    #[inline(always)]
+    fn from_bits(self, a: U32x16) -> F32x16 {
+        F32x16(self.0.avx._mm256_castsi256_ps(a.0), self.0.avx._mm256_castsi256_ps(a.1))
+    }
+    #[inline(always)]
+    fn i32_to_f32(self, a: U32x16) -> F32x16 {
+        F32x16(self.0.avx._mm256_cvtepi32_ps(a.0), self.0.avx._mm256_cvtepi32_ps(a.1))
+    }
+    #[inline(always)]
+    fn add_u32(self, a: U32x16, b: U32x16) -> U32x16 {
+        U32x16(self.0.avx2._mm256_add_epi32(a.0, b.0), self.0.avx2._mm256_add_epi32(a.1, b.1))
+    }
+    #[inline(always)]
+    fn sub_u32(self, a: U32x16, b: U32x16) -> U32x16 {
+        U32x16(self.0.avx2._mm256_sub_epi32(a.0, b.0), self.0.avx2._mm256_sub_epi32(a.1, b.1))
+    }
+    #[inline(always)]
+    fn and(self, a: U32x16, b: U32x16) -> U32x16 {
+        U32x16(self.0.avx2._mm256_and_si256(a.0, b.0), self.0.avx2._mm256_and_si256(a.1, b.1))
+    }
+    #[inline(always)]
+    fn or(self, a: U32x16, b: U32x16) -> U32x16 {
+        U32x16(self.0.avx2._mm256_or_si256(a.0, b.0), self.0.avx2._mm256_or_si256(a.1, b.1))
+    }
+    #[inline(always)]
+    fn xor(self, a: U32x16, b: U32x16) -> U32x16 {
+        U32x16(self.0.avx2._mm256_xor_si256(a.0, b.0), self.0.avx2._mm256_xor_si256(a.1, b.1))
+    }
+    #[inline(always)]
+    fn shl(self, a: U32x16, n: u32) -> U32x16 {
+        let n = self.0.avx._mm256_set1_epi32(n as i32);
+        U32x16(self.0.avx2._mm256_sllv_epi32(a.0, n), self.0.avx2._mm256_sllv_epi32(a.1, n))
+    }
+    #[inline(always)]
+    fn shr(self, a: U32x16, n: u32) -> U32x16 {
+        let n = self.0.avx._mm256_set1_epi32(n as i32);
+        U32x16(self.0.avx2._mm256_srlv_epi32(a.0, n), self.0.avx2._mm256_srlv_epi32(a.1, n))
+    }
+    #[inline(always)]
+    fn sar(self, a: U32x16, n: u32) -> U32x16 {
+        let n = self.0.avx._mm256_set1_epi32(n as i32);
+        U32x16(self.0.avx2._mm256_srav_epi32(a.0, n), self.0.avx2._mm256_srav_epi32(a.1, n))
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, src: &Half) -> F32x16 {
+        let (t, p) = (self.0, src.as_ptr());
+        // SAFETY: both halves of `src` are eight readable u16; the loads need no alignment.
+        let (a, b) = unsafe { (t.sse2._mm_loadu_si128(p.cast()), t.sse2._mm_loadu_si128(p.add(8).cast())) };
+        self.from_bits(self.shl(U32x16(t.avx2._mm256_cvtepu16_epi32(a), t.avx2._mm256_cvtepu16_epi32(b)), 16))
+    }
+    #[inline(always)]
+    fn store_bf16(self, dst: &mut Half, v: F32x16) {
+        let t = self.0;
+        let (a, b) = (self.bf16_of(v.0), self.bf16_of(v.1));
+        // The pack goes by halves of the registers; the permutation puts its quarters in order.
+        let packed = t.avx2._mm256_permute4x64_epi64::<0xD8>(t.avx2._mm256_packus_epi32(a, b));
+        // SAFETY: `dst` is sixteen writable u16; the store needs no alignment.
+        unsafe { t.avx._mm256_storeu_si256(dst.as_mut_ptr().cast(), packed) }
+    }
+
+    #[inline(always)]
+    fn transpose(self, v: &mut [F32x16; LANES]) {
+        let mut w = *v;
+        self.transpose8(v, &mut w, 0);
+        self.transpose8(v, &mut w, 8);
+        *v = w;
     }
 
     #[inline(always)]

@@ -1,12 +1,14 @@
 //! AVX-512: the virtual vector is one register.
 
-use core::arch::x86_64::{__m256i, __m512, __m512i, __mmask16, _MM_HINT_T0};
+use core::arch::x86_64::{
+    __m256i, __m512, __m512i, __mmask16, _CMP_EQ_OQ, _CMP_GT_OQ, _CMP_UNORD_Q, _MM_HINT_T0,
+};
 use core::hint::black_box;
 
 use pulp::x86::V4;
 
 use super::avx2::Avx2;
-use super::{Chunk, GatherBlock, Index, LANES, Lanes};
+use super::{BF16_NAN, Chunk, GatherBlock, Half, Index, LANES, Lanes};
 
 /// The tier's token: pulp's proof that the CPU has AVX-512 F, BW, CD, DQ and VL.
 #[derive(Clone, Copy)]
@@ -77,6 +79,8 @@ impl Avx512 {
 impl Lanes for Avx512 {
     const WIDE: bool = true;
     type F = __m512;
+    type I = __m512i;
+    type M = __mmask16;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -207,6 +211,134 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
         self.token.avx512f._mm512_max_ps(a, b)
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        self.token.avx512f._mm512_min_ps(a, b)
+    }
+    #[inline(always)]
+    fn scale(self, v: __m512, n: __m512) -> __m512 {
+        self.token.avx512f._mm512_scalef_ps(v, n)
+    }
+
+    #[inline(always)]
+    fn gt(self, a: __m512, b: __m512) -> __mmask16 {
+        self.token.avx512f._mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b)
+    }
+    #[inline(always)]
+    fn eq(self, a: __m512, b: __m512) -> __mmask16 {
+        self.token.avx512f._mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b)
+    }
+    #[inline(always)]
+    fn select(self, mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
+        self.token.avx512f._mm512_mask_blend_ps(mask, no, yes)
+    }
+
+    #[inline(always)]
+    fn splat_u32(self, x: u32) -> __m512i {
+        self.token.avx512f._mm512_set1_epi32(x as i32)
+    }
+    #[inline(always)]
+    fn to_bits(self, a: __m512) -> __m512i {
+        self.token.avx512f._mm512_castps_si512(a)
+    }
+    #[inline(always)]
+    fn from_bits(self, a: __m512i) -> __m512 {
+        self.token.avx512f._mm512_castsi512_ps(a)
+    }
+    #[inline(always)]
+    fn i32_to_f32(self, a: __m512i) -> __m512 {
+        self.token.avx512f._mm512_cvtepi32_ps(a)
+    }
+    #[inline(always)]
+    fn add_u32(self, a: __m512i, b: __m512i) -> __m512i {
+        self.token.avx512f._mm512_add_epi32(a, b)
+    }
+    #[inline(always)]
+    fn sub_u32(self, a: __m512i, b: __m512i) -> __m512i {
+        self.token.avx512f._mm512_sub_epi32(a, b)
+    }
+    #[inline(always)]
+    fn and(self, a: __m512i, b: __m512i) -> __m512i {
+        self.token.avx512f._mm512_and_si512(a, b)
+    }
+    #[inline(always)]
+    fn or(self, a: __m512i, b: __m512i) -> __m512i {
+        self.token.avx512f._mm512_or_si512(a, b)
+    }
+    #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        self.token.avx512f._mm512_xor_si512(a, b)
+    }
+    #[inline(always)]
+    fn shl(self, a: __m512i, n: u32) -> __m512i {
+        self.token.avx512f._mm512_sllv_epi32(a, self.splat_u32(n))
+    }
+    #[inline(always)]
+    fn shr(self, a: __m512i, n: u32) -> __m512i {
+        self.token.avx512f._mm512_srlv_epi32(a, self.splat_u32(n))
+    }
+    #[inline(always)]
+    fn sar(self, a: __m512i, n: u32) -> __m512i {
+        self.token.avx512f._mm512_srav_epi32(a, self.splat_u32(n))
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, src: &Half) -> __m512 {
+        // SAFETY: `src` is sixteen readable u16; the load needs no alignment.
+        let half = unsafe { self.token.avx._mm256_loadu_si256(src.as_ptr().cast()) };
+        let f = self.token.avx512f;
+        f._mm512_castsi512_ps(f._mm512_slli_epi32::<16>(f._mm512_cvtepu16_epi32(half)))
+    }
+    /// By integers: the CPU's own conversion takes denormals for zero.
+    #[inline(always)]
+    fn store_bf16(self, dst: &mut Half, v: __m512) {
+        let f = self.token.avx512f;
+        let bits = f._mm512_castps_si512(v);
+        // Half of the last place, less one where that is even: a carry rounds up.
+        let even = f._mm512_and_si512(f._mm512_srli_epi32::<16>(bits), f._mm512_set1_epi32(1));
+        let half = f._mm512_add_epi32(even, f._mm512_set1_epi32(0x7FFF));
+        let rounded = f._mm512_srli_epi32::<16>(f._mm512_add_epi32(bits, half));
+        let nan = f._mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+        let rounded = f._mm512_mask_blend_epi32(nan, rounded, f._mm512_set1_epi32(BF16_NAN as i32));
+        // SAFETY: `dst` is sixteen writable u16; the store needs no alignment.
+        unsafe {
+            self.token.avx._mm256_storeu_si256(dst.as_mut_ptr().cast(), f._mm512_cvtepi32_epi16(rounded))
+        }
+    }
+
+    #[inline(always)]
+    fn transpose(self, v: &mut [__m512; LANES]) {
+        let f = self.token.avx512f;
+        // Four by four within the quarters, then the quarters themselves.
+        let mut q = *v;
+        let mut i = 0;
+        while i < LANES {
+            let (a, b) = (f._mm512_unpacklo_ps(v[i], v[i + 1]), f._mm512_unpackhi_ps(v[i], v[i + 1]));
+            let (c, d) = (f._mm512_unpacklo_ps(v[i + 2], v[i + 3]), f._mm512_unpackhi_ps(v[i + 2], v[i + 3]));
+            q[i] = f._mm512_shuffle_ps::<0x44>(a, c);
+            q[i + 1] = f._mm512_shuffle_ps::<0xEE>(a, c);
+            q[i + 2] = f._mm512_shuffle_ps::<0x44>(b, d);
+            q[i + 3] = f._mm512_shuffle_ps::<0xEE>(b, d);
+            i += 4;
+        }
+        let mut j = 0;
+        while j < 4 {
+            // Quarters 0 and 2, and 1 and 3, of rows from 0 and 4, and from 8 and 12.
+            let (a, b) = (
+                f._mm512_shuffle_f32x4::<0x88>(q[j], q[j + 4]),
+                f._mm512_shuffle_f32x4::<0xDD>(q[j], q[j + 4]),
+            );
+            let (c, d) = (
+                f._mm512_shuffle_f32x4::<0x88>(q[j + 8], q[j + 12]),
+                f._mm512_shuffle_f32x4::<0xDD>(q[j + 8], q[j + 12]),
+            );
+            v[j] = f._mm512_shuffle_f32x4::<0x88>(a, c);
+            v[j + 4] = f._mm512_shuffle_f32x4::<0x88>(b, d);
+            v[j + 8] = f._mm512_shuffle_f32x4::<0xDD>(a, c);
+            v[j + 12] = f._mm512_shuffle_f32x4::<0xDD>(b, d);
+            j += 1;
+        }
     }
 
     #[inline(always)]

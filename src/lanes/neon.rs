@@ -1,8 +1,8 @@
 //! NEON: the virtual vector is four registers.
 
-use core::arch::aarch64::float32x4_t;
+use core::arch::aarch64::{float32x4_t, int32x4_t, uint32x4_t};
 
-use super::{Chunk, GatherBlock, Index, LANES, Lanes};
+use super::{BF16_NAN, Chunk, GatherBlock, Half, Index, LANES, Lanes};
 
 /// The tier's token: pulp's proof that the CPU has Advanced SIMD.
 #[derive(Clone, Copy)]
@@ -12,10 +12,21 @@ pub(crate) struct Neon(pub(super) pulp::aarch64::Neon);
 #[derive(Clone, Copy)]
 pub(crate) struct F32x16(float32x4_t, float32x4_t, float32x4_t, float32x4_t);
 
+/// The same in integers.
+#[derive(Clone, Copy)]
+pub(crate) struct U32x16(uint32x4_t, uint32x4_t, uint32x4_t, uint32x4_t);
+
+/// All ones where a lane holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask(uint32x4_t, uint32x4_t, uint32x4_t, uint32x4_t);
+
 /// The same operation on each register.
 macro_rules! each {
     ($lanes:ident.$op:ident($($arg:ident),+)) => {
-        F32x16(
+        each!(F32x16, $lanes.$op($($arg),+))
+    };
+    ($make:ident, $lanes:ident.$op:ident($($arg:ident),+)) => {
+        $make(
             $lanes.0.neon.$op($($arg.0),+),
             $lanes.0.neon.$op($($arg.1),+),
             $lanes.0.neon.$op($($arg.2),+),
@@ -50,9 +61,53 @@ impl Neon {
     }
 }
 
+/// The arithmetic of one register.
+impl Neon {
+    /// `v * 2^n`: the product with each half of the power is exact, but for the last, which rounds.
+    #[inline(always)]
+    fn scale4(self, v: float32x4_t, n: float32x4_t) -> float32x4_t {
+        let x = self.0.neon;
+        let n = x.vcvtq_s32_f32(n);
+        let half = x.vshrq_n_s32::<1>(n);
+        x.vmulq_f32(x.vmulq_f32(v, self.power_of_two(half)), self.power_of_two(x.vsubq_s32(n, half)))
+    }
+
+    /// `2^n` for `n` from -126 to 127; some number for others.
+    #[inline(always)]
+    fn power_of_two(self, n: int32x4_t) -> float32x4_t {
+        let x = self.0.neon;
+        x.vreinterpretq_f32_s32(x.vshlq_n_s32::<23>(x.vaddq_s32(n, x.vdupq_n_s32(127))))
+    }
+
+    /// Each lane shifted left by `n`, or right by `-n` with zeros from above.
+    #[inline(always)]
+    fn shift(self, a: U32x16, n: i32) -> U32x16 {
+        let (x, by) = (self.0.neon, self.0.neon.vdupq_n_s32(n));
+        U32x16(x.vshlq_u32(a.0, by), x.vshlq_u32(a.1, by), x.vshlq_u32(a.2, by), x.vshlq_u32(a.3, by))
+    }
+
+    /// Rows for columns, four by four.
+    #[inline(always)]
+    fn turn4(self, a: float32x4_t, b: float32x4_t, c: float32x4_t, d: float32x4_t) -> [float32x4_t; 4] {
+        let n = self.0.neon;
+        let (p, q) =
+            (n.vreinterpretq_f64_f32(n.vtrn1q_f32(a, b)), n.vreinterpretq_f64_f32(n.vtrn2q_f32(a, b)));
+        let (r, s) =
+            (n.vreinterpretq_f64_f32(n.vtrn1q_f32(c, d)), n.vreinterpretq_f64_f32(n.vtrn2q_f32(c, d)));
+        [
+            n.vreinterpretq_f32_f64(n.vtrn1q_f64(p, r)),
+            n.vreinterpretq_f32_f64(n.vtrn1q_f64(q, s)),
+            n.vreinterpretq_f32_f64(n.vtrn2q_f64(p, r)),
+            n.vreinterpretq_f32_f64(n.vtrn2q_f64(q, s)),
+        ]
+    }
+}
+
 impl Lanes for Neon {
     const WIDE: bool = false;
     type F = F32x16;
+    type I = U32x16;
+    type M = Mask;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32x16 {
@@ -126,13 +181,149 @@ impl Lanes for Neon {
     #[inline(always)]
     fn max(self, a: F32x16, b: F32x16) -> F32x16 {
         // vmaxq returns NaN where either is; the contract is `a > b ? a : b`.
-        let greater = F32x16Mask(
-            self.0.neon.vcgtq_f32(a.0, b.0),
-            self.0.neon.vcgtq_f32(a.1, b.1),
-            self.0.neon.vcgtq_f32(a.2, b.2),
-            self.0.neon.vcgtq_f32(a.3, b.3),
+        self.select(self.gt(a, b), a, b)
+    }
+    #[inline(always)]
+    fn min(self, a: F32x16, b: F32x16) -> F32x16 {
+        self.select(self.gt(b, a), a, b)
+    }
+    #[inline(always)]
+    fn scale(self, v: F32x16, n: F32x16) -> F32x16 {
+        F32x16(self.scale4(v.0, n.0), self.scale4(v.1, n.1), self.scale4(v.2, n.2), self.scale4(v.3, n.3))
+    }
+
+    #[inline(always)]
+    fn gt(self, a: F32x16, b: F32x16) -> Mask {
+        each!(Mask, self.vcgtq_f32(a, b))
+    }
+    #[inline(always)]
+    fn eq(self, a: F32x16, b: F32x16) -> Mask {
+        each!(Mask, self.vceqq_f32(a, b))
+    }
+    #[inline(always)]
+    fn select(self, mask: Mask, yes: F32x16, no: F32x16) -> F32x16 {
+        each!(self.vbslq_f32(mask, yes, no))
+    }
+
+    #[inline(always)]
+    fn splat_u32(self, x: u32) -> U32x16 {
+        let v = self.0.neon.vdupq_n_u32(x);
+        U32x16(v, v, v, v)
+    }
+    #[inline(always)]
+    fn to_bits(self, a: F32x16) -> U32x16 {
+        each!(U32x16, self.vreinterpretq_u32_f32(a))
+    }
+    #[inline(always)]
+    fn from_bits(self, a: U32x16) -> F32x16 {
+        each!(self.vreinterpretq_f32_u32(a))
+    }
+    #[inline(always)]
+    fn i32_to_f32(self, a: U32x16) -> F32x16 {
+        let n = self.0.neon;
+        F32x16(
+            n.vcvtq_f32_s32(n.vreinterpretq_s32_u32(a.0)),
+            n.vcvtq_f32_s32(n.vreinterpretq_s32_u32(a.1)),
+            n.vcvtq_f32_s32(n.vreinterpretq_s32_u32(a.2)),
+            n.vcvtq_f32_s32(n.vreinterpretq_s32_u32(a.3)),
+        )
+    }
+    #[inline(always)]
+    fn add_u32(self, a: U32x16, b: U32x16) -> U32x16 {
+        each!(U32x16, self.vaddq_u32(a, b))
+    }
+    #[inline(always)]
+    fn sub_u32(self, a: U32x16, b: U32x16) -> U32x16 {
+        each!(U32x16, self.vsubq_u32(a, b))
+    }
+    #[inline(always)]
+    fn and(self, a: U32x16, b: U32x16) -> U32x16 {
+        each!(U32x16, self.vandq_u32(a, b))
+    }
+    #[inline(always)]
+    fn or(self, a: U32x16, b: U32x16) -> U32x16 {
+        each!(U32x16, self.vorrq_u32(a, b))
+    }
+    #[inline(always)]
+    fn xor(self, a: U32x16, b: U32x16) -> U32x16 {
+        each!(U32x16, self.veorq_u32(a, b))
+    }
+    // NEON shifts left by a signed count; LLVM makes an immediate of a constant one.
+    #[inline(always)]
+    fn shl(self, a: U32x16, n: u32) -> U32x16 {
+        self.shift(a, n as i32)
+    }
+    #[inline(always)]
+    fn shr(self, a: U32x16, n: u32) -> U32x16 {
+        self.shift(a, -(n as i32))
+    }
+    #[inline(always)]
+    fn sar(self, a: U32x16, n: u32) -> U32x16 {
+        let (x, by) = (self.0.neon, self.0.neon.vdupq_n_s32(-(n as i32)));
+        U32x16(
+            x.vreinterpretq_u32_s32(x.vshlq_s32(x.vreinterpretq_s32_u32(a.0), by)),
+            x.vreinterpretq_u32_s32(x.vshlq_s32(x.vreinterpretq_s32_u32(a.1), by)),
+            x.vreinterpretq_u32_s32(x.vshlq_s32(x.vreinterpretq_s32_u32(a.2), by)),
+            x.vreinterpretq_u32_s32(x.vshlq_s32(x.vreinterpretq_s32_u32(a.3), by)),
+        )
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, src: &Half) -> F32x16 {
+        let (n, p) = (self.0.neon, src.as_ptr());
+        // SAFETY: `src` is sixteen readable u16; the loads need no more than a u16's alignment.
+        let (a, b) = unsafe { (n.vld1q_u16(p), n.vld1q_u16(p.add(8))) };
+        let wide = U32x16(
+            n.vmovl_u16(n.vget_low_u16(a)),
+            n.vmovl_u16(n.vget_high_u16(a)),
+            n.vmovl_u16(n.vget_low_u16(b)),
+            n.vmovl_u16(n.vget_high_u16(b)),
         );
-        each!(self.vbslq_f32(greater, a, b))
+        self.from_bits(self.shl(wide, 16))
+    }
+    #[inline(always)]
+    fn store_bf16(self, dst: &mut Half, v: F32x16) {
+        let (n, p) = (self.0.neon, dst.as_mut_ptr());
+        let bits = self.to_bits(v);
+        // Half of the last place, less one where that is even: a carry rounds up.
+        let even = self.and(self.shr(bits, 16), self.splat_u32(1));
+        let rounded = self.add_u32(bits, self.add_u32(even, self.splat_u32(0x7FFF)));
+        let rounded = self.from_bits(self.shr(rounded, 16));
+        let nan = self.from_bits(self.splat_u32(BF16_NAN as u32));
+        let r = self.to_bits(self.select(self.eq(v, v), rounded, nan));
+        // SAFETY: `dst` is sixteen writable u16; the stores need no more than a u16's alignment.
+        unsafe {
+            n.vst1q_u16(p, n.vcombine_u16(n.vmovn_u32(r.0), n.vmovn_u32(r.1)));
+            n.vst1q_u16(p.add(8), n.vcombine_u16(n.vmovn_u32(r.2), n.vmovn_u32(r.3)));
+        }
+    }
+
+    #[inline(always)]
+    fn transpose(self, v: &mut [F32x16; LANES]) {
+        let w = *v;
+        let mut i = 0;
+        while i < 4 {
+            // Four rows give four columns' quarter `i`.
+            let (a, b, c, d) = (w[4 * i], w[4 * i + 1], w[4 * i + 2], w[4 * i + 3]);
+            let columns = [
+                self.turn4(a.0, b.0, c.0, d.0),
+                self.turn4(a.1, b.1, c.1, d.1),
+                self.turn4(a.2, b.2, c.2, d.2),
+                self.turn4(a.3, b.3, c.3, d.3),
+            ];
+            let mut j = 0;
+            while j < LANES {
+                let column = columns[j / 4][j % 4];
+                match i {
+                    0 => v[j].0 = column,
+                    1 => v[j].1 = column,
+                    2 => v[j].2 = column,
+                    _ => v[j].3 = column,
+                }
+                j += 1;
+            }
+            i += 1;
+        }
     }
 
     #[inline(always)]
@@ -153,12 +344,3 @@ impl Lanes for Neon {
         self.gather_loads(block)
     }
 }
-
-/// A mask of sixteen lanes.
-#[derive(Clone, Copy)]
-struct F32x16Mask(
-    core::arch::aarch64::uint32x4_t,
-    core::arch::aarch64::uint32x4_t,
-    core::arch::aarch64::uint32x4_t,
-    core::arch::aarch64::uint32x4_t,
-);

@@ -1,6 +1,6 @@
 //! Scalar: the virtual vector is an array, in plain Rust. LLVM may use the target's baseline vectors for it.
 
-use super::{Chunk, GatherBlock, Index, LANES, Lanes};
+use super::{BF16_NAN, Chunk, GatherBlock, Half, Index, LANES, Lanes};
 
 /// The tier's token; there is nothing to prove.
 #[derive(Clone, Copy)]
@@ -9,6 +9,14 @@ pub(crate) struct Scalar;
 /// An array rather than a register.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x16(Chunk);
+
+/// Sixteen integers.
+#[derive(Clone, Copy)]
+pub(crate) struct U32x16([u32; LANES]);
+
+/// All ones where a lane holds, so that a select is three operations on bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask([u32; LANES]);
 
 /// The same operation on each lane. A loop, not `from_fn` or a closure: those are not always inlined.
 macro_rules! each {
@@ -20,6 +28,15 @@ macro_rules! each {
             $i += 1;
         }
         F32x16(out)
+    }};
+    ($make:ident, $i:ident => $e:expr) => {{
+        let mut out = [0; LANES];
+        let mut $i = 0;
+        while $i < LANES {
+            out[$i] = $e;
+            $i += 1;
+        }
+        $make(out)
     }};
 }
 
@@ -47,9 +64,20 @@ pub(crate) fn mul_add(a: f32, b: f32, c: f32) -> f32 {
     f64::from_bits(odd) as f32
 }
 
+/// Added to a whole number of at most 22 bits, it leaves the number in the low bits.
+const MAGIC: f32 = 12_582_912.0;
+
+/// `2^n` for `n` from -126 to 127; some number for others.
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32).wrapping_shl(23))
+}
+
 impl Lanes for Scalar {
     const WIDE: bool = false;
     type F = F32x16;
+    type I = U32x16;
+    type M = Mask;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32x16 {
@@ -107,6 +135,115 @@ impl Lanes for Scalar {
     #[inline(always)]
     fn max(self, a: F32x16, b: F32x16) -> F32x16 {
         each!(i => if a.0[i] > b.0[i] { a.0[i] } else { b.0[i] })
+    }
+    #[inline(always)]
+    fn min(self, a: F32x16, b: F32x16) -> F32x16 {
+        each!(i => if a.0[i] < b.0[i] { a.0[i] } else { b.0[i] })
+    }
+    /// The product with each half of the power is exact, but for the last, which rounds.
+    #[inline(always)]
+    fn scale(self, v: F32x16, n: F32x16) -> F32x16 {
+        // A sum with 1.5 * 2^23 has the whole number in its low bits; `as` would look for NaN.
+        let mut power = [0; LANES];
+        let mut i = 0;
+        while i < LANES {
+            power[i] = ((n.0[i] + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
+            i += 1;
+        }
+        each!(i => v.0[i] * power_of_two(power[i] >> 1) * power_of_two(power[i].wrapping_sub(power[i] >> 1)))
+    }
+
+    #[inline(always)]
+    fn gt(self, a: F32x16, b: F32x16) -> Mask {
+        each!(Mask, i => if a.0[i] > b.0[i] { !0 } else { 0 })
+    }
+    #[inline(always)]
+    fn eq(self, a: F32x16, b: F32x16) -> Mask {
+        each!(Mask, i => if a.0[i] == b.0[i] { !0 } else { 0 })
+    }
+    #[inline(always)]
+    fn select(self, mask: Mask, yes: F32x16, no: F32x16) -> F32x16 {
+        each!(i => f32::from_bits(yes.0[i].to_bits() & mask.0[i] | no.0[i].to_bits() & !mask.0[i]))
+    }
+
+    #[inline(always)]
+    fn splat_u32(self, x: u32) -> U32x16 {
+        U32x16([x; LANES])
+    }
+    #[inline(always)]
+    fn to_bits(self, a: F32x16) -> U32x16 {
+        each!(U32x16, i => a.0[i].to_bits())
+    }
+    #[inline(always)]
+    fn from_bits(self, a: U32x16) -> F32x16 {
+        each!(i => f32::from_bits(a.0[i]))
+    }
+    #[inline(always)]
+    fn i32_to_f32(self, a: U32x16) -> F32x16 {
+        each!(i => a.0[i] as i32 as f32)
+    }
+    #[inline(always)]
+    fn add_u32(self, a: U32x16, b: U32x16) -> U32x16 {
+        each!(U32x16, i => a.0[i].wrapping_add(b.0[i]))
+    }
+    #[inline(always)]
+    fn sub_u32(self, a: U32x16, b: U32x16) -> U32x16 {
+        each!(U32x16, i => a.0[i].wrapping_sub(b.0[i]))
+    }
+    #[inline(always)]
+    fn and(self, a: U32x16, b: U32x16) -> U32x16 {
+        each!(U32x16, i => a.0[i] & b.0[i])
+    }
+    #[inline(always)]
+    fn or(self, a: U32x16, b: U32x16) -> U32x16 {
+        each!(U32x16, i => a.0[i] | b.0[i])
+    }
+    #[inline(always)]
+    fn xor(self, a: U32x16, b: U32x16) -> U32x16 {
+        each!(U32x16, i => a.0[i] ^ b.0[i])
+    }
+    #[inline(always)]
+    fn shl(self, a: U32x16, n: u32) -> U32x16 {
+        each!(U32x16, i => a.0[i].wrapping_shl(n))
+    }
+    #[inline(always)]
+    fn shr(self, a: U32x16, n: u32) -> U32x16 {
+        each!(U32x16, i => a.0[i].wrapping_shr(n))
+    }
+    #[inline(always)]
+    fn sar(self, a: U32x16, n: u32) -> U32x16 {
+        each!(U32x16, i => (a.0[i] as i32).wrapping_shr(n) as u32)
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, src: &Half) -> F32x16 {
+        each!(i => f32::from_bits((src[i] as u32) << 16))
+    }
+    #[inline(always)]
+    fn store_bf16(self, dst: &mut Half, v: F32x16) {
+        let mut i = 0;
+        while i < LANES {
+            let bits = v.0[i].to_bits();
+            // Half of the last place, less one where that is even: a carry rounds up.
+            let rounded = (bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16) as u16;
+            dst[i] = if v.0[i].is_nan() { BF16_NAN } else { rounded };
+            i += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn transpose(self, v: &mut [F32x16; LANES]) {
+        let mut i = 0;
+        while i < LANES {
+            let mut j = 0;
+            while j < i {
+                let (a, b) = (v[i].0[j], v[j].0[i]);
+                v[i].0[j] = b;
+                v[j].0[i] = a;
+                j += 1;
+            }
+            i += 1;
+        }
     }
 
     #[inline(always)]

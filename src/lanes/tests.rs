@@ -1,10 +1,13 @@
 //! Every operation on every available tier against the obvious scalar one, bit for bit.
 
+mod bits;
 mod fused;
+mod half;
 mod indexed;
 mod memory;
 mod reciprocal;
 mod sums;
+mod transpose;
 
 // The nets' generator, so that there is one.
 #[path = "../../tests/common/rng.rs"]
@@ -114,10 +117,27 @@ enum Op {
     MulAdd,
     NegMulAdd,
     Max,
+    Min,
+    Abs,
+    Select,
+    Equal,
 }
 
-const OPS: [Op; 9] =
-    [Op::Splat, Op::Add, Op::Sub, Op::Mul, Op::Div, Op::Sqrt, Op::MulAdd, Op::NegMulAdd, Op::Max];
+const OPS: [Op; 13] = [
+    Op::Splat,
+    Op::Add,
+    Op::Sub,
+    Op::Mul,
+    Op::Div,
+    Op::Sqrt,
+    Op::MulAdd,
+    Op::NegMulAdd,
+    Op::Max,
+    Op::Min,
+    Op::Abs,
+    Op::Select,
+    Op::Equal,
+];
 
 /// What each lane should be; `Splat` takes the first lane's `a`.
 fn obvious(op: Op, a: f32, b: f32, c: f32) -> f32 {
@@ -132,6 +152,13 @@ fn obvious(op: Op, a: f32, b: f32, c: f32) -> f32 {
         Op::NegMulAdd => exact_mul_add(-a, b, c),
         Op::Max if a > b => a,
         Op::Max => b,
+        Op::Min if a < b => a,
+        Op::Min => b,
+        Op::Abs => a.abs(),
+        Op::Select if a > b => b,
+        Op::Select => c,
+        Op::Equal if a == b => b,
+        Op::Equal => c,
     }
 }
 
@@ -154,6 +181,10 @@ impl Kernel for Apply<'_> {
             Op::MulAdd => l.mul_add(a, b, c),
             Op::NegMulAdd => l.neg_mul_add(a, b, c),
             Op::Max => l.max(a, b),
+            Op::Min => l.min(a, b),
+            Op::Abs => l.abs(a),
+            Op::Select => l.select(l.gt(a, b), b, c),
+            Op::Equal => l.select(l.eq(a, b), b, c),
         };
         let mut out = [0.0; LANES];
         l.store(&mut out, v);

@@ -1,0 +1,91 @@
+//! Elementary functions on the lanes, for the kernels that need them: polynomials, so the same bits on each tier.
+//!
+//! The polynomials are minimax, found by Remez' algorithm in 50 digits and rounded to `f32`. The bounds are in units in
+//! the last place of the result, over all 2^32 inputs, denormal results included.
+
+use crate::lanes::Lanes;
+
+#[cfg(test)]
+mod tests;
+
+/// 1.5 * 2^23: a sum with it is rounded to a whole number, which lies in its low bits.
+const MAGIC: f32 = 12_582_912.0;
+/// ln 2 in two parts; the first has zeros at its end, so that its product with a small whole number is exact.
+const LN_2: [f32; 2] = [f32::from_bits(0x3F31_7200), f32::from_bits(0x35BF_BE8E)];
+
+/// `e^x`, within [`EXP_ULP`]: `e^(n ln 2 + r) = 2^n e^r` with `|r|` up to half of ln 2 (Cody and Waite, "Software Manual for
+/// the Elementary Functions", 1980). 0 from about -104 down, infinite from about 88.7 up; NaN for NaN.
+#[inline(always)]
+pub(crate) fn exp<L: Lanes>(l: L, x: L::F) -> L::F {
+    // Beyond, the result is known; the second operand stands where one is NaN.
+    let x = l.max(l.splat(-105.0), l.min(l.splat(89.0), x));
+    let magic = l.splat(MAGIC);
+    let n = l.sub(l.mul_add(x, l.splat(std::f32::consts::LOG2_E), magic), magic);
+    let r = l.neg_mul_add(n, l.splat(LN_2[0]), x);
+    let r = l.neg_mul_add(n, l.splat(LN_2[1]), r);
+    l.scale(exp_near_zero(l, r), n)
+}
+
+/// Above the greatest error of [`exp`]: 0.91, near 5.2.
+pub(crate) const EXP_ULP: f64 = 1.0;
+
+/// `e^r` for `|r|` up to 0.347.
+#[inline(always)]
+fn exp_near_zero<L: Lanes>(l: L, r: L::F) -> L::F {
+    const C: [f32; 5] = [0.499_999_94, 0.166_665_2, 0.041_668_393, 0.008_368_781, 0.001_381_446_7];
+    let mut p = l.splat(C[4]);
+    p = l.mul_add(p, r, l.splat(C[3]));
+    p = l.mul_add(p, r, l.splat(C[2]));
+    p = l.mul_add(p, r, l.splat(C[1]));
+    p = l.mul_add(p, r, l.splat(C[0]));
+    p = l.mul_add(p, r, l.splat(1.0));
+    l.mul_add(p, r, l.splat(1.0))
+}
+
+/// `ln x`, within [`LOG_ULP`]: `ln(2^e m) = e ln 2 + ln m` with `m` between the roots of 1/2 and 2 (Cody and Waite). NaN for
+/// NaN and below zero, minus infinity for zeros, infinite for infinity.
+#[inline(always)]
+pub(crate) fn log<L: Lanes>(l: L, x: L::F) -> L::F {
+    const C: [f32; 8] = [
+        0.333_333_3,
+        -0.250_008_23,
+        0.200_012_25,
+        -0.166_232_93,
+        0.142_017_36,
+        -0.131_608_43,
+        0.127_620_68,
+        -0.076_332_71,
+    ];
+    // Bits of the root of 1/2: less them, the exponent changes where m leaves its range.
+    const ROOT: u32 = 0x3F35_04F3;
+    let (zero, one) = (l.splat(0.0), l.splat(1.0));
+    let denormal = l.gt(l.splat(f32::MIN_POSITIVE), x);
+    let normal = l.select(denormal, l.mul(x, l.splat(8_388_608.0)), x);
+    let bits = l.sub_u32(l.to_bits(normal), l.splat_u32(ROOT));
+    let e = l.i32_to_f32(l.sar(bits, 23));
+    let e = l.sub(e, l.select(denormal, l.splat(23.0), zero));
+    let m = l.from_bits(l.add_u32(l.and(bits, l.splat_u32(0x007F_FFFF)), l.splat_u32(ROOT)));
+    // Exact.
+    let f = l.sub(m, one);
+    let mut p = l.splat(C[7]);
+    p = l.mul_add(p, f, l.splat(C[6]));
+    p = l.mul_add(p, f, l.splat(C[5]));
+    p = l.mul_add(p, f, l.splat(C[4]));
+    p = l.mul_add(p, f, l.splat(C[3]));
+    p = l.mul_add(p, f, l.splat(C[2]));
+    p = l.mul_add(p, f, l.splat(C[1]));
+    p = l.mul_add(p, f, l.splat(C[0]));
+    // ln m = f - f^2 / 2 + f^3 p, from the small terms up.
+    let f2 = l.mul(f, f);
+    let p = l.mul_add(l.mul(p, f), f2, l.mul(e, l.splat(LN_2[1])));
+    let y = l.add(f, l.neg_mul_add(l.splat(0.5), f2, p));
+    let y = l.mul_add(e, l.splat(LN_2[0]), y);
+    // What is no positive number: infinity and NaN stay, zero and what is below it have their own.
+    let infinity = l.splat(f32::INFINITY);
+    let y = l.select(l.gt(infinity, x), y, x);
+    let y = l.select(l.eq(x, zero), l.splat(f32::NEG_INFINITY), y);
+    l.select(l.gt(zero, x), l.splat(f32::NAN), y)
+}
+
+/// Above the greatest error of [`log`]: 0.85, near the root of 2.
+pub(crate) const LOG_ULP: f64 = 1.0;
