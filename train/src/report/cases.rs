@@ -8,15 +8,8 @@ mod sparse;
 use std::borrow::Cow;
 
 /// The names that `--kernel` takes.
-pub const KERNELS: [&str; 7] = [
-    "adamw",
-    "layernorm_fwd",
-    "layernorm_bwd",
-    "sparse_fwd",
-    "sparse_bwd",
-    "rmsnorm_fwd",
-    "rmsnorm_bwd",
-];
+pub const KERNELS: [&str; 7] =
+    ["adamw", "layernorm_fwd", "layernorm_bwd", "sparse_fwd", "sparse_bwd", "rmsnorm_fwd", "rmsnorm_bwd"];
 
 /// What one run of a case has to do at least, whatever does it.
 #[derive(Clone, Copy, Debug)]
