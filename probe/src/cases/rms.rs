@@ -9,8 +9,10 @@ use hotlanes::norm::{LayerNorm, RmsNorm};
 use crate::check::{close, data, prepared};
 use crate::{Case, Prepared};
 
-/// Rows that are long to a vector and still small, four at a time: above `tuning::NORM_SMALL`.
-const LONG: usize = 144;
+/// Rows that are long to a vector, four at a time; the forward's sums take four vectors in one turn.
+const LONG: usize = 256;
+/// The same for the backward, whose longest loop takes a vector in one turn: above `tuning::NORM_SMALL`.
+const MIDDLE: usize = 144;
 /// Rows below `tuning::NORM_SMALL`, sixteen at a time.
 const SHORT: usize = 16;
 
@@ -41,8 +43,9 @@ pub(super) const FORWARD_SMALL: Case = Case {
 pub(super) const BACKWARD: Case = Case {
     name: "rmsnorm_bwd",
     kernel: "hotlanes::norm::backward::Backward<false, false>",
-    prepare: |rows| backward(rows, LONG, Rows::backward),
-    twin: Some(|rows| backward(rows, LONG, Rows::backward_twin)),
+    elements_per_size: MIDDLE,
+    prepare: |rows| backward(rows, MIDDLE, Rows::backward),
+    twin: Some(|rows| backward(rows, MIDDLE, Rows::backward_twin)),
     ..FORWARD
 };
 
@@ -70,7 +73,7 @@ pub(super) const BACKWARD_ADD: Case = Case {
     kernel: "hotlanes::norm::backward::Backward<false, true>",
     prepare: |rows| backward_add(rows, false, Rows::backward_add),
     twin: Some(|rows| backward_add(rows, false, Rows::backward_add_twin)),
-    ..FORWARD
+    ..BACKWARD
 };
 
 /// LayerNorm's forward with a residual.
@@ -88,7 +91,7 @@ pub(super) const LAYERNORM_BACKWARD_ADD: Case = Case {
     kernel: "hotlanes::norm::backward::Backward<true, true>",
     prepare: |rows| backward_add(rows, true, Rows::layernorm_backward_add),
     twin: Some(|rows| backward_add(rows, true, Rows::layernorm_backward_add_twin)),
-    ..FORWARD
+    ..BACKWARD
 };
 
 const EPS: f32 = 1e-5;
@@ -275,7 +278,7 @@ fn backward(rows: usize, features: usize, run: impl Fn(&mut Rows) + 'static) -> 
 }
 
 fn backward_add(rows: usize, mean_too: bool, run: impl Fn(&mut Rows) + 'static) -> Box<dyn Prepared> {
-    let start = cleared(Rows::new(rows, LONG).plain_forward(true, mean_too));
+    let start = cleared(Rows::new(rows, MIDDLE).plain_forward(true, mean_too));
     prepared(start, run, move |s| check_backward(s, true, mean_too))
 }
 
