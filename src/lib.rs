@@ -4,7 +4,7 @@
 //! | module | kernels | limit on data in cache |
 //! |---|---|---|
 //! | [`adamw`] | optimizer step: AdamW, Adam (L2), AMSGrad; one tensor or many | square roots, then copy bandwidth |
-//! | [`norm`] | LayerNorm forward and backward | copy bandwidth |
+//! | [`norm`] | LayerNorm and RMSNorm forward and backward, also with a residual | copy bandwidth |
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
 //! | [`limits`] | loops that ask for the machine's limits | |

@@ -10,5 +10,7 @@ mod adamw_errors;
 mod golden;
 mod norm;
 mod norm_errors;
+mod rms;
+mod rms_errors;
 mod sparse;
 mod sparse_errors;

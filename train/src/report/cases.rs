@@ -2,12 +2,14 @@
 
 mod adamw;
 mod layernorm;
+mod rmsnorm;
 mod sparse;
 
 use std::borrow::Cow;
 
 /// The names that `--kernel` takes.
-pub const KERNELS: [&str; 5] = ["adamw", "layernorm_fwd", "layernorm_bwd", "sparse_fwd", "sparse_bwd"];
+pub const KERNELS: [&str; 7] =
+    ["adamw", "layernorm_fwd", "layernorm_bwd", "sparse_fwd", "sparse_bwd", "rmsnorm_fwd", "rmsnorm_bwd"];
 
 /// What one run of a case has to do at least, whatever does it.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +94,15 @@ pub enum Shape {
         /// Features of a row.
         features: usize,
     },
+    /// RMSNorm.
+    RmsNorm {
+        /// The gradient instead of the forward.
+        backward: bool,
+        /// Rows.
+        rows: usize,
+        /// Features of a row.
+        features: usize,
+    },
     /// A sparse layer.
     Sparse {
         /// The gradients instead of the forward.
@@ -114,6 +125,8 @@ impl Shape {
             Shape::AdamW { .. } => KERNELS[0],
             Shape::LayerNorm { backward, .. } => KERNELS[1 + *backward as usize],
             Shape::Sparse { backward, .. } => KERNELS[3 + *backward as usize],
+            Shape::RmsNorm { backward: false, .. } => "rmsnorm_fwd",
+            Shape::RmsNorm { backward: true, .. } => "rmsnorm_bwd",
         }
     }
 
@@ -122,6 +135,7 @@ impl Shape {
         match self {
             Shape::AdamW { n } => format!("{n}"),
             Shape::LayerNorm { rows, features, .. } => format!("{rows}x{features}"),
+            Shape::RmsNorm { rows, features, .. } => format!("{rows}x{features}"),
             Shape::Sparse { inputs, outputs, density, batch, .. } => {
                 format!("{inputs}x{outputs}@{density}b{batch}")
             }
@@ -137,6 +151,12 @@ impl Shape {
             }
             Shape::LayerNorm { backward: true, rows, features } => {
                 Box::new(layernorm::Backward::new(rows, features))
+            }
+            Shape::RmsNorm { backward: false, rows, features } => {
+                Box::new(rmsnorm::Forward::new(rows, features))
+            }
+            Shape::RmsNorm { backward: true, rows, features } => {
+                Box::new(rmsnorm::Backward::new(rows, features))
             }
             Shape::Sparse { backward, inputs, outputs, density, batch } => {
                 Box::new(sparse::Layer::new(backward, inputs, outputs, density, batch))
@@ -161,6 +181,10 @@ pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
         ]
         .map(|(default, rows, features)| (default, Shape::LayerNorm { backward, rows, features }))
     });
+    let rms = [false, true].into_iter().flat_map(|backward| {
+        [(true, 256, 512), (true, 2048, 512), (false, 2048, 128)]
+            .map(|(default, rows, features)| (default, Shape::RmsNorm { backward, rows, features }))
+    });
     let sparse = [false, true].into_iter().flat_map(|backward| {
         [
             (true, 784, 128, 0.5, 1),
@@ -178,6 +202,6 @@ pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
             (default, Shape::Sparse { backward, inputs, outputs, density, batch })
         })
     });
-    let all = adamw.into_iter().chain(norm).chain(sparse);
+    let all = adamw.into_iter().chain(norm).chain(rms).chain(sparse);
     all.filter(move |(default, _)| full || *default).map(|(_, shape)| shape)
 }
