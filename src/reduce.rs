@@ -184,8 +184,9 @@ pub fn max(x: &[f32]) -> f32 {
 ///
 /// The buffers are added by a tree that their number alone decides, `T(k) = T(p) + T(k - p)` in their order with `p` the
 /// largest power of two below `k`; beyond 1024 buffers, the sums of each 1024 one after the other. An element's error is at
-/// most `u (log2(k) + 1) |scale| sum(|buffers[k][i]|)`, rounded up, with u = 2^-24. Overflow and underflow, NaN and infinity are
-/// those of these additions. Deterministic: the same bits on every tier, for every thread count and cut.
+/// most `(l + 1) u |scale| sum over k of |buffers[k][i]|`, u = 2^-24, where `l` is `log2(k)` rounded up, or 10 and one more
+/// for each further 1024 buffers. Overflow and underflow, NaN and infinity are those of these additions.
+/// Deterministic: the same bits on every tier, for every thread count and cut.
 ///
 /// # Panics
 /// If there is no buffer, or one's length is not that of `dst`.

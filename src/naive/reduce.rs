@@ -80,14 +80,15 @@ twins! {
 }
 
 twins! {
-    /// Clips the gradient by its norm, in place, then takes an AdamW step.
+    /// Clips the gradient by its norm, in place, then takes an AdamW step. The norm of millions of values in one f32 would
+    /// be off by more than the step allows for.
     clip_adamw, clip_adamw_auto,
     (param: &mut [f32], grad: &mut [f32], m: &mut [f32], v: &mut [f32], max_norm: f32, c: AdamWConstants) {
-        let mut total = 0.0f32;
+        let mut total = 0.0f64;
         for g in &*grad {
-            total += g * g;
+            total += (g * g) as f64;
         }
-        let factor = (max_norm / (total.sqrt() + 1e-6)).min(1.0);
+        let factor = (max_norm / (total.sqrt() as f32 + 1e-6)).min(1.0);
         let correction1 = 1.0 - c.beta1.powi(c.step);
         let correction2 = 1.0 - c.beta2.powi(c.step);
         for g in &mut *grad {

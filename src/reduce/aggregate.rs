@@ -10,8 +10,8 @@ const GROUP: usize = 8;
 const TILE: usize = 256;
 /// Groups that are added by a tree; such trees are added one after the other.
 const GROUPS: usize = 128;
-/// Sums that wait: one of each level of the tree, and that of the trees before.
-const LEVELS: usize = GROUPS.ilog2() as usize + 1;
+/// Sums that wait: one of each level of the tree, that of the last group, and that of the trees before.
+const LEVELS: usize = GROUPS.ilog2() as usize + 2;
 
 /// Some elements of an aggregation.
 pub(super) struct Aggregate<'a> {

@@ -9,4 +9,5 @@ mod structure;
 
 mod adamw;
 mod norm;
+mod reduce;
 mod sparse;

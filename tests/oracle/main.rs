@@ -7,8 +7,10 @@ mod structure;
 
 mod adamw;
 mod adamw_errors;
+mod clip;
 mod golden;
 mod norm;
 mod norm_errors;
+mod reduce;
 mod sparse;
 mod sparse_errors;
