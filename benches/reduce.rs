@@ -168,6 +168,14 @@ impl Training {
 const NAIVE: naive::AdamWConstants =
     naive::AdamWConstants { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2, step: 10 };
 
+fn naive_clip(s: &mut Training) {
+    naive::reduce::clip_adamw(&mut s.param, &mut s.grad, &mut s.m, &mut s.v, 1.0, NAIVE);
+}
+
+fn naive_clip_auto(s: &mut Training) {
+    naive::reduce::clip_adamw_auto(&mut s.param, &mut s.grad, &mut s.m, &mut s.v, 1.0, NAIVE);
+}
+
 fn clip(c: &mut Criterion) {
     let step = AdamW::new(AdamWConfig::default()).and_then(|o| o.at(10)).expect("the defaults are valid");
     let clip = Clip::new(ClipConfig::default()).expect("the defaults are valid");
@@ -177,19 +185,11 @@ fn clip(c: &mut Criterion) {
         group.throughput(Throughput::Elements(n as u64));
         let start = Training::new(n);
         let mut expected = start.clone();
-        let plain = |f: fn(&mut [f32], &mut [f32], &mut [f32], &mut [f32], f32, naive::AdamWConstants),
-                     s: &mut Training| {
-            f(&mut s.param, &mut s.grad, &mut s.m, &mut s.v, 1.0, NAIVE);
-        };
-        plain(naive::reduce::clip_adamw, &mut expected);
-        let mut s = start.clone();
-        group.bench_function(BenchmarkId::new("naive", &size), |b| {
-            b.iter(|| plain(naive::reduce::clip_adamw, &mut s));
-        });
-        let mut s = start.clone();
-        group.bench_function(BenchmarkId::new("auto", &size), |b| {
-            b.iter(|| plain(naive::reduce::clip_adamw_auto, &mut s));
-        });
+        naive_clip(&mut expected);
+        for (id, f) in [("naive", naive_clip as fn(&mut Training)), ("auto", naive_clip_auto)] {
+            let mut s = start.clone();
+            group.bench_function(BenchmarkId::new(id, &size), |b| b.iter(|| f(&mut s)));
+        }
         let mut same = common::SameBits::new();
         for tier in Tier::available() {
             with_tier(tier, || {

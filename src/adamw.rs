@@ -302,7 +302,8 @@ impl AdamWStep {
             tensor.check();
             size += tensor.param.len();
         }
-        let work = Run { step: self, active: active(), backwards, size, head: None, whole: tensors, tail: None };
+        let work =
+            Run { step: self, active: active(), backwards, size, head: None, whole: tensors, tail: None };
         parallel::run(work, tuning::ADAMW_PARALLEL, tuning::ADAMW_PIECE);
     }
 

@@ -3,6 +3,7 @@
 mod adamw;
 mod glue;
 mod norm;
+mod reduce;
 mod sparse;
 
 use crate::Case;
@@ -13,12 +14,21 @@ pub static CASES: &[Case] = &[
     adamw::L2,
     adamw::LERP,
     adamw::AMSGRAD,
+    adamw::SCALED,
     norm::FORWARD,
     norm::FORWARD_SMALL,
     norm::BACKWARD,
     norm::BACKWARD_SMALL,
     norm::BACKWARD_CHUNKS,
     norm::ADD_CHUNKS,
+    reduce::SUM,
+    reduce::NORM,
+    reduce::DOT,
+    reduce::MEAN_VAR,
+    reduce::MAX,
+    reduce::AGGREGATE,
+    reduce::AGGREGATE_TILES,
+    reduce::CLIP_SCALE,
     sparse::MATVEC,
     sparse::MATVEC_LOADS,
     sparse::MATVEC_U16,

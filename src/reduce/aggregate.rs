@@ -65,7 +65,7 @@ impl Kernel for Aggregate<'_> {
                 depth += 1;
                 let mut merges = (group % GROUPS).trailing_ones();
                 // The end of a tree that is not the first.
-                if group >= GROUPS && (group + 1) % GROUPS == 0 {
+                if group >= GROUPS && (group + 1).is_multiple_of(GROUPS) {
                     merges += 1;
                 }
                 while merges > 0 {

@@ -131,7 +131,7 @@ fn piece<L: Lanes, T: Term<L, N>, const N: usize>(l: L, slices: [&[f32]; N]) -> 
         total += a as f64;
         at += 1;
     }
-    if slices[0].len() % BLOCK != 0 {
+    if !slices[0].len().is_multiple_of(BLOCK) {
         let mut left = [x[0].last; N];
         for s in 1..N {
             left[s] = x[s].last;

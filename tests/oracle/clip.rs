@@ -175,8 +175,7 @@ fn clipping_alone_holds_the_norm() {
             for_each_tier(|tier| {
                 let what = format!("{tier} {lengths:?} {size} {max_norm} {grad_scale}");
                 let mut grad = before.grad.clone();
-                let outcome = clip(max_norm, grad_scale)
-                    .clip(&mut grad.chunks_mut(50).collect::<Vec<_>>());
+                let outcome = clip(max_norm, grad_scale).clip(&mut grad.chunks_mut(50).collect::<Vec<_>>());
                 let norm = before.norm() / grad_scale;
                 assert!((outcome.norm - norm).abs() <= 35.0 * U * norm, "{what}: {outcome:?}");
                 let factor = (max_norm / (norm + 1e-6)).min(1.0) / grad_scale;

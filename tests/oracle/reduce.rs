@@ -140,8 +140,14 @@ fn nan_and_infinity_are_as_documented() {
             let mut x = base.clone();
             x[at] = f32::NAN;
             let r = reduce::mean_var(&x);
-            let all =
-                [reduce::sum(&x), reduce::dot(&base, &x), reduce::norm(&x), r.mean, r.variance, reduce::max(&x)];
+            let all = [
+                reduce::sum(&x),
+                reduce::dot(&base, &x),
+                reduce::norm(&x),
+                r.mean,
+                r.variance,
+                reduce::max(&x),
+            ];
             assert!(all.iter().all(|x| x.is_nan()), "{what}: {all:?}");
             // Infinities beside it hide nothing.
             x[n - 1] = if at == n - 1 { f32::NAN } else { inf };
@@ -224,10 +230,7 @@ fn aggregation_is_the_documented_tree() {
 
 #[test]
 fn a_wrong_length_panics_with_both() {
-    assert_eq!(
-        panic_message(|| _ = reduce::dot(&[1.0; 3], &[1.0; 4])),
-        "dot: y has 4 values, x asks for 3"
-    );
+    assert_eq!(panic_message(|| _ = reduce::dot(&[1.0; 3], &[1.0; 4])), "dot: y has 4 values, x asks for 3");
     let mut dst = [7.0; 3];
     let message = panic_message(|| reduce::aggregate(&mut dst, &[&[1.0; 3], &[1.0; 2]], 1.0));
     assert_eq!(message, "aggregate: a buffer has 2 values, dst asks for 3");
