@@ -76,10 +76,11 @@ mod count {
     }
 
     cases! {
-        adamw adamw_l2 adamw_lerp adamw_amsgrad
+        adamw adamw_l2 adamw_lerp adamw_amsgrad adamw_scaled
         layernorm_fwd layernorm_fwd_small layernorm_bwd layernorm_bwd_small layernorm_bwd_chunks layernorm_add_chunks
         rmsnorm_fwd rmsnorm_fwd_small rmsnorm_bwd rmsnorm_bwd_small rmsnorm_fwd_add rmsnorm_bwd_add
         layernorm_fwd_add layernorm_bwd_add
+        reduce_sum reduce_norm reduce_dot reduce_mean_var reduce_max aggregate aggregate_tiles clip_scale
         sparse_matvec sparse_matvec_loads sparse_matvec_u16 sparse_matvec_u16_loads
         sparse_example_bwd sparse_example_bwd_loads sparse_example_bwd_sgd sparse_example_bwd_u16
         sparse_matmul sparse_matmul_u16

@@ -202,7 +202,7 @@ pub struct AdamWTensor<'a> {
 impl<'a> AdamWTensor<'a> {
     #[track_caller]
     #[inline(always)]
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         let n = self.param.len();
         check_len("adamw", "grad", self.grad.len(), n, "param");
         check_len("adamw", "m", self.m.len(), n, "param");
@@ -291,12 +291,29 @@ impl AdamWStep {
     /// If a tensor's slices differ in length.
     #[track_caller]
     pub fn update_many(&self, tensors: &mut [AdamWTensor<'_>]) {
+        self.update_in_order(tensors, false);
+    }
+
+    /// [`AdamWStep::update_many`], from the last tensor to the first if `backwards`.
+    #[track_caller]
+    pub(crate) fn update_in_order(&self, tensors: &mut [AdamWTensor<'_>], backwards: bool) {
         let mut size = 0;
         for tensor in tensors.iter() {
             tensor.check();
             size += tensor.param.len();
         }
-        let work = Run { step: self, active: active(), size, head: None, whole: tensors, tail: None };
+        let work =
+            Run { step: self, active: active(), backwards, size, head: None, whole: tensors, tail: None };
         parallel::run(work, tuning::ADAMW_PARALLEL, tuning::ADAMW_PIECE);
+    }
+
+    /// What the gradient is multiplied by, but for the sign that `maximize` gives it.
+    pub(crate) fn grad_factor(&self) -> f64 {
+        self.scale.abs() as f64
+    }
+
+    /// The step with another factor, rounded to f32, for the gradient.
+    pub(crate) fn with_grad_factor(self, factor: f64) -> Self {
+        AdamWStep { scale: factor as f32 * self.sign, ..self }
     }
 }

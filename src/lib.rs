@@ -6,6 +6,8 @@
 //! | [`adamw`] | optimizer step: AdamW, Adam (L2), AMSGrad; one tensor or many | square roots, then copy bandwidth |
 //! | [`norm`] | LayerNorm and RMSNorm forward and backward, also with a residual | copy bandwidth |
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
+//! | [`reduce`] | sum, dot product, norm, mean and variance, maximum; many gradients into one | read bandwidth |
+//! | [`clip`] | clipping by the global norm, fused with unscaling and AdamW | copy bandwidth |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
 //! | [`limits`] | loops that ask for the machine's limits | |
 //!
@@ -56,6 +58,7 @@ compile_error!(
 );
 
 pub mod adamw;
+pub mod clip;
 // In a build for one CPU multiversion leaves its other versions unused.
 #[allow(dead_code)]
 pub mod convert;
@@ -69,6 +72,7 @@ mod math;
 pub mod naive;
 pub mod norm;
 mod parallel;
+pub mod reduce;
 pub mod sparse;
 mod tier;
 pub mod tuning;

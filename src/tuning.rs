@@ -33,6 +33,12 @@ pub const SPARSE_PARALLEL: usize = 1 << 19;
 /// Connections times examples in one piece of a parallel sparse kernel: 4 us.
 pub const SPARSE_PIECE: usize = 1 << 17;
 
+/// Elements (of all slices together) from which a reduction, an aggregation or a global norm is spread over threads. A sum
+/// of 2^18 takes 10 us on one, from L2; not yet measured on two (`sum/avx512/*`, `norm/avx512/*`).
+pub const REDUCE_PARALLEL: usize = 1 << 18;
+/// Elements in one piece of a parallel reduction, about [`crate::reduce::PIECE`].
+pub const REDUCE_PIECE: usize = 1 << 16;
+
 /// Whether sixteen values are gathered by the CPU's instruction or by one load each. The bits are the same.
 ///
 /// Intel CPUs from Skylake to Ice Lake with the microcode against "Downfall" (gather data sampling) gather several times

@@ -80,6 +80,30 @@ def main():
         amount = len(w.values()) * batch
         row("sparse_fwd", f"{inputs}x{outputs}@{density}b{batch}", lambda: w @ x, amount, "Gconn/s")
 
+    for n in [1 << 16, 1 << 20, 1 << 22]:
+        x, y = torch.randn(n), torch.randn(n)
+        row("sum", str(n), lambda: torch.sum(x), 4 * n, "GB/s")
+        row("dot", str(n), lambda: torch.dot(x, y), 8 * n, "GB/s")
+        row("norm", str(n), lambda: x.norm(), 4 * n, "GB/s")
+        row("mean_var", str(n), lambda: torch.var_mean(x, unbiased=False), 4 * n, "GB/s")
+        row("max", str(n), lambda: torch.max(x), 4 * n, "GB/s")
+
+    for k, n in [(4, 65536), (8, 1 << 20)]:
+        buffers = torch.randn(k, n)
+        dst = torch.empty(n)
+        row("aggregate", f"{k}x{n}", lambda: torch.sum(buffers, 0, out=dst).mul_(1 / k), 4 * (k + 1) * n, "GB/s")
+
+    params = [torch.randn(65536, requires_grad=True) for _ in range(36)]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    optimizer = torch.optim.AdamW(params, lr=1e-3, fused=True)
+
+    def clip_step():
+        torch.nn.utils.clip_grad_norm_(params, 1.0)
+        optimizer.step()
+
+    row("clip_adamw", "36x65536", clip_step, 36 * 65536, "Gparam/s")
+
 
 if __name__ == "__main__":
     main()

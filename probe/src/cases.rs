@@ -4,6 +4,7 @@ mod adamw;
 mod glue;
 mod norm;
 mod rms;
+mod reduce;
 mod sparse;
 
 use crate::Case;
@@ -14,6 +15,7 @@ pub static CASES: &[Case] = &[
     adamw::L2,
     adamw::LERP,
     adamw::AMSGRAD,
+    adamw::SCALED,
     norm::FORWARD,
     norm::FORWARD_SMALL,
     norm::BACKWARD,
@@ -28,6 +30,14 @@ pub static CASES: &[Case] = &[
     rms::BACKWARD_ADD,
     rms::LAYERNORM_FORWARD_ADD,
     rms::LAYERNORM_BACKWARD_ADD,
+    reduce::SUM,
+    reduce::NORM,
+    reduce::DOT,
+    reduce::MEAN_VAR,
+    reduce::MAX,
+    reduce::AGGREGATE,
+    reduce::AGGREGATE_TILES,
+    reduce::CLIP_SCALE,
     sparse::MATVEC,
     sparse::MATVEC_LOADS,
     sparse::MATVEC_U16,

@@ -9,6 +9,8 @@ use crate::tier::Active;
 pub(super) struct Run<'a, 't> {
     pub(super) step: &'a AdamWStep,
     pub(super) active: Active,
+    /// Whether the last tensor comes first: the results are the same.
+    pub(super) backwards: bool,
     /// Elements in all.
     pub(super) size: usize,
     pub(super) head: Option<AdamWTensor<'a>>,
@@ -22,11 +24,12 @@ impl Work for Run<'_, '_> {
     }
 
     fn split(self) -> Result<(Self, Self), Self> {
-        let Run { step, active, size, mut head, whole, mut tail } = self;
+        let Run { step, active, backwards, size, mut head, whole, mut tail } = self;
         // On a cache line's boundary, so that two threads do not share one; the bits would be the same anywhere.
         let middle = (size / 2).next_multiple_of(16).min(size);
-        let left = |head, whole, tail| Run { step, active, size: middle, head, whole, tail };
-        let right = |head, whole, tail| Run { step, active, size: size - middle, head, whole, tail };
+        let left = |head, whole, tail| Run { step, active, backwards, size: middle, head, whole, tail };
+        let right =
+            |head, whole, tail| Run { step, active, backwards, size: size - middle, head, whole, tail };
 
         let mut before = 0;
         if let Some(tensor) = head.take() {
@@ -66,14 +69,21 @@ impl Kernel for Run<'_, '_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let c = Constants::new(l, self.step);
-        if let Some(tensor) = self.head {
-            update_one(l, &c, tensor);
-        }
-        for tensor in self.whole {
-            update_one(l, &c, tensor.reborrow());
-        }
-        if let Some(tensor) = self.tail {
-            update_one(l, &c, tensor);
+        let Run { backwards, mut head, whole, mut tail, .. } = self;
+        let last = whole.len() + 1;
+        // One call for all, so that there is one copy of each loop.
+        for i in 0..=last {
+            let i = if backwards { last - i } else { i };
+            let tensor = if i == 0 {
+                head.take()
+            } else if i == last {
+                tail.take()
+            } else {
+                Some(whole[i - 1].reborrow())
+            };
+            if let Some(tensor) = tensor {
+                update_one(l, &c, tensor);
+            }
         }
     }
 }
@@ -92,8 +102,10 @@ struct Constants<L: Lanes> {
     factor: L::F,
     has_l2: bool,
     lerp_from_grad: bool,
-    /// Neither L2 nor a lerp from the gradient, and no factor but 1.
+    /// Neither L2 nor a lerp from the gradient, and no factor of the step but 1.
     plain: bool,
+    /// Whether the gradient has a scale but 1.
+    scaled: bool,
     /// Whether denominators are at least 2^-63, since `eps` is: a root is not negative.
     above: bool,
 }
@@ -114,7 +126,8 @@ impl<L: Lanes> Constants<L> {
             // PyTorch skips a zero L2 term too: fma(0, p, g) would turn an infinite p into NaN.
             has_l2: s.l2 != 0.0,
             lerp_from_grad: s.lerp_from_grad,
-            plain: s.l2 == 0.0 && !s.lerp_from_grad && s.scale == 1.0 && s.factor == 1.0,
+            plain: s.l2 == 0.0 && !s.lerp_from_grad && s.factor == 1.0,
+            scaled: s.scale != 1.0,
             above: s.eps >= f32::from_bits(64 << 23),
         }
     }
@@ -123,16 +136,20 @@ impl<L: Lanes> Constants<L> {
 #[inline(always)]
 fn update_one<L: Lanes>(l: L, c: &Constants<L>, t: AdamWTensor<'_>) {
     match t.v_max {
-        // The usual case has a loop of its own, without the branches and the factors of 1.
-        None if c.plain => update::<L, true, false>(l, c, t.param, t.grad, t.m, t.v, &mut []),
-        None => update::<L, false, false>(l, c, t.param, t.grad, t.m, t.v, &mut []),
-        Some(v_max) => update::<L, false, true>(l, c, t.param, t.grad, t.m, t.v, v_max),
+        // The usual case has a loop of its own, without the branches and the factors of 1, and so has the same with a
+        // gradient that is clipped or unscaled.
+        None if c.plain && !c.scaled => {
+            update::<L, true, false, false>(l, c, t.param, t.grad, t.m, t.v, &mut [])
+        }
+        None if c.plain => update::<L, true, true, false>(l, c, t.param, t.grad, t.m, t.v, &mut []),
+        None => update::<L, false, true, false>(l, c, t.param, t.grad, t.m, t.v, &mut []),
+        Some(v_max) => update::<L, false, true, true>(l, c, t.param, t.grad, t.m, t.v, v_max),
     }
 }
 
 /// Whole vectors, then the rest as one vector in a buffer, its unused lanes zero.
 #[inline(always)]
-fn update<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(
+fn update<L: Lanes, const PLAIN: bool, const SCALED: bool, const AMSGRAD: bool>(
     l: L,
     c: &Constants<L>,
     param: &mut [f32],
@@ -150,7 +167,7 @@ fn update<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(
     // Said once, so that the loops need no checks.
     let (grad, m, v) = (&grad[..n], &mut m[..n], &mut v[..n]);
     let v_max = if AMSGRAD { &mut v_max[..n] } else { v_max };
-    whole::<L, PLAIN, AMSGRAD>(l, c, Vectors { param, grad, m, v, v_max });
+    whole::<L, PLAIN, SCALED, AMSGRAD>(l, c, Vectors { param, grad, m, v, v_max });
 
     if !param_rest.is_empty() {
         let zero = l.splat(0.0);
@@ -171,7 +188,7 @@ fn update<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(
             v: std::slice::from_mut(v),
             v_max: std::slice::from_mut(max),
         };
-        let d = moments::<L, 1, PLAIN, AMSGRAD>(l, c, &mut one, 0);
+        let d = moments::<L, 1, PLAIN, SCALED, AMSGRAD>(l, c, &mut one, 0);
         parameter::<L, 1, PLAIN>(l, c, &mut one, 0, d);
         l.store_part(param_rest, l.load(p));
         l.store_part(m_rest, l.load(m));
@@ -193,16 +210,20 @@ struct Vectors<'a> {
 
 /// The loop.
 #[inline(always)]
-fn whole<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(l: L, c: &Constants<L>, mut s: Vectors<'_>) {
+fn whole<L: Lanes, const PLAIN: bool, const SCALED: bool, const AMSGRAD: bool>(
+    l: L,
+    c: &Constants<L>,
+    mut s: Vectors<'_>,
+) {
     let n = s.param.len();
     let mut i = 0;
     if L::WIDE && n >= 2 * GROUP {
         // The root occupies the divider for twelve cycles a vector, the rest both multipliers for as long. Out-of-order
         // execution alone does not overlap them: the reciprocal's chain fills the scheduler while it waits for its
         // root. So four vectors take each operation together, and the roots of the next four start before it.
-        let mut d = moments::<L, GROUP, PLAIN, AMSGRAD>(l, c, &mut s, 0);
+        let mut d = moments::<L, GROUP, PLAIN, SCALED, AMSGRAD>(l, c, &mut s, 0);
         while i + 2 * GROUP <= n {
-            let next = moments::<L, GROUP, PLAIN, AMSGRAD>(l, c, &mut s, i + GROUP);
+            let next = moments::<L, GROUP, PLAIN, SCALED, AMSGRAD>(l, c, &mut s, i + GROUP);
             parameter::<L, GROUP, PLAIN>(l, c, &mut s, i, d);
             d = next;
             i += GROUP;
@@ -211,7 +232,7 @@ fn whole<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(l: L, c: &Constants<L
         i += GROUP;
     }
     while i < n {
-        let d = moments::<L, 1, PLAIN, AMSGRAD>(l, c, &mut s, i);
+        let d = moments::<L, 1, PLAIN, SCALED, AMSGRAD>(l, c, &mut s, i);
         parameter::<L, 1, PLAIN>(l, c, &mut s, i, d);
         i += 1;
     }
@@ -226,7 +247,7 @@ const GROUP: usize = 4;
 
 /// Updates the moments of `N` vectors from `at` on, and returns the denominators.
 #[inline(always)]
-fn moments<L: Lanes, const N: usize, const PLAIN: bool, const AMSGRAD: bool>(
+fn moments<L: Lanes, const N: usize, const PLAIN: bool, const SCALED: bool, const AMSGRAD: bool>(
     l: L,
     c: &Constants<L>,
     s: &mut Vectors<'_>,
@@ -243,11 +264,11 @@ fn moments<L: Lanes, const N: usize, const PLAIN: bool, const AMSGRAD: bool>(
     let mut d = [c.eps; N];
     for i in 0..N {
         let mut g = l.load(&grad[i]);
-        if !PLAIN {
+        if SCALED {
             g = l.mul(g, c.scale);
-            if c.has_l2 {
-                g = l.mul_add(c.l2, l.load(&param[i]), g);
-            }
+        }
+        if !PLAIN && c.has_l2 {
+            g = l.mul_add(c.l2, l.load(&param[i]), g);
         }
         let old = l.load(&m[i]);
         let from = if !PLAIN && c.lerp_from_grad { g } else { old };

@@ -10,4 +10,5 @@ mod structure;
 mod adamw;
 mod norm;
 mod rms;
+mod reduce;
 mod sparse;

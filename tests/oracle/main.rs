@@ -7,10 +7,12 @@ mod structure;
 
 mod adamw;
 mod adamw_errors;
+mod clip;
 mod golden;
 mod norm;
 mod norm_errors;
 mod rms;
 mod rms_errors;
+mod reduce;
 mod sparse;
 mod sparse_errors;

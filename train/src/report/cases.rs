@@ -3,13 +3,30 @@
 mod adamw;
 mod layernorm;
 mod rmsnorm;
+mod reduce;
 mod sparse;
 
 use std::borrow::Cow;
 
+pub use reduce::Reduction;
+
 /// The names that `--kernel` takes.
 pub const KERNELS: [&str; 7] =
     ["adamw", "layernorm_fwd", "layernorm_bwd", "sparse_fwd", "sparse_bwd", "rmsnorm_fwd", "rmsnorm_bwd"];
+pub const KERNELS: [&str; 12] = [
+    "adamw",
+    "layernorm_fwd",
+    "layernorm_bwd",
+    "sparse_fwd",
+    "sparse_bwd",
+    "sum",
+    "dot",
+    "norm",
+    "mean_var",
+    "max",
+    "aggregate",
+    "clip_adamw",
+];
 
 /// What one run of a case has to do at least, whatever does it.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +119,26 @@ pub enum Shape {
         rows: usize,
         /// Features of a row.
         features: usize,
+    /// A reduction of one or two slices.
+    Reduce {
+        /// Which.
+        which: Reduction,
+        /// Elements of a slice.
+        n: usize,
+    },
+    /// Many buffers into one.
+    Aggregate {
+        /// Buffers.
+        buffers: usize,
+        /// Elements of each.
+        n: usize,
+    },
+    /// Clipping by the global norm and an AdamW step.
+    ClipAdamW {
+        /// Tensors.
+        tensors: usize,
+        /// Elements of each.
+        n: usize,
     },
     /// A sparse layer.
     Sparse {
@@ -127,13 +164,17 @@ impl Shape {
             Shape::Sparse { backward, .. } => KERNELS[3 + *backward as usize],
             Shape::RmsNorm { backward: false, .. } => "rmsnorm_fwd",
             Shape::RmsNorm { backward: true, .. } => "rmsnorm_bwd",
+            Shape::Reduce { which, .. } => KERNELS[5 + *which as usize],
+            Shape::Aggregate { .. } => KERNELS[10],
+            Shape::ClipAdamW { .. } => KERNELS[11],
         }
     }
 
     /// The size, as the report prints it.
     pub fn size(&self) -> String {
         match self {
-            Shape::AdamW { n } => format!("{n}"),
+            Shape::AdamW { n } | Shape::Reduce { n, .. } => format!("{n}"),
+            Shape::Aggregate { buffers: k, n } | Shape::ClipAdamW { tensors: k, n } => format!("{k}x{n}"),
             Shape::LayerNorm { rows, features, .. } => format!("{rows}x{features}"),
             Shape::RmsNorm { rows, features, .. } => format!("{rows}x{features}"),
             Shape::Sparse { inputs, outputs, density, batch, .. } => {
@@ -158,6 +199,9 @@ impl Shape {
             Shape::RmsNorm { backward: true, rows, features } => {
                 Box::new(rmsnorm::Backward::new(rows, features))
             }
+            Shape::Reduce { which, n } => Box::new(reduce::Reduce::new(which, n)),
+            Shape::Aggregate { buffers, n } => Box::new(reduce::Aggregate::new(buffers, n)),
+            Shape::ClipAdamW { tensors, n } => Box::new(reduce::ClipAdamW::new(tensors, n)),
             Shape::Sparse { backward, inputs, outputs, density, batch } => {
                 Box::new(sparse::Layer::new(backward, inputs, outputs, density, batch))
             }
@@ -203,5 +247,15 @@ pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
         })
     });
     let all = adamw.into_iter().chain(norm).chain(rms).chain(sparse);
+    let reduce = Reduction::ALL.into_iter().flat_map(|which| {
+        [(true, 65_536), (true, 1 << 20), (false, 1 << 22)]
+            .map(|(default, n)| (default, Shape::Reduce { which, n }))
+    });
+    let clip = [
+        (true, Shape::Aggregate { buffers: 4, n: 65_536 }),
+        (false, Shape::Aggregate { buffers: 8, n: 1 << 20 }),
+        (true, Shape::ClipAdamW { tensors: 36, n: 65_536 }),
+    ];
+    let all = adamw.into_iter().chain(norm).chain(sparse).chain(reduce).chain(clip);
     all.filter(move |(default, _)| full || *default).map(|(_, shape)| shape)
 }
