@@ -82,6 +82,7 @@ mod count {
         sparse_example_bwd sparse_example_bwd_loads sparse_example_bwd_sgd sparse_example_bwd_u16
         sparse_matmul sparse_matmul_u16
         sparse_bwd sparse_bwd_dx sparse_bwd_dvalues sparse_bwd_sgd sparse_bwd_sgd_loads
+        embedding_fwd embedding_fwd_pos embedding_bwd embedding_bwd_same dropout
         limits_read limits_copy limits_update limits_fma_chain limits_sqrt_chain;
         convert_u8_to_f32 convert_scale
     }

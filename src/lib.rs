@@ -6,6 +6,8 @@
 //! | [`adamw`] | optimizer step: AdamW, Adam (L2), AMSGrad; one tensor or many | square roots, then copy bandwidth |
 //! | [`norm`] | LayerNorm forward and backward | copy bandwidth |
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
+//! | [`dropout`] | dropout forward and backward, its mask recomputed from the element's number | integer operations |
+//! | [`embedding`] | embedding forward, with position rows, and backward | copy bandwidth |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
 //! | [`limits`] | loops that ask for the machine's limits | |
 //!
@@ -59,6 +61,8 @@ pub mod adamw;
 // In a build for one CPU multiversion leaves its other versions unused.
 #[allow(dead_code)]
 pub mod convert;
+pub mod dropout;
+pub mod embedding;
 mod error;
 // The one room with intrinsics: see CONTRIBUTING.md.
 #[allow(unsafe_code)]

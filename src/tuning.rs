@@ -33,6 +33,16 @@ pub const SPARSE_PARALLEL: usize = 1 << 19;
 /// Connections times examples in one piece of a parallel sparse kernel: 4 us.
 pub const SPARSE_PIECE: usize = 1 << 17;
 
+/// Elements of the positions' rows from which an embedding is spread over threads.
+pub const EMBEDDING_PARALLEL: usize = 1 << 17;
+/// Elements in one piece of a parallel embedding.
+pub const EMBEDDING_PIECE: usize = 1 << 14;
+
+/// Elements from which a dropout is spread over threads.
+pub const DROPOUT_PARALLEL: usize = 1 << 15;
+/// Elements in one piece of a parallel dropout.
+pub const DROPOUT_PIECE: usize = 1 << 13;
+
 /// Whether sixteen values are gathered by the CPU's instruction or by one load each. The bits are the same.
 ///
 /// Intel CPUs from Skylake to Ice Lake with the microcode against "Downfall" (gather data sampling) gather several times

@@ -71,6 +71,17 @@ def main():
         amount = len(w.values()) * batch
         row("sparse_fwd", f"{inputs}x{outputs}@{density}b{batch}", lambda: w @ x, amount, "Gconn/s")
 
+    for vocab, features, n in [(1000, 64, 4096), (50_257, 256, 16_384), (50_257, 768, 8192)]:
+        size, amount = f"{vocab}x{features}n{n}", 8 * n * features
+        ids, table, dy = torch.randint(vocab, (n,)), torch.randn(vocab, features), torch.randn(n, features)
+        dense = torch.ops.aten.embedding_dense_backward
+        row("embedding_fwd", size, lambda: F.embedding(ids, table), amount, "GB/s")
+        row("embedding_bwd", size, lambda: dense(dy, ids, vocab, -1, False), amount, "GB/s")
+
+    for n in [65536, 1 << 20, 1 << 25]:
+        x = torch.randn(n)
+        row("dropout", str(n), lambda: F.dropout(x, 0.1), 8 * n, "GB/s")
+
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,8 @@
 //! The cases, a file per family.
 
 mod adamw;
+mod dropout;
+mod embedding;
 mod glue;
 mod norm;
 mod sparse;
@@ -41,4 +43,9 @@ pub static CASES: &[Case] = &[
     glue::UPDATE,
     glue::FMA_CHAIN,
     glue::SQRT_CHAIN,
+    embedding::FORWARD,
+    embedding::FORWARD_POSITIONS,
+    embedding::BACKWARD,
+    embedding::BACKWARD_SAME,
+    dropout::APPLY,
 ];

@@ -8,5 +8,7 @@ mod pools;
 mod structure;
 
 mod adamw;
+mod dropout;
+mod embedding;
 mod norm;
 mod sparse;

@@ -7,6 +7,8 @@ mod structure;
 
 mod adamw;
 mod adamw_errors;
+mod dropout;
+mod embedding;
 mod golden;
 mod norm;
 mod norm_errors;

@@ -1,13 +1,24 @@
 //! The kernels and sizes of the report: those of the PyTorch script that it is laid beside, and a few more.
 
 mod adamw;
+mod dropout;
+mod embedding;
 mod layernorm;
 mod sparse;
 
 use std::borrow::Cow;
 
 /// The names that `--kernel` takes.
-pub const KERNELS: [&str; 5] = ["adamw", "layernorm_fwd", "layernorm_bwd", "sparse_fwd", "sparse_bwd"];
+pub const KERNELS: [&str; 8] = [
+    "adamw",
+    "layernorm_fwd",
+    "layernorm_bwd",
+    "sparse_fwd",
+    "sparse_bwd",
+    "embedding_fwd",
+    "embedding_bwd",
+    "dropout",
+];
 
 /// What one run of a case has to do at least, whatever does it.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +116,22 @@ pub enum Shape {
         /// Examples; 1 takes the kernel for one example.
         batch: usize,
     },
+    /// Embedding.
+    Embedding {
+        /// The dense gradient instead of the forward.
+        backward: bool,
+        /// Rows of the table.
+        vocab: usize,
+        /// Features of a row.
+        features: usize,
+        /// Positions.
+        n: usize,
+    },
+    /// Dropout.
+    Dropout {
+        /// Elements.
+        n: usize,
+    },
 }
 
 impl Shape {
@@ -114,6 +141,9 @@ impl Shape {
             Shape::AdamW { .. } => KERNELS[0],
             Shape::LayerNorm { backward, .. } => KERNELS[1 + *backward as usize],
             Shape::Sparse { backward, .. } => KERNELS[3 + *backward as usize],
+            Shape::Embedding { backward: false, .. } => "embedding_fwd",
+            Shape::Embedding { backward: true, .. } => "embedding_bwd",
+            Shape::Dropout { .. } => "dropout",
         }
     }
 
@@ -125,6 +155,8 @@ impl Shape {
             Shape::Sparse { inputs, outputs, density, batch, .. } => {
                 format!("{inputs}x{outputs}@{density}b{batch}")
             }
+            Shape::Embedding { vocab, features, n, .. } => format!("{vocab}x{features}n{n}"),
+            Shape::Dropout { n } => format!("{n}"),
         }
     }
 
@@ -141,6 +173,10 @@ impl Shape {
             Shape::Sparse { backward, inputs, outputs, density, batch } => {
                 Box::new(sparse::Layer::new(backward, inputs, outputs, density, batch))
             }
+            Shape::Embedding { backward, vocab, features, n } => {
+                Box::new(embedding::Rows::new(backward, vocab, features, n))
+            }
+            Shape::Dropout { n } => Box::new(dropout::Elements::new(n)),
         }
     }
 }
@@ -178,6 +214,12 @@ pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
             (default, Shape::Sparse { backward, inputs, outputs, density, batch })
         })
     });
-    let all = adamw.into_iter().chain(norm).chain(sparse);
+    let embedding = [false, true].into_iter().flat_map(|backward| {
+        [(true, 1000, 64, 4096), (true, 50_257, 256, 16_384), (false, 50_257, 768, 8192)]
+            .map(|(default, vocab, features, n)| (default, Shape::Embedding { backward, vocab, features, n }))
+    });
+    let dropout = [(true, 65_536), (true, 1 << 20), (false, 1 << 25)]
+        .map(|(default, n)| (default, Shape::Dropout { n }));
+    let all = adamw.into_iter().chain(norm).chain(sparse).chain(embedding).chain(dropout);
     all.filter(move |(default, _)| full || *default).map(|(_, shape)| shape)
 }
