@@ -3,7 +3,7 @@
 
 mod common;
 
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BenchmarkId, Throughput};
 use hotlanes::dropout::Dropout;
 use hotlanes::naive::dropout as naive;
 use hotlanes::{Tier, with_tier};

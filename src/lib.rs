@@ -4,6 +4,7 @@
 //! | module | kernels | limit on data in cache |
 //! |---|---|---|
 //! | [`adamw`] | optimizer step: AdamW, Adam (L2), AMSGrad; one tensor or many | square roots, then copy bandwidth |
+//! | [`bf16`] | `f32` to bf16 and back, rounded to the nearest or split exactly | copy bandwidth |
 //! | [`norm`] | LayerNorm forward and backward | copy bandwidth |
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
 //! | [`dropout`] | dropout forward and backward, its mask recomputed from the element's number | integer operations |
@@ -58,6 +59,7 @@ compile_error!(
 );
 
 pub mod adamw;
+pub mod bf16;
 // In a build for one CPU multiversion leaves its other versions unused.
 #[allow(dead_code)]
 pub mod convert;

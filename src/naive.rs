@@ -7,6 +7,7 @@
 use crate::lanes::{Kernel, Lanes, dispatch};
 use crate::tier::active;
 
+pub mod bf16;
 pub mod dropout;
 pub mod embedding;
 

@@ -82,6 +82,15 @@ def main():
         x = torch.randn(n)
         row("dropout", str(n), lambda: F.dropout(x, 0.1), 8 * n, "GB/s")
 
+    # PyTorch keeps the moments of a bf16 parameter in bf16 too, and has no exact values beside it.
+    for n in [65536, 2_359_296, 1 << 25]:
+        x = torch.randn(n)
+        row("bf16_from_f32", str(n), lambda: x.bfloat16(), 6 * n, "GB/s")
+        param = torch.randn(n).bfloat16().requires_grad_()
+        param.grad = torch.randn(n).bfloat16()
+        for name in ["adamw_bf16_copy", "adamw_bf16_split"]:
+            row(name, str(n), torch.optim.AdamW([param], lr=1e-3, fused=True).step, n, "Gparam/s")
+
 
 if __name__ == "__main__":
     main()

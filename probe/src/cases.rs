@@ -1,6 +1,7 @@
 //! The cases, a file per family.
 
 mod adamw;
+mod bf16;
 mod dropout;
 mod embedding;
 mod glue;
@@ -48,4 +49,12 @@ pub static CASES: &[Case] = &[
     embedding::BACKWARD,
     embedding::BACKWARD_SAME,
     dropout::APPLY,
+    bf16::NARROW,
+    bf16::WIDEN,
+    bf16::SPLIT,
+    bf16::JOIN,
+    bf16::ADAMW_COPY,
+    bf16::ADAMW_COPY_F32,
+    bf16::ADAMW_SPLIT,
+    bf16::ADAMW_SPLIT_F32,
 ];

@@ -8,6 +8,7 @@ mod pools;
 mod structure;
 
 mod adamw;
+mod bf16;
 mod dropout;
 mod embedding;
 mod norm;

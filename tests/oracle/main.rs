@@ -7,6 +7,7 @@ mod structure;
 
 mod adamw;
 mod adamw_errors;
+mod bf16;
 mod dropout;
 mod embedding;
 mod golden;

@@ -1,6 +1,7 @@
 //! The kernels and sizes of the report: those of the PyTorch script that it is laid beside, and a few more.
 
 mod adamw;
+mod bf16;
 mod dropout;
 mod embedding;
 mod layernorm;
@@ -9,7 +10,7 @@ mod sparse;
 use std::borrow::Cow;
 
 /// The names that `--kernel` takes.
-pub const KERNELS: [&str; 8] = [
+pub const KERNELS: [&str; 11] = [
     "adamw",
     "layernorm_fwd",
     "layernorm_bwd",
@@ -18,6 +19,9 @@ pub const KERNELS: [&str; 8] = [
     "embedding_fwd",
     "embedding_bwd",
     "dropout",
+    "bf16_from_f32",
+    "adamw_bf16_copy",
+    "adamw_bf16_split",
 ];
 
 /// What one run of a case has to do at least, whatever does it.
@@ -132,6 +136,18 @@ pub enum Shape {
         /// Elements.
         n: usize,
     },
+    /// Rounding to bf16.
+    Bf16 {
+        /// Values.
+        n: usize,
+    },
+    /// AdamW on bf16 parameters.
+    AdamWBf16 {
+        /// f32 values cut in two instead of kept beside a copy.
+        split: bool,
+        /// Parameters.
+        n: usize,
+    },
 }
 
 impl Shape {
@@ -144,6 +160,9 @@ impl Shape {
             Shape::Embedding { backward: false, .. } => "embedding_fwd",
             Shape::Embedding { backward: true, .. } => "embedding_bwd",
             Shape::Dropout { .. } => "dropout",
+            Shape::Bf16 { .. } => "bf16_from_f32",
+            Shape::AdamWBf16 { split: false, .. } => "adamw_bf16_copy",
+            Shape::AdamWBf16 { split: true, .. } => "adamw_bf16_split",
         }
     }
 
@@ -156,7 +175,7 @@ impl Shape {
                 format!("{inputs}x{outputs}@{density}b{batch}")
             }
             Shape::Embedding { vocab, features, n, .. } => format!("{vocab}x{features}n{n}"),
-            Shape::Dropout { n } => format!("{n}"),
+            Shape::Dropout { n } | Shape::Bf16 { n } | Shape::AdamWBf16 { n, .. } => format!("{n}"),
         }
     }
 
@@ -177,6 +196,8 @@ impl Shape {
                 Box::new(embedding::Rows::new(backward, vocab, features, n))
             }
             Shape::Dropout { n } => Box::new(dropout::Elements::new(n)),
+            Shape::Bf16 { n } => Box::new(bf16::Narrow::new(n)),
+            Shape::AdamWBf16 { split, n } => Box::new(bf16::Step::new(split, n)),
         }
     }
 }
@@ -220,6 +241,10 @@ pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
     });
     let dropout = [(true, 65_536), (true, 1 << 20), (false, 1 << 25)]
         .map(|(default, n)| (default, Shape::Dropout { n }));
-    let all = adamw.into_iter().chain(norm).chain(sparse).chain(embedding).chain(dropout);
+    let bf16 = [(true, 65_536), (true, 2_359_296), (false, 1 << 25)].into_iter().flat_map(|(default, n)| {
+        [Shape::Bf16 { n }, Shape::AdamWBf16 { split: false, n }, Shape::AdamWBf16 { split: true, n }]
+            .map(|shape| (default, shape))
+    });
+    let all = adamw.into_iter().chain(norm).chain(sparse).chain(embedding).chain(dropout).chain(bf16);
     all.filter(move |(default, _)| full || *default).map(|(_, shape)| shape)
 }
