@@ -21,8 +21,8 @@ pub struct EmbeddingPlan {
     counts: Vec<u32>,
 }
 
-/// Sorting `d` ids takes about as long as looking at this times as many counters: 8192 of 50,000 take 330 us one way, 60
-/// the other.
+/// Ids are sorted where there are fewer of them than one in this many counters, else found by a look at each counter: a look
+/// is a load and a branch, a sort compares each id some ten times. Either way gives the same plan.
 const SCAN: usize = 32;
 
 impl EmbeddingPlan {
