@@ -137,19 +137,20 @@ fn threads_change_nothing() {
     let shapes = [
         (parallel / 64, 600, 63, 0),
         (parallel / 64 + 1, 50, 64, 2),
-        (parallel / 128 + 1, 1, 128, 0),
         (parallel / 15 + 1, 1, 15, 0),
-        (9, 1, piece + 17, 0),
+        (parallel / piece + 1, 1, piece + 17, 0),
     ];
     let mut rng = Rng::new(3);
     for (n, vocab, features, heavy) in shapes {
         let case = Case::random(&mut rng, n, vocab, features, heavy);
         let want = case.plain();
         on_pools(|threads| {
-            for_each_tier(|tier| {
+            let check = |tier| {
                 let what = format!("{tier}, {threads} threads, {n} of {vocab} x {features}");
                 assert_all_same(&case.run(), &want, &what);
-            });
+            };
+            // The cuts are the same on each tier: one number of threads shows that every tier follows them.
+            if threads == 3 { for_each_tier(check) } else { check(hotlanes::tier()) }
         });
     }
 }
