@@ -85,6 +85,9 @@ mod count {
         sparse_example_bwd sparse_example_bwd_loads sparse_example_bwd_sgd sparse_example_bwd_u16
         sparse_matmul sparse_matmul_u16
         sparse_bwd sparse_bwd_dx sparse_bwd_dvalues sparse_bwd_sgd sparse_bwd_sgd_loads
+        embedding_fwd embedding_fwd_pos embedding_bwd embedding_bwd_same dropout
+        bf16_from_f32 bf16_to_f32 bf16_split bf16_join
+        adamw_bf16_copy adamw_bf16_copy_f32 adamw_bf16_split adamw_bf16_split_f32
         limits_read limits_copy limits_update limits_fma_chain limits_sqrt_chain;
         convert_u8_to_f32 convert_scale
     }

@@ -40,8 +40,10 @@ use crate::tier::active;
 use crate::tuning;
 
 mod kernel;
+mod mixed;
 
 use kernel::Run;
+pub use mixed::{Bf16Param, Bf16Tensor, Gradient};
 
 /// How weight decay enters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

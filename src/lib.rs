@@ -8,6 +8,11 @@
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
 //! | [`reduce`] | sum, dot product, norm, mean and variance, maximum; many gradients into one | read bandwidth |
 //! | [`clip`] | clipping by the global norm, fused with unscaling and AdamW | copy bandwidth |
+//! | [`bf16`] | `f32` to bf16 and back, rounded to the nearest or split exactly | copy bandwidth |
+//! | [`norm`] | LayerNorm forward and backward | copy bandwidth |
+//! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
+//! | [`dropout`] | dropout forward and backward, its mask recomputed from the element's number | integer operations |
+//! | [`embedding`] | embedding forward, with position rows, and backward | copy bandwidth |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
 //! | [`limits`] | loops that ask for the machine's limits | |
 //!
@@ -58,10 +63,13 @@ compile_error!(
 );
 
 pub mod adamw;
+pub mod bf16;
 pub mod clip;
 // In a build for one CPU multiversion leaves its other versions unused.
 #[allow(dead_code)]
 pub mod convert;
+pub mod dropout;
+pub mod embedding;
 mod error;
 // The one room with intrinsics: see CONTRIBUTING.md.
 #[allow(unsafe_code)]

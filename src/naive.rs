@@ -9,6 +9,9 @@ pub mod reduce;
 use crate::lanes::{Kernel, Lanes, dispatch};
 use crate::tier::active;
 
+pub mod bf16;
+pub mod dropout;
+pub mod embedding;
 pub mod rms;
 
 /// The constants of an AdamW step, as a plain loop would take them.

@@ -103,6 +103,25 @@ def main():
         optimizer.step()
 
     row("clip_adamw", "36x65536", clip_step, 36 * 65536, "Gparam/s")
+    for vocab, features, n in [(1000, 64, 4096), (50_257, 256, 16_384), (50_257, 768, 8192)]:
+        size, amount = f"{vocab}x{features}n{n}", 8 * n * features
+        ids, table, dy = torch.randint(vocab, (n,)), torch.randn(vocab, features), torch.randn(n, features)
+        dense = torch.ops.aten.embedding_dense_backward
+        row("embedding_fwd", size, lambda: F.embedding(ids, table), amount, "GB/s")
+        row("embedding_bwd", size, lambda: dense(dy, ids, vocab, -1, False), amount, "GB/s")
+
+    for n in [65536, 1 << 20, 1 << 25]:
+        x = torch.randn(n)
+        row("dropout", str(n), lambda: F.dropout(x, 0.1), 8 * n, "GB/s")
+
+    # PyTorch keeps the moments of a bf16 parameter in bf16 too, and has no exact values beside it.
+    for n in [65536, 2_359_296, 1 << 25]:
+        x = torch.randn(n)
+        row("bf16_from_f32", str(n), lambda: x.bfloat16(), 6 * n, "GB/s")
+        param = torch.randn(n).bfloat16().requires_grad_()
+        param.grad = torch.randn(n).bfloat16()
+        for name in ["adamw_bf16_copy", "adamw_bf16_split"]:
+            row(name, str(n), torch.optim.AdamW([param], lr=1e-3, fused=True).step, n, "Gparam/s")
 
 
 if __name__ == "__main__":

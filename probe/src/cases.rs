@@ -1,10 +1,13 @@
 //! The cases, a file per family.
 
 mod adamw;
+mod bf16;
+mod dropout;
+mod embedding;
 mod glue;
 mod norm;
-mod rms;
 mod reduce;
+mod rms;
 mod sparse;
 
 use crate::Case;
@@ -60,4 +63,17 @@ pub static CASES: &[Case] = &[
     glue::UPDATE,
     glue::FMA_CHAIN,
     glue::SQRT_CHAIN,
+    embedding::FORWARD,
+    embedding::FORWARD_POSITIONS,
+    embedding::BACKWARD,
+    embedding::BACKWARD_SAME,
+    dropout::APPLY,
+    bf16::NARROW,
+    bf16::WIDEN,
+    bf16::SPLIT,
+    bf16::JOIN,
+    bf16::ADAMW_COPY,
+    bf16::ADAMW_COPY_F32,
+    bf16::ADAMW_SPLIT,
+    bf16::ADAMW_SPLIT_F32,
 ];

@@ -1,7 +1,7 @@
 //! The step's partition over threads, its loop and its arithmetic.
 
 use super::{AdamWStep, AdamWTensor};
-use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
+use crate::lanes::{Chunk, Half, Kernel, LANES, Lanes, dispatch};
 use crate::parallel::Work;
 use crate::tier::Active;
 
@@ -90,7 +90,7 @@ impl Kernel for Run<'_, '_> {
 
 /// The step's constants, in all lanes.
 #[derive(Clone, Copy)]
-struct Constants<L: Lanes> {
+pub(super) struct Constants<L: Lanes> {
     scale: L::F,
     decay: L::F,
     l2: L::F,
@@ -103,16 +103,16 @@ struct Constants<L: Lanes> {
     has_l2: bool,
     lerp_from_grad: bool,
     /// Neither L2 nor a lerp from the gradient, and no factor of the step but 1.
-    plain: bool,
+    pub(super) plain: bool,
     /// Whether the gradient has a scale but 1.
-    scaled: bool,
+    pub(super) scaled: bool,
     /// Whether denominators are at least 2^-63, since `eps` is: a root is not negative.
     above: bool,
 }
 
 impl<L: Lanes> Constants<L> {
     #[inline(always)]
-    fn new(l: L, s: &AdamWStep) -> Self {
+    pub(super) fn new(l: L, s: &AdamWStep) -> Self {
         Constants {
             scale: l.splat(s.scale),
             decay: l.splat(s.decay),
@@ -199,23 +199,78 @@ fn update<L: Lanes, const PLAIN: bool, const SCALED: bool, const AMSGRAD: bool>(
     }
 }
 
+/// The parameters of a tensor's whole vectors, however they are kept. A vector is named by the first of the `N` that are
+/// taken together and its place among them, so that the bounds are checked once for all.
+pub(super) trait Params<L: Lanes> {
+    fn vectors(&self) -> usize;
+    fn load<const N: usize>(&self, l: L, at: usize, i: usize) -> L::F;
+    fn store<const N: usize>(&mut self, l: L, at: usize, i: usize, p: L::F);
+    fn prefetch(&self, l: L, i: usize);
+}
+
+/// The same of gradients.
+pub(super) trait Grads<L: Lanes> {
+    fn load<const N: usize>(&self, l: L, at: usize, i: usize) -> L::F;
+    fn prefetch(&self, l: L, i: usize);
+}
+
+impl<L: Lanes> Params<L> for &mut [Chunk] {
+    #[inline(always)]
+    fn vectors(&self) -> usize {
+        self.len()
+    }
+    #[inline(always)]
+    fn load<const N: usize>(&self, l: L, at: usize, i: usize) -> L::F {
+        l.load(&self[at..at + N][i])
+    }
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, l: L, at: usize, i: usize, p: L::F) {
+        l.store(&mut self[at..at + N][i], p);
+    }
+    #[inline(always)]
+    fn prefetch(&self, l: L, i: usize) {
+        l.prefetch(self, i);
+    }
+}
+
+impl<L: Lanes> Grads<L> for &[Chunk] {
+    #[inline(always)]
+    fn load<const N: usize>(&self, l: L, at: usize, i: usize) -> L::F {
+        l.load(&self[at..at + N][i])
+    }
+    #[inline(always)]
+    fn prefetch(&self, l: L, i: usize) {
+        l.prefetch(self, i);
+    }
+}
+
+impl<L: Lanes> Grads<L> for &[Half] {
+    #[inline(always)]
+    fn load<const N: usize>(&self, l: L, at: usize, i: usize) -> L::F {
+        l.load_bf16(&self[at..at + N][i])
+    }
+    /// A stream of half the bytes is left to the CPU.
+    #[inline(always)]
+    fn prefetch(&self, _: L, _: usize) {}
+}
+
 /// The whole vectors of a tensor: equally many in each slice, but `v_max` only with AMSGrad.
-struct Vectors<'a> {
-    param: &'a mut [Chunk],
-    grad: &'a [Chunk],
-    m: &'a mut [Chunk],
-    v: &'a mut [Chunk],
-    v_max: &'a mut [Chunk],
+pub(super) struct Vectors<'a, P, G> {
+    pub(super) param: P,
+    pub(super) grad: G,
+    pub(super) m: &'a mut [Chunk],
+    pub(super) v: &'a mut [Chunk],
+    pub(super) v_max: &'a mut [Chunk],
 }
 
 /// The loop.
 #[inline(always)]
-fn whole<L: Lanes, const PLAIN: bool, const SCALED: bool, const AMSGRAD: bool>(
+pub(super) fn whole<L: Lanes, const PLAIN: bool, const SCALED: bool, const AMSGRAD: bool>(
     l: L,
     c: &Constants<L>,
-    mut s: Vectors<'_>,
+    mut s: Vectors<'_, impl Params<L>, impl Grads<L>>,
 ) {
-    let n = s.param.len();
+    let n = s.param.vectors();
     let mut i = 0;
     if L::WIDE && n >= 2 * GROUP {
         // The root occupies the divider for twelve cycles a vector, the rest both multipliers for as long. Out-of-order
@@ -247,28 +302,34 @@ const GROUP: usize = 4;
 
 /// Updates the moments of `N` vectors from `at` on, and returns the denominators.
 #[inline(always)]
-fn moments<L: Lanes, const N: usize, const PLAIN: bool, const SCALED: bool, const AMSGRAD: bool>(
+pub(super) fn moments<
+    L: Lanes,
+    const N: usize,
+    const PLAIN: bool,
+    const SCALED: bool,
+    const AMSGRAD: bool,
+>(
     l: L,
     c: &Constants<L>,
-    s: &mut Vectors<'_>,
+    s: &mut Vectors<'_, impl Params<L>, impl Grads<L>>,
     at: usize,
 ) -> [L::F; N] {
     for i in 0..N {
-        l.prefetch(s.param, at + i + AHEAD);
-        l.prefetch(s.grad, at + i + AHEAD);
+        s.param.prefetch(l, at + i + AHEAD);
+        s.grad.prefetch(l, at + i + AHEAD);
         l.prefetch(s.m, at + i + AHEAD);
         l.prefetch(s.v, at + i + AHEAD);
     }
-    let (param, grad) = (&s.param[at..at + N], &s.grad[at..at + N]);
+    let (param, grad) = (&s.param, &s.grad);
     let (m, v) = (&mut s.m[at..at + N], &mut s.v[at..at + N]);
     let mut d = [c.eps; N];
     for i in 0..N {
-        let mut g = l.load(&grad[i]);
+        let mut g = grad.load::<N>(l, at, i);
         if SCALED {
             g = l.mul(g, c.scale);
         }
         if !PLAIN && c.has_l2 {
-            g = l.mul_add(c.l2, l.load(&param[i]), g);
+            g = l.mul_add(c.l2, param.load::<N>(l, at, i), g);
         }
         let old = l.load(&m[i]);
         let from = if !PLAIN && c.lerp_from_grad { g } else { old };
@@ -287,19 +348,19 @@ fn moments<L: Lanes, const N: usize, const PLAIN: bool, const SCALED: bool, cons
 
 /// Updates the parameters of `N` vectors from `at` on, whose denominators are `d`.
 #[inline(always)]
-fn parameter<L: Lanes, const N: usize, const PLAIN: bool>(
+pub(super) fn parameter<L: Lanes, const N: usize, const PLAIN: bool>(
     l: L,
     c: &Constants<L>,
-    s: &mut Vectors<'_>,
+    s: &mut Vectors<'_, impl Params<L>, impl Grads<L>>,
     at: usize,
     d: [L::F; N],
 ) {
-    let (param, m) = (&mut s.param[at..at + N], &s.m[at..at + N]);
+    let (param, m) = (&mut s.param, &s.m[at..at + N]);
     let r = l.recip_each(d, c.above);
     for i in 0..N {
         let m = l.load(&m[i]);
         let m = if PLAIN { m } else { l.mul(m, c.factor) };
-        let p = l.neg_mul_add(m, r[i], l.mul(l.load(&param[i]), c.decay));
-        l.store(&mut param[i], p);
+        let p = l.neg_mul_add(m, r[i], l.mul(param.load::<N>(l, at, i), c.decay));
+        param.store::<N>(l, at, i, p);
     }
 }

@@ -8,7 +8,10 @@ mod pools;
 mod structure;
 
 mod adamw;
+mod bf16;
+mod dropout;
+mod embedding;
 mod norm;
-mod rms;
 mod reduce;
+mod rms;
 mod sparse;

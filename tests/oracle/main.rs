@@ -7,12 +7,15 @@ mod structure;
 
 mod adamw;
 mod adamw_errors;
+mod bf16;
 mod clip;
+mod dropout;
+mod embedding;
 mod golden;
 mod norm;
 mod norm_errors;
+mod reduce;
 mod rms;
 mod rms_errors;
-mod reduce;
 mod sparse;
 mod sparse_errors;

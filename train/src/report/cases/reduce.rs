@@ -5,8 +5,29 @@ use hotlanes::clip::{Clip, ClipConfig};
 use hotlanes::naive::{self, AdamWConstants};
 use hotlanes::reduce;
 
-use super::{Case, Output, Plain, Work};
+use super::{Case, Output, Plain, Row, Work};
 use crate::report::buffer::{Buffer, fill};
+
+/// The report's rows.
+pub fn rows() -> Vec<Row> {
+    let mut rows = vec![];
+    for (kernel, which) in [
+        ("sum", Reduction::Sum),
+        ("dot", Reduction::Dot),
+        ("norm", Reduction::Norm),
+        ("mean_var", Reduction::MeanVar),
+        ("max", Reduction::Max),
+    ] {
+        for (default, n) in [(true, 65_536), (true, 1 << 20), (false, 1 << 22)] {
+            rows.push(Row::new(kernel, n, default, move || Reduce::new(which, n)));
+        }
+    }
+    for (default, k, n) in [(true, 4, 65_536), (false, 8, 1 << 20)] {
+        rows.push(Row::new("aggregate", format!("{k}x{n}"), default, move || Aggregate::new(k, n)));
+    }
+    rows.push(Row::new("clip_adamw", "36x65536", true, || ClipAdamW::new(36, 65_536)));
+    rows
+}
 
 /// Which reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

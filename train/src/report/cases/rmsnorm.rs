@@ -3,8 +3,17 @@
 use hotlanes::naive::rms;
 use hotlanes::norm::RmsNorm;
 
-use super::{Case, Output, Plain, Work};
+use super::{Case, Output, Plain, Row, Work};
 use crate::report::buffer::Buffer;
+
+/// The report's rows.
+pub fn rows() -> Vec<Row> {
+    let sizes = [(true, 256, 512), (true, 2048, 512), (false, 2048, 128)];
+    let size = |rows, features| format!("{rows}x{features}");
+    let forward = sizes.map(|(d, r, f)| Row::new("rmsnorm_fwd", size(r, f), d, move || Forward::new(r, f)));
+    let backward = sizes.map(|(d, r, f)| Row::new("rmsnorm_bwd", size(r, f), d, move || Backward::new(r, f)));
+    forward.into_iter().chain(backward).collect()
+}
 
 /// As in the PyTorch script.
 const EPS: f64 = 1e-5;
