@@ -9,7 +9,7 @@ use crate::common::{for_each_tier, ulps};
 
 /// A case: its settings, and its vectors by name.
 #[derive(Default)]
-struct Section {
+pub(super) struct Section {
     settings: HashMap<&'static str, &'static str>,
     vectors: HashMap<&'static str, Vec<f32>>,
 }
@@ -19,13 +19,17 @@ impl Section {
         self.settings[key].parse().unwrap()
     }
 
-    fn get(&self, name: &str) -> &[f32] {
+    pub(super) fn name(&self) -> &str {
+        self.settings["case"]
+    }
+
+    pub(super) fn get(&self, name: &str) -> &[f32] {
         &self.vectors[name]
     }
 }
 
 /// What precedes the first case, then the cases. A line is `# comment`, `key=value ...` or `name hex`.
-fn parse(text: &'static str) -> Vec<Section> {
+pub(super) fn parse(text: &'static str) -> Vec<Section> {
     let mut sections = vec![Section::default()];
     for line in text.lines().filter(|l| !l.starts_with('#')) {
         if line.contains('=') {
