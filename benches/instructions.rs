@@ -76,6 +76,8 @@ mod count {
     }
 
     cases! {
+        relu_fwd relu_bwd squared_relu_fwd squared_relu_bwd silu_fwd silu_bwd gelu_tanh_fwd gelu_tanh_bwd
+        gelu_erf_fwd gelu_erf_bwd sigmoid_fwd sigmoid_bwd tanh_fwd tanh_bwd exp log
         adamw adamw_l2 adamw_lerp adamw_amsgrad
         layernorm_fwd layernorm_fwd_small layernorm_bwd layernorm_bwd_small layernorm_bwd_chunks layernorm_add_chunks
         sparse_matvec sparse_matvec_loads sparse_matvec_u16 sparse_matvec_u16_loads

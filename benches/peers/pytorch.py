@@ -63,6 +63,15 @@ def main():
         row("layernorm_fwd", size, lambda: F.layer_norm(x, (features,), w, b), 8 * n, "GB/s")
         row("layernorm_bwd", size, lambda: backward(dy, x, (features,), mean, rstd, w, b, [True] * 3), 12 * n, "GB/s")
 
+    for n in [1 << 16, 1 << 20]:
+        x, dy, aten = torch.rand(n) * 2 - 1, torch.randn(n), torch.ops.aten
+        row("gelu_tanh_fwd", str(n), lambda: F.gelu(x, approximate="tanh"), 8 * n, "GB/s")
+        row("gelu_tanh_bwd", str(n), lambda: aten.gelu_backward(dy, x, approximate="tanh"), 12 * n, "GB/s")
+        row("gelu_erf_fwd", str(n), lambda: F.gelu(x), 8 * n, "GB/s")
+        row("gelu_erf_bwd", str(n), lambda: aten.gelu_backward(dy, x), 12 * n, "GB/s")
+        row("silu_fwd", str(n), lambda: F.silu(x), 8 * n, "GB/s")
+        row("silu_bwd", str(n), lambda: aten.silu_backward(dy, x), 12 * n, "GB/s")
+
     sizes = [(784, 128, .5, 1), (784, 128, .1, 32), (784, 128, .5, 32), (784, 128, .5, 512), (784, 128, .1, 512),
              (1024, 1024, .1, 64), (1024, 1024, .05, 128), (1024, 1024, .01, 128)]
     for inputs, outputs, density, batch in sizes:

@@ -1,13 +1,28 @@
 //! The kernels and sizes of the report: those of the PyTorch script that it is laid beside, and a few more.
 
+mod activation;
 mod adamw;
 mod layernorm;
 mod sparse;
 
 use std::borrow::Cow;
 
+use hotlanes::activation::Activation;
+
 /// The names that `--kernel` takes.
-pub const KERNELS: [&str; 5] = ["adamw", "layernorm_fwd", "layernorm_bwd", "sparse_fwd", "sparse_bwd"];
+pub const KERNELS: [&str; 11] = [
+    "adamw",
+    "layernorm_fwd",
+    "layernorm_bwd",
+    "sparse_fwd",
+    "sparse_bwd",
+    "gelu_tanh_fwd",
+    "gelu_tanh_bwd",
+    "gelu_erf_fwd",
+    "gelu_erf_bwd",
+    "silu_fwd",
+    "silu_bwd",
+];
 
 /// What one run of a case has to do at least, whatever does it.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +107,15 @@ pub enum Shape {
         /// Features of a row.
         features: usize,
     },
+    /// An activation: GELU in either form, or SiLU.
+    Activation {
+        /// The gradient instead of the forward.
+        backward: bool,
+        /// Which.
+        activation: Activation,
+        /// Elements.
+        n: usize,
+    },
     /// A sparse layer.
     Sparse {
         /// The gradients instead of the forward.
@@ -114,13 +138,21 @@ impl Shape {
             Shape::AdamW { .. } => KERNELS[0],
             Shape::LayerNorm { backward, .. } => KERNELS[1 + *backward as usize],
             Shape::Sparse { backward, .. } => KERNELS[3 + *backward as usize],
+            Shape::Activation { backward, activation, .. } => {
+                let first = match activation {
+                    Activation::GeluTanh => 5,
+                    Activation::GeluErf => 7,
+                    _ => 9,
+                };
+                KERNELS[first + *backward as usize]
+            }
         }
     }
 
     /// The size, as the report prints it.
     pub fn size(&self) -> String {
         match self {
-            Shape::AdamW { n } => format!("{n}"),
+            Shape::AdamW { n } | Shape::Activation { n, .. } => format!("{n}"),
             Shape::LayerNorm { rows, features, .. } => format!("{rows}x{features}"),
             Shape::Sparse { inputs, outputs, density, batch, .. } => {
                 format!("{inputs}x{outputs}@{density}b{batch}")
@@ -132,6 +164,9 @@ impl Shape {
     pub fn build(&self) -> Box<dyn Case> {
         match *self {
             Shape::AdamW { n } => Box::new(adamw::Step::new(n)),
+            Shape::Activation { backward, activation, n } => {
+                Box::new(activation::Elementwise::new(activation, backward, n))
+            }
             Shape::LayerNorm { backward: false, rows, features } => {
                 Box::new(layernorm::Forward::new(rows, features))
             }
@@ -178,6 +213,11 @@ pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
             (default, Shape::Sparse { backward, inputs, outputs, density, batch })
         })
     });
-    let all = adamw.into_iter().chain(norm).chain(sparse);
+    let activations = [Activation::GeluTanh, Activation::GeluErf, Activation::Silu].into_iter();
+    let activations = activations.flat_map(|activation| {
+        [(false, 1 << 16), (true, 1 << 16), (false, 1 << 20), (true, 1 << 20)]
+            .map(|(backward, n)| (n > 1 << 16, Shape::Activation { backward, activation, n }))
+    });
+    let all = adamw.into_iter().chain(norm).chain(sparse).chain(activations);
     all.filter(move |(default, _)| full || *default).map(|(_, shape)| shape)
 }
