@@ -17,7 +17,7 @@
 //! relu       exact                                         exact
 //! sq. relu   1/2 ULP                                       exact
 //! exp, log   1 ULP
-//! tanh       4 ULP                                         (5 + |x| / 2) ULP
+//! tanh       4.5 ULP                                       (5 + |x| / 2) ULP
 //! sigmoid    (2.5 + b / 4) ULP + 3e-39                     (5 + |x| / 4) ULP
 //! silu       (3 + b / 4) ULP + 3e-37                       (5 + b / 2) u (s + |x| s (1 - s)) + 6e-37
 //! gelu_tanh  (3 + 3 v / 2) ULP + 3e-37                     (5 + 3 v) u (s + |x| 2u' s (1 - s)) + 3e-36

@@ -92,7 +92,7 @@ fn below(x: f64) -> f64 {
 const ENTRIES: [Entry; 12] = [
     Entry { name: "exp", run: value::<Exp>, exact: f64::exp, bound: ulp!(EXP_ULP) },
     Entry { name: "log", run: value::<Log>, exact: f64::ln, bound: ulp!(LOG_ULP) },
-    Entry { name: "tanh", run: value::<Tanh>, exact: f64::tanh, bound: ulp!(4.0) },
+    Entry { name: "tanh", run: value::<Tanh>, exact: f64::tanh, bound: ulp!(4.5) },
     Entry {
         name: "sigmoid",
         run: value::<Sigmoid>,
@@ -237,6 +237,7 @@ fn errors_of_every_f32() {
     let tiers: Vec<Tier> = Tier::available().collect();
     let best = &tiers[tiers.len() - 1..];
     const PART: u64 = 1 << 24;
+    let mut wrong = vec![];
     for entry in &ENTRIES {
         let found = Mutex::new((0..ALL / PART, (0.0, 0.0)));
         std::thread::scope(|scope| {
@@ -257,7 +258,10 @@ fn errors_of_every_f32() {
         });
         let (error, at) = found.into_inner().unwrap().1;
         println!("{}: {error:.3} of its bound, at {at:e}", entry.name);
-        assert!(error <= 1.0, "{}({at:e}): {error} of its bound", entry.name);
-        assert!(error > 0.4, "the bound of {} is too loose to mean anything", entry.name);
+        // Beyond it, or so far below that the bound means nothing.
+        if !(0.4..=1.0).contains(&error) {
+            wrong.push(entry.name);
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
