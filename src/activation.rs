@@ -18,14 +18,14 @@
 //! sq. relu   1/2 ULP                                       exact
 //! exp, log   1 ULP
 //! tanh       4.5 ULP                                       (5 + |x| / 2) ULP
-//! sigmoid    (2.5 + b / 4) ULP + 3e-39                     (5 + |x| / 4) ULP
-//! silu       (3 + b / 4) ULP + 3e-37                       (5 + b / 2) u (s + |x| s (1 - s)) + 6e-37
-//! gelu_tanh  (3 + 3 v / 2) ULP + 3e-37                     (5 + 3 v) u (s + |x| 2u' s (1 - s)) + 3e-36
-//! gelu_erf   2 ULP from 0 up,                              (3 + b^2) u (Phi(x) + |x| phi(x)) + 2^-32
+//! sigmoid    (2.5 + b / 4) ULP + 4e-39                     (5.5 + |x| / 4) ULP
+//! silu       (3.5 + b / 4) ULP + 3e-37                     (5 + b / 2) u (s + |x| s (1 - s)) + 6e-37
+//! gelu_tanh  (3 + 2 v) ULP + 3e-37                         (5 + 3 v) u (s + |x| 2u' s (1 - s)) + 3e-36
+//! gelu_erf   2.5 ULP from 0 up,                            (3.5 + b^2) u (Phi(x) + |x| phi(x)) + 2^-32
 //!            (3 + 2 x^2) ULP + 2^-28 below
 //! ```
 //!
-//! So the tails keep their digits, where the formulas with `1 + tanh` and `1 + erf` lose them: at -3 `gelu_tanh` is right to 13 ULP.
+//! So the tails keep their digits, where the formulas with `1 + tanh` and `1 + erf` lose them: at -3 `gelu_tanh` is right to 16 ULP.
 //! The constants that are added are for where `e^-x` overflows (below -88.7; for `gelu_tanh` below -10) and, for `gelu_erf`, for its
 //! tail, of which fewer digits are right from -3 down. The product with `dy` rounds once more.
 //!

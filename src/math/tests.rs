@@ -97,31 +97,31 @@ const ENTRIES: [Entry; 12] = [
         name: "sigmoid",
         run: value::<Sigmoid>,
         exact: exact::sigmoid,
-        bound: |x, y| (2.5 + below(x) / 4.0) * unit(y) + 3e-39,
+        bound: |x, y| (2.5 + below(x) / 4.0) * unit(y) + 4e-39,
     },
     Entry {
         name: "silu",
         run: value::<Silu>,
         exact: exact::silu,
-        bound: |x, y| (3.0 + below(x) / 4.0) * unit(y) + 3e-37,
+        bound: |x, y| (3.5 + below(x) / 4.0) * unit(y) + 3e-37,
     },
     Entry {
         name: "gelu_tanh",
         run: value::<GeluTanh>,
         exact: exact::gelu_tanh,
-        bound: |x, y| (3.0 + 1.5 * below(exact::gelu_argument(x))) * unit(y) + 3e-37,
+        bound: |x, y| (3.0 + 2.0 * below(exact::gelu_argument(x))) * unit(y) + 3e-37,
     },
     Entry {
         name: "gelu_erf",
         run: value::<GeluErf>,
         exact: exact::gelu_erf,
-        bound: |x, y| if x > 0.0 { 2.0 * unit(y) } else { (3.0 + 2.0 * x * x).min(1e6) * unit(y) + U / 16.0 },
+        bound: |x, y| if x > 0.0 { 2.5 * unit(y) } else { (3.0 + 2.0 * x * x).min(1e6) * unit(y) + U / 16.0 },
     },
     Entry {
         name: "sigmoid'",
         run: slope::<Sigmoid>,
         exact: exact::sigmoid_slope,
-        bound: |x, y| (5.0 + x.abs().min(105.0) / 4.0) * unit(y),
+        bound: |x, y| (5.5 + x.abs().min(105.0) / 4.0) * unit(y),
     },
     Entry {
         name: "tanh'",
@@ -155,7 +155,7 @@ const ENTRIES: [Entry; 12] = [
         bound: |x, _| {
             let z = x.abs();
             let phi = if x > 0.0 { 1.0 - exact::upper_tail(z) } else { exact::upper_tail(z) };
-            (3.0 + below(x).powi(2)) * U * (phi + exact::density_term(z)) + U / 256.0
+            (3.5 + below(x).powi(2)) * U * (phi + exact::density_term(z)) + U / 256.0
         },
     },
 ];
