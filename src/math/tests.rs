@@ -56,7 +56,7 @@ fn slope<F: Slope>(chunks: &mut [[f32; LANES]]) {
 
 /// A unit in the last place of the f32 nearest to `y`.
 fn unit(y: f64) -> f64 {
-    2f64.powi((y.abs() as f32).max(f32::MIN_POSITIVE).min(f32::MAX).to_bits() as i32 / (1 << 23) - 127 - 23)
+    2f64.powi((y.abs() as f32).clamp(f32::MIN_POSITIVE, f32::MAX).to_bits() as i32 / (1 << 23) - 127 - 23)
 }
 
 /// The error over its bound; infinite where what is not finite is not the same.
@@ -85,7 +85,7 @@ const U: f64 = 1.0 / (1 << 24) as f64;
 
 /// What is taken from the argument below zero.
 fn below(x: f64) -> f64 {
-    (-x).max(0.0).min(1e6)
+    (-x).clamp(0.0, 1e6)
 }
 
 /// The bounds are those of the documentation of `activation`.
