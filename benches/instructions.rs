@@ -77,6 +77,9 @@ mod count {
 
     cases! {
         adamw adamw_l2 adamw_lerp adamw_amsgrad adamw_scaled
+        relu_fwd relu_bwd squared_relu_fwd squared_relu_bwd silu_fwd silu_bwd gelu_tanh_fwd gelu_tanh_bwd
+        gelu_erf_fwd gelu_erf_bwd sigmoid_fwd sigmoid_bwd tanh_fwd tanh_bwd exp log
+        adamw adamw_l2 adamw_lerp adamw_amsgrad
         layernorm_fwd layernorm_fwd_small layernorm_bwd layernorm_bwd_small layernorm_bwd_chunks layernorm_add_chunks
         rmsnorm_fwd rmsnorm_fwd_small rmsnorm_bwd rmsnorm_bwd_small rmsnorm_fwd_add rmsnorm_bwd_add
         layernorm_fwd_add layernorm_bwd_add

@@ -13,6 +13,7 @@
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
 //! | [`dropout`] | dropout forward and backward, its mask recomputed from the element's number | integer operations |
 //! | [`embedding`] | embedding forward, with position rows, and backward | copy bandwidth |
+//! | [`activation`] | ReLU, SiLU, GELU, sigmoid, tanh, forward and backward; exp, log | copy bandwidth, multipliers |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
 //! | [`limits`] | loops that ask for the machine's limits | |
 //!
@@ -62,6 +63,7 @@ compile_error!(
     "hotlanes needs SSE2 on 32-bit x86: x87 arithmetic keeps excess precision, and bits would differ"
 );
 
+pub mod activation;
 pub mod adamw;
 pub mod bf16;
 pub mod clip;

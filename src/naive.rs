@@ -13,6 +13,7 @@ pub mod bf16;
 pub mod dropout;
 pub mod embedding;
 pub mod rms;
+pub mod activation;
 
 /// The constants of an AdamW step, as a plain loop would take them.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +61,8 @@ macro_rules! twins {
         }
     };
 }
+pub(crate) use twins;
+
 pub(crate) use twins;
 
 twins! {

@@ -50,6 +50,10 @@ pub const EMBEDDING_PIECE: usize = 1 << 14;
 pub const DROPOUT_PARALLEL: usize = 1 << 16;
 /// Elements in one piece of a parallel dropout: 3 us.
 pub const DROPOUT_PIECE: usize = 1 << 13;
+/// Elements from which an activation is spread over threads.
+pub const ACTIVATION_PARALLEL: usize = 1 << 16;
+/// Elements in one piece of a parallel activation: 3 us of work.
+pub const ACTIVATION_PIECE: usize = 1 << 14;
 
 /// Whether sixteen values are gathered by the CPU's instruction or by one load each. The bits are the same.
 ///

@@ -71,6 +71,14 @@ def main():
         y = F.rms_norm(x, (features,), w, 1e-5)
         row("rmsnorm_fwd", size, lambda: F.rms_norm(x, (features,), w, 1e-5), 8 * n, "GB/s")
         row("rmsnorm_bwd", size, lambda: torch.autograd.grad(y, (x, w), dy, retain_graph=True), 12 * n, "GB/s")
+    for n in [1 << 16, 1 << 20]:
+        x, dy, aten = torch.rand(n) * 2 - 1, torch.randn(n), torch.ops.aten
+        row("gelu_tanh_fwd", str(n), lambda: F.gelu(x, approximate="tanh"), 8 * n, "GB/s")
+        row("gelu_tanh_bwd", str(n), lambda: aten.gelu_backward(dy, x, approximate="tanh"), 12 * n, "GB/s")
+        row("gelu_erf_fwd", str(n), lambda: F.gelu(x), 8 * n, "GB/s")
+        row("gelu_erf_bwd", str(n), lambda: aten.gelu_backward(dy, x), 12 * n, "GB/s")
+        row("silu_fwd", str(n), lambda: F.silu(x), 8 * n, "GB/s")
+        row("silu_bwd", str(n), lambda: aten.silu_backward(dy, x), 12 * n, "GB/s")
 
     sizes = [(784, 128, .5, 1), (784, 128, .1, 32), (784, 128, .5, 32), (784, 128, .5, 512), (784, 128, .1, 512),
              (1024, 1024, .1, 64), (1024, 1024, .05, 128), (1024, 1024, .01, 128)]

@@ -1,5 +1,6 @@
 //! The cases, a file per family.
 
+mod activation;
 mod adamw;
 mod bf16;
 mod dropout;
@@ -14,6 +15,22 @@ use crate::Case;
 
 /// Every kernel, and each path through one that has a loop of its own.
 pub static CASES: &[Case] = &[
+    activation::RELU_FWD,
+    activation::RELU_BWD,
+    activation::SQUARED_RELU_FWD,
+    activation::SQUARED_RELU_BWD,
+    activation::SILU_FWD,
+    activation::SILU_BWD,
+    activation::GELU_TANH_FWD,
+    activation::GELU_TANH_BWD,
+    activation::GELU_ERF_FWD,
+    activation::GELU_ERF_BWD,
+    activation::SIGMOID_FWD,
+    activation::SIGMOID_BWD,
+    activation::TANH_FWD,
+    activation::TANH_BWD,
+    activation::EXP,
+    activation::LOG,
     adamw::PLAIN,
     adamw::L2,
     adamw::LERP,
