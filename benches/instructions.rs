@@ -77,6 +77,9 @@ mod count {
 
     cases! {
         adamw adamw_l2 adamw_lerp adamw_amsgrad
+        sgd sgd_momentum sgd_nesterov sgd_l2 sgd_momentum_l2 sgd_nesterov_l2 lion
+        adafactor_grad_squares adafactor_factor adafactor_unit_squares adafactor_apply
+        adafactor_squares adafactor_units adafactor_descend
         layernorm_fwd layernorm_fwd_small layernorm_bwd layernorm_bwd_small layernorm_bwd_chunks layernorm_add_chunks
         sparse_matvec sparse_matvec_loads sparse_matvec_u16 sparse_matvec_u16_loads
         sparse_example_bwd sparse_example_bwd_loads sparse_example_bwd_sgd sparse_example_bwd_u16

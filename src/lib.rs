@@ -4,6 +4,8 @@
 //! | module | kernels | limit on data in cache |
 //! |---|---|---|
 //! | [`adamw`] | optimizer step: AdamW, Adam (L2), AMSGrad; one tensor or many | square roots, then copy bandwidth |
+//! | [`sgd`], [`lion`] | optimizer steps: SGD with momentum and Nesterov, Lion | copy bandwidth |
+//! | [`adafactor`] | optimizer step with a factored second moment | read bandwidth, multipliers |
 //! | [`norm`] | LayerNorm forward and backward | copy bandwidth |
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
@@ -55,6 +57,7 @@ compile_error!(
     "hotlanes needs SSE2 on 32-bit x86: x87 arithmetic keeps excess precision, and bits would differ"
 );
 
+pub mod adafactor;
 pub mod adamw;
 // In a build for one CPU multiversion leaves its other versions unused.
 #[allow(dead_code)]
@@ -64,12 +67,15 @@ mod error;
 #[allow(unsafe_code)]
 mod lanes;
 pub mod limits;
+pub mod lion;
 mod math;
 #[doc(hidden)]
 pub mod naive;
 pub mod norm;
 mod parallel;
+pub mod sgd;
 pub mod sparse;
+mod tensors;
 mod tier;
 pub mod tuning;
 

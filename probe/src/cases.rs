@@ -3,6 +3,7 @@
 mod adamw;
 mod glue;
 mod norm;
+mod optim;
 mod sparse;
 
 use crate::Case;
@@ -13,6 +14,20 @@ pub static CASES: &[Case] = &[
     adamw::L2,
     adamw::LERP,
     adamw::AMSGRAD,
+    optim::SGD,
+    optim::SGD_MOMENTUM,
+    optim::SGD_NESTEROV,
+    optim::SGD_L2,
+    optim::SGD_MOMENTUM_L2,
+    optim::SGD_NESTEROV_L2,
+    optim::LION,
+    optim::ADAFACTOR_GRAD_SQUARES,
+    optim::ADAFACTOR_FACTOR,
+    optim::ADAFACTOR_UNIT_SQUARES,
+    optim::ADAFACTOR_APPLY,
+    optim::ADAFACTOR_SQUARES,
+    optim::ADAFACTOR_UNITS,
+    optim::ADAFACTOR_DESCEND,
     norm::FORWARD,
     norm::FORWARD_SMALL,
     norm::BACKWARD,

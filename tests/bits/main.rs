@@ -7,6 +7,8 @@ mod pools;
 #[path = "../common/structure.rs"]
 mod structure;
 
+mod adafactor;
 mod adamw;
 mod norm;
+mod optim;
 mod sparse;

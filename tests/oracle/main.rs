@@ -5,10 +5,13 @@ mod common;
 #[path = "../common/structure.rs"]
 mod structure;
 
+mod adafactor;
 mod adamw;
 mod adamw_errors;
 mod golden;
 mod norm;
 mod norm_errors;
+mod optim;
+mod optim_golden;
 mod sparse;
 mod sparse_errors;

@@ -2,12 +2,22 @@
 
 mod adamw;
 mod layernorm;
+mod optim;
 mod sparse;
 
 use std::borrow::Cow;
 
 /// The names that `--kernel` takes.
-pub const KERNELS: [&str; 5] = ["adamw", "layernorm_fwd", "layernorm_bwd", "sparse_fwd", "sparse_bwd"];
+pub const KERNELS: [&str; 8] = [
+    "adamw",
+    "layernorm_fwd",
+    "layernorm_bwd",
+    "sparse_fwd",
+    "sparse_bwd",
+    "sgd_momentum",
+    "lion",
+    "adafactor",
+];
 
 /// What one run of a case has to do at least, whatever does it.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +93,23 @@ pub enum Shape {
         /// Parameters.
         n: usize,
     },
+    /// SGD with momentum, one tensor of so many parameters.
+    Sgd {
+        /// Parameters.
+        n: usize,
+    },
+    /// Lion, one tensor of so many parameters.
+    Lion {
+        /// Parameters.
+        n: usize,
+    },
+    /// Adafactor, one matrix.
+    Adafactor {
+        /// Rows.
+        rows: usize,
+        /// Columns.
+        cols: usize,
+    },
     /// LayerNorm.
     LayerNorm {
         /// The gradient instead of the forward.
@@ -112,6 +139,9 @@ impl Shape {
     pub fn kernel(&self) -> &'static str {
         match self {
             Shape::AdamW { .. } => KERNELS[0],
+            Shape::Sgd { .. } => KERNELS[5],
+            Shape::Lion { .. } => KERNELS[6],
+            Shape::Adafactor { .. } => KERNELS[7],
             Shape::LayerNorm { backward, .. } => KERNELS[1 + *backward as usize],
             Shape::Sparse { backward, .. } => KERNELS[3 + *backward as usize],
         }
@@ -120,7 +150,8 @@ impl Shape {
     /// The size, as the report prints it.
     pub fn size(&self) -> String {
         match self {
-            Shape::AdamW { n } => format!("{n}"),
+            Shape::AdamW { n } | Shape::Sgd { n } | Shape::Lion { n } => format!("{n}"),
+            Shape::Adafactor { rows, cols } => format!("{rows}x{cols}"),
             Shape::LayerNorm { rows, features, .. } => format!("{rows}x{features}"),
             Shape::Sparse { inputs, outputs, density, batch, .. } => {
                 format!("{inputs}x{outputs}@{density}b{batch}")
@@ -132,6 +163,9 @@ impl Shape {
     pub fn build(&self) -> Box<dyn Case> {
         match *self {
             Shape::AdamW { n } => Box::new(adamw::Step::new(n)),
+            Shape::Sgd { n } => Box::new(optim::Elementwise::new(n, false)),
+            Shape::Lion { n } => Box::new(optim::Elementwise::new(n, true)),
+            Shape::Adafactor { rows, cols } => Box::new(optim::Matrix::new(rows, cols)),
             Shape::LayerNorm { backward: false, rows, features } => {
                 Box::new(layernorm::Forward::new(rows, features))
             }
@@ -178,6 +212,14 @@ pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
             (default, Shape::Sparse { backward, inputs, outputs, density, batch })
         })
     });
-    let all = adamw.into_iter().chain(norm).chain(sparse);
+    let optim = [
+        (true, Shape::Sgd { n: 65_536 }),
+        (true, Shape::Sgd { n: 2_359_296 }),
+        (true, Shape::Lion { n: 65_536 }),
+        (true, Shape::Lion { n: 2_359_296 }),
+        (true, Shape::Adafactor { rows: 256, cols: 256 }),
+        (true, Shape::Adafactor { rows: 1536, cols: 1536 }),
+    ];
+    let all = adamw.into_iter().chain(norm).chain(sparse).chain(optim);
     all.filter(move |(default, _)| full || *default).map(|(_, shape)| shape)
 }
