@@ -25,7 +25,7 @@ fn elementwise(
     kernel: impl Fn(&mut State),
 ) {
     let mut group = c.benchmark_group(name);
-    let sizes = [4096, 65_536, 131_072, 2_359_296, 33_554_432];
+    let sizes = [4096, 65_536, 131_072, 262_144, 2_359_296, 33_554_432];
     for &n in sizes.iter().filter(|&&n| n < 10_000_000 || common::full()) {
         group.throughput(Throughput::Elements(n as u64));
         let mut expected = state(n);
@@ -109,7 +109,7 @@ fn adafactor(c: &mut Criterion) {
         step: STEP,
     };
     let mut group = c.benchmark_group("adafactor");
-    for (rows, cols) in [(256, 256), (1536, 1536)] {
+    for (rows, cols) in [(256, 256), (512, 512), (1536, 1536)] {
         let size = format!("{rows}x{cols}");
         group.throughput(Throughput::Elements((rows * cols) as u64));
         let mut s = Matrix::new(rows, cols);

@@ -42,7 +42,7 @@ pub const LION_PARALLEL: usize = 1 << 17;
 /// Elements in one piece of a parallel Lion step.
 pub const LION_PIECE: usize = 1 << 15;
 /// Elements from which the passes of an Adafactor step are spread over threads.
-pub const ADAFACTOR_PARALLEL: usize = 1 << 17;
+pub const ADAFACTOR_PARALLEL: usize = 1 << 18;
 /// Elements in one piece of a pass of a parallel Adafactor step.
 pub const ADAFACTOR_PIECE: usize = 1 << 15;
 

@@ -67,29 +67,35 @@ impl Kernel for Squares<'_> {
     fn run<L: Lanes>(self, l: L) {
         for b in 0..self.sums.len() {
             let x = &self.x[b * BLOCK..];
-            let (x, rest) = x[..x.len().min(BLOCK)].as_chunks::<LANES>();
-            let mut acc = [l.splat(0.0); ACC];
-            let (groups, left) = x.as_chunks::<ACC>();
-            for group in groups {
-                for k in 0..ACC {
-                    let x = l.load(&group[k]);
-                    acc[k] = l.mul_add(x, x, acc[k]);
-                }
-            }
-            // By name: an index that is only known at run time would put the accumulators into memory.
-            for k in 0..ACC {
-                if k < left.len() {
-                    let x = l.load(&left[k]);
-                    acc[k] = l.mul_add(x, x, acc[k]);
-                }
-                if k == left.len() && !rest.is_empty() {
-                    let x = l.load_part(rest, l.splat(0.0));
-                    acc[k] = l.mul_add(x, x, acc[k]);
-                }
-            }
-            self.sums[b] = total(l, acc);
+            self.sums[b] = squares(l, &x[..x.len().min(BLOCK)]);
         }
     }
+}
+
+/// The sum of a block's squares.
+#[inline(always)]
+fn squares<L: Lanes>(l: L, x: &[f32]) -> f32 {
+    let (x, rest) = x.as_chunks::<LANES>();
+    let mut acc = [l.splat(0.0); ACC];
+    let (groups, left) = x.as_chunks::<ACC>();
+    for group in groups {
+        for k in 0..ACC {
+            let x = l.load(&group[k]);
+            acc[k] = l.mul_add(x, x, acc[k]);
+        }
+    }
+    // By name: an index that is only known at run time would put the accumulators into memory.
+    for k in 0..ACC {
+        if k < left.len() {
+            let x = l.load(&left[k]);
+            acc[k] = l.mul_add(x, x, acc[k]);
+        }
+        if k == left.len() && !rest.is_empty() {
+            let x = l.load_part(rest, l.splat(0.0));
+            acc[k] = l.mul_add(x, x, acc[k]);
+        }
+    }
+    total(l, acc)
 }
 
 /// A vector's second moment and its `u`, with the sum of each block's squares of it.
@@ -151,54 +157,43 @@ impl Kernel for Units<'_> {
         for b in 0..self.sums.len() {
             let from = b * BLOCK;
             let to = self.grad.len().min(from + BLOCK);
-            self.sums[b] =
-                block(l, &c, &self.grad[from..to], &mut self.v[from..to], &mut self.units[from..to]);
+            let units = &mut self.units[from..to];
+            block(l, &c, &self.grad[from..to], &mut self.v[from..to], units);
+            // A pass of its own over what is in the nearest cache: AVX2 has no registers for accumulators as well.
+            self.sums[b] = squares(l, units);
         }
     }
 }
 
 #[inline(always)]
-fn block<L: Lanes>(l: L, c: &Constants<L>, grad: &[f32], v: &mut [f32], units: &mut [f32]) -> f32 {
+fn block<L: Lanes>(l: L, c: &Constants<L>, grad: &[f32], v: &mut [f32], units: &mut [f32]) {
     let (grad, grad_rest) = grad.as_chunks::<LANES>();
     let (v, v_rest) = v.as_chunks_mut::<LANES>();
     let (units, units_rest) = units.as_chunks_mut::<LANES>();
     let n = grad.len();
     let (v, units) = (&mut v[..n], &mut units[..n]);
-    let mut acc = [l.splat(0.0); ACC];
     let mut i = 0;
-    while i + ACC <= n {
-        if L::WIDE {
-            // Together, since a tier may interleave their reciprocals.
-            let u = some::<L, ACC>(l, c, grad, v, units, i);
-            for k in 0..ACC {
-                acc[k] = l.mul_add(u[k], u[k], acc[k]);
-            }
-        } else {
-            for k in 0..ACC {
-                let [u] = some::<L, 1>(l, c, grad, v, units, i + k);
-                acc[k] = l.mul_add(u, u, acc[k]);
-            }
-        }
-        i += ACC;
-    }
-    for k in 0..ACC {
-        if i + k < n {
-            let [u] = some::<L, 1>(l, c, grad, v, units, i + k);
-            acc[k] = l.mul_add(u, u, acc[k]);
-        }
-        if i + k == n && !grad_rest.is_empty() {
-            let zero = l.splat(0.0);
-            let g = l.load_part(grad_rest, zero);
-            let (new, [u]) = units_of(l, c, [g], [l.load_part(v_rest, zero)]);
-            l.store_part(v_rest, new[0]);
-            l.store_part(units_rest, u);
-            acc[k] = l.mul_add(u, u, acc[k]);
+    if L::WIDE {
+        // Together, since the tier interleaves their reciprocals.
+        while i + ACC <= n {
+            some::<L, ACC>(l, c, grad, v, units, i);
+            i += ACC;
         }
     }
-    total(l, acc)
+    while i < n {
+        some::<L, 1>(l, c, grad, v, units, i);
+        i += 1;
+    }
+    if !grad_rest.is_empty() {
+        let zero = l.splat(0.0);
+        let g = l.load_part(grad_rest, zero);
+        let ([v], [u]) = units_of(l, c, [g], [l.load_part(v_rest, zero)]);
+        l.store_part(v_rest, v);
+        l.store_part(units_rest, u);
+    }
 }
 
-/// `N` vectors from `at` on: their `u`, which is stored as well.
+/// `N` vectors from `at` on.
 #[inline(always)]
 fn some<L: Lanes, const N: usize>(
     l: L,
@@ -207,7 +202,7 @@ fn some<L: Lanes, const N: usize>(
     v: &mut [Chunk],
     units: &mut [Chunk],
     at: usize,
-) -> [L::F; N] {
+) {
     let (mut g, mut old) = ([c.least; N], [c.least; N]);
     for i in 0..N {
         g[i] = l.load(&grad[at + i]);
@@ -218,7 +213,6 @@ fn some<L: Lanes, const N: usize>(
         l.store(&mut v[at + i], new[i]);
         l.store(&mut units[at + i], u[i]);
     }
-    u
 }
 
 /// The new second moments and the `u` of gradients `g`.

@@ -71,11 +71,11 @@ pub(super) const LION: Case = Case {
     ..SGD
 };
 
-/// Adafactor on a matrix of eight rows, by columns. The same runs stand for all of its passes.
+/// Adafactor on a matrix of four rows, by columns. The same runs stand for all of its passes.
 pub(super) const ADAFACTOR_GRAD_SQUARES: Case = Case {
     name: "adafactor_grad_squares",
     kernel: "hotlanes::adafactor::matrix::GradSquares",
-    sizes: [16, 32],
+    sizes: [64, 128],
     elements_per_size: ROWS,
     prepare: |cols| matrix(cols, false),
     twin: Some(|cols| matrix(cols, true)),
@@ -220,10 +220,10 @@ fn lion(n: usize, twin: bool) -> Box<dyn Prepared> {
     )
 }
 
-const ROWS: usize = 8;
+const ROWS: usize = 4;
 const STEP: u64 = 10;
 
-/// A matrix of eight rows, or one column of a vector, with room for its step.
+/// A matrix of four rows, or one column of a vector, with room for its step.
 struct Factored {
     step: AdafactorStep,
     constants: optim::AdafactorConstants,
