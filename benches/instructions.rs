@@ -81,6 +81,8 @@ mod count {
         adafactor_grad_squares adafactor_factor adafactor_unit_squares adafactor_apply
         adafactor_squares adafactor_units adafactor_descend
         layernorm_fwd layernorm_fwd_small layernorm_bwd layernorm_bwd_small layernorm_bwd_chunks layernorm_add_chunks
+        rmsnorm_fwd rmsnorm_fwd_small rmsnorm_bwd rmsnorm_bwd_small rmsnorm_fwd_add rmsnorm_bwd_add
+        layernorm_fwd_add layernorm_bwd_add
         sparse_matvec sparse_matvec_loads sparse_matvec_u16 sparse_matvec_u16_loads
         sparse_example_bwd sparse_example_bwd_loads sparse_example_bwd_sgd sparse_example_bwd_u16
         sparse_matmul sparse_matmul_u16

@@ -85,6 +85,15 @@ def main():
         row("layernorm_fwd", size, lambda: F.layer_norm(x, (features,), w, b), 8 * n, "GB/s")
         row("layernorm_bwd", size, lambda: backward(dy, x, (features,), mean, rstd, w, b, [True] * 3), 12 * n, "GB/s")
 
+    # No native RMSNorm on the CPU: autograd's backward of its steps, whose graph is kept.
+    for rows, features in [(256, 512), (2048, 512), (2048, 128)]:
+        size, n = f"{rows}x{features}", rows * features
+        x, dy = torch.randn(rows, features, requires_grad=True), torch.randn(rows, features)
+        w = torch.ones(features, requires_grad=True)
+        y = F.rms_norm(x, (features,), w, 1e-5)
+        row("rmsnorm_fwd", size, lambda: F.rms_norm(x, (features,), w, 1e-5), 8 * n, "GB/s")
+        row("rmsnorm_bwd", size, lambda: torch.autograd.grad(y, (x, w), dy, retain_graph=True), 12 * n, "GB/s")
+
     sizes = [(784, 128, .5, 1), (784, 128, .1, 32), (784, 128, .5, 32), (784, 128, .5, 512), (784, 128, .1, 512),
              (1024, 1024, .1, 64), (1024, 1024, .05, 128), (1024, 1024, .01, 128)]
     for inputs, outputs, density, batch in sizes:

@@ -4,6 +4,7 @@ mod adamw;
 mod glue;
 mod norm;
 mod optim;
+mod rms;
 mod sparse;
 
 use crate::Case;
@@ -34,6 +35,14 @@ pub static CASES: &[Case] = &[
     norm::BACKWARD_SMALL,
     norm::BACKWARD_CHUNKS,
     norm::ADD_CHUNKS,
+    rms::FORWARD,
+    rms::FORWARD_SMALL,
+    rms::BACKWARD,
+    rms::BACKWARD_SMALL,
+    rms::FORWARD_ADD,
+    rms::BACKWARD_ADD,
+    rms::LAYERNORM_FORWARD_ADD,
+    rms::LAYERNORM_BACKWARD_ADD,
     sparse::MATVEC,
     sparse::MATVEC_LOADS,
     sparse::MATVEC_U16,

@@ -11,4 +11,5 @@ mod adafactor;
 mod adamw;
 mod norm;
 mod optim;
+mod rms;
 mod sparse;

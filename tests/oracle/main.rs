@@ -13,5 +13,7 @@ mod norm;
 mod norm_errors;
 mod optim;
 mod optim_golden;
+mod rms;
+mod rms_errors;
 mod sparse;
 mod sparse_errors;

@@ -3,17 +3,20 @@
 mod adamw;
 mod layernorm;
 mod optim;
+mod rmsnorm;
 mod sparse;
 
 use std::borrow::Cow;
 
 /// The names that `--kernel` takes.
-pub const KERNELS: [&str; 8] = [
+pub const KERNELS: [&str; 10] = [
     "adamw",
     "layernorm_fwd",
     "layernorm_bwd",
     "sparse_fwd",
     "sparse_bwd",
+    "rmsnorm_fwd",
+    "rmsnorm_bwd",
     "sgd_momentum",
     "lion",
     "adafactor",
@@ -119,6 +122,15 @@ pub enum Shape {
         /// Features of a row.
         features: usize,
     },
+    /// RMSNorm.
+    RmsNorm {
+        /// The gradient instead of the forward.
+        backward: bool,
+        /// Rows.
+        rows: usize,
+        /// Features of a row.
+        features: usize,
+    },
     /// A sparse layer.
     Sparse {
         /// The gradients instead of the forward.
@@ -139,11 +151,13 @@ impl Shape {
     pub fn kernel(&self) -> &'static str {
         match self {
             Shape::AdamW { .. } => KERNELS[0],
-            Shape::Sgd { .. } => KERNELS[5],
-            Shape::Lion { .. } => KERNELS[6],
-            Shape::Adafactor { .. } => KERNELS[7],
+            Shape::Sgd { .. } => KERNELS[7],
+            Shape::Lion { .. } => KERNELS[8],
+            Shape::Adafactor { .. } => KERNELS[9],
             Shape::LayerNorm { backward, .. } => KERNELS[1 + *backward as usize],
             Shape::Sparse { backward, .. } => KERNELS[3 + *backward as usize],
+            Shape::RmsNorm { backward: false, .. } => "rmsnorm_fwd",
+            Shape::RmsNorm { backward: true, .. } => "rmsnorm_bwd",
         }
     }
 
@@ -153,6 +167,7 @@ impl Shape {
             Shape::AdamW { n } | Shape::Sgd { n } | Shape::Lion { n } => format!("{n}"),
             Shape::Adafactor { rows, cols } => format!("{rows}x{cols}"),
             Shape::LayerNorm { rows, features, .. } => format!("{rows}x{features}"),
+            Shape::RmsNorm { rows, features, .. } => format!("{rows}x{features}"),
             Shape::Sparse { inputs, outputs, density, batch, .. } => {
                 format!("{inputs}x{outputs}@{density}b{batch}")
             }
@@ -171,6 +186,12 @@ impl Shape {
             }
             Shape::LayerNorm { backward: true, rows, features } => {
                 Box::new(layernorm::Backward::new(rows, features))
+            }
+            Shape::RmsNorm { backward: false, rows, features } => {
+                Box::new(rmsnorm::Forward::new(rows, features))
+            }
+            Shape::RmsNorm { backward: true, rows, features } => {
+                Box::new(rmsnorm::Backward::new(rows, features))
             }
             Shape::Sparse { backward, inputs, outputs, density, batch } => {
                 Box::new(sparse::Layer::new(backward, inputs, outputs, density, batch))
@@ -194,6 +215,10 @@ pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
             (true, 4096, 64),
         ]
         .map(|(default, rows, features)| (default, Shape::LayerNorm { backward, rows, features }))
+    });
+    let rms = [false, true].into_iter().flat_map(|backward| {
+        [(true, 256, 512), (true, 2048, 512), (false, 2048, 128)]
+            .map(|(default, rows, features)| (default, Shape::RmsNorm { backward, rows, features }))
     });
     let sparse = [false, true].into_iter().flat_map(|backward| {
         [
@@ -220,6 +245,6 @@ pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
         (true, Shape::Adafactor { rows: 256, cols: 256 }),
         (true, Shape::Adafactor { rows: 1536, cols: 1536 }),
     ];
-    let all = adamw.into_iter().chain(norm).chain(sparse).chain(optim);
+    let all = adamw.into_iter().chain(norm).chain(rms).chain(sparse).chain(optim);
     all.filter(move |(default, _)| full || *default).map(|(_, shape)| shape)
 }
