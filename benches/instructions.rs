@@ -80,6 +80,9 @@ mod count {
         relu_fwd relu_bwd squared_relu_fwd squared_relu_bwd silu_fwd silu_bwd gelu_tanh_fwd gelu_tanh_bwd
         gelu_erf_fwd gelu_erf_bwd sigmoid_fwd sigmoid_bwd tanh_fwd tanh_bwd exp log
         adamw adamw_l2 adamw_lerp adamw_amsgrad
+        sgd sgd_momentum sgd_nesterov sgd_l2 sgd_momentum_l2 sgd_nesterov_l2 lion
+        adafactor_grad_squares adafactor_factor adafactor_unit_squares adafactor_apply
+        adafactor_squares adafactor_units adafactor_descend
         layernorm_fwd layernorm_fwd_small layernorm_bwd layernorm_bwd_small layernorm_bwd_chunks layernorm_add_chunks
         rmsnorm_fwd rmsnorm_fwd_small rmsnorm_bwd rmsnorm_bwd_small rmsnorm_fwd_add rmsnorm_bwd_add
         layernorm_fwd_add layernorm_bwd_add

@@ -4,6 +4,8 @@
 //! | module | kernels | limit on data in cache |
 //! |---|---|---|
 //! | [`adamw`] | optimizer step: AdamW, Adam (L2), AMSGrad; one tensor or many | square roots, then copy bandwidth |
+//! | [`sgd`], [`lion`] | optimizer steps: SGD with momentum and Nesterov, Lion | copy bandwidth |
+//! | [`adafactor`] | optimizer step with a factored second moment | read bandwidth, multipliers |
 //! | [`norm`] | LayerNorm and RMSNorm forward and backward, also with a residual | copy bandwidth |
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
 //! | [`reduce`] | sum, dot product, norm, mean and variance, maximum; many gradients into one | read bandwidth |
@@ -64,6 +66,7 @@ compile_error!(
 );
 
 pub mod activation;
+pub mod adafactor;
 pub mod adamw;
 pub mod bf16;
 pub mod clip;
@@ -77,13 +80,16 @@ mod error;
 #[allow(unsafe_code)]
 mod lanes;
 pub mod limits;
+pub mod lion;
 mod math;
 #[doc(hidden)]
 pub mod naive;
 pub mod norm;
 mod parallel;
 pub mod reduce;
+pub mod sgd;
 pub mod sparse;
+mod tensors;
 mod tier;
 pub mod tuning;
 

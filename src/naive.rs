@@ -12,6 +12,7 @@ use crate::tier::active;
 pub mod bf16;
 pub mod dropout;
 pub mod embedding;
+pub mod optim;
 pub mod rms;
 pub mod activation;
 
@@ -61,8 +62,6 @@ macro_rules! twins {
         }
     };
 }
-pub(crate) use twins;
-
 pub(crate) use twins;
 
 twins! {

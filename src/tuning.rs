@@ -54,6 +54,18 @@ pub const DROPOUT_PIECE: usize = 1 << 13;
 pub const ACTIVATION_PARALLEL: usize = 1 << 16;
 /// Elements in one piece of a parallel activation: 3 us of work.
 pub const ACTIVATION_PIECE: usize = 1 << 14;
+/// Elements (of all tensors together) from which an SGD step is spread over threads.
+pub const SGD_PARALLEL: usize = 1 << 17;
+/// Elements in one piece of a parallel SGD step.
+pub const SGD_PIECE: usize = 1 << 15;
+/// Elements (of all tensors together) from which a Lion step is spread over threads.
+pub const LION_PARALLEL: usize = 1 << 17;
+/// Elements in one piece of a parallel Lion step.
+pub const LION_PIECE: usize = 1 << 15;
+/// Elements from which the passes of an Adafactor step are spread over threads.
+pub const ADAFACTOR_PARALLEL: usize = 1 << 18;
+/// Elements in one piece of a pass of a parallel Adafactor step.
+pub const ADAFACTOR_PIECE: usize = 1 << 15;
 
 /// Whether sixteen values are gathered by the CPU's instruction or by one load each. The bits are the same.
 ///

@@ -54,6 +54,28 @@ def main():
         param.grad = torch.randn(n)
         row("adamw", str(n), torch.optim.AdamW([param], lr=1e-3, fused=True).step, n, "Gparam/s")
 
+    for n in [65536, 2_359_296]:
+        for name, options in [("sgd_momentum", dict(fused=True)), ("sgd_momentum foreach", dict(foreach=True))]:
+            param = torch.randn(n, requires_grad=True)
+            param.grad = torch.randn(n)
+            row(name, str(n), torch.optim.SGD([param], lr=1e-4, momentum=0.9, **options).step, n, "Gparam/s")
+
+        # Lion is not in PyTorch: its formula in PyTorch's operations.
+        p, g, m = torch.randn(n), torch.randn(n), torch.randn(n)
+
+        def lion():
+            p.mul_(1 - 1e-4 * 0.1)
+            p.add_(m.clone().mul_(0.9).add_(g, alpha=0.1).sign_(), alpha=-1e-4)
+            m.mul_(0.99).add_(g, alpha=0.01)
+
+        row("lion", str(n), lion, n, "Gparam/s")
+        side = int(n ** 0.5)
+        for name, foreach in [("adafactor", False), ("adafactor foreach", True)]:
+            param = torch.randn(side, side, requires_grad=True)
+            param.grad = torch.randn(side, side)
+            step = torch.optim.Adafactor([param], foreach=foreach).step
+            row(name, f"{side}x{side}", step, n, "Gparam/s")
+
     for rows, features in [(256, 512), (512, 512), (1024, 512), (2048, 512), (2048, 128), (1024, 768), (256, 4096), (4096, 64)]:
         size, n = f"{rows}x{features}", rows * features
         x, dy = torch.randn(rows, features), torch.randn(rows, features)

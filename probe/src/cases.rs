@@ -8,6 +8,7 @@ mod embedding;
 mod glue;
 mod norm;
 mod reduce;
+mod optim;
 mod rms;
 mod sparse;
 
@@ -36,6 +37,20 @@ pub static CASES: &[Case] = &[
     adamw::LERP,
     adamw::AMSGRAD,
     adamw::SCALED,
+    optim::SGD,
+    optim::SGD_MOMENTUM,
+    optim::SGD_NESTEROV,
+    optim::SGD_L2,
+    optim::SGD_MOMENTUM_L2,
+    optim::SGD_NESTEROV_L2,
+    optim::LION,
+    optim::ADAFACTOR_GRAD_SQUARES,
+    optim::ADAFACTOR_FACTOR,
+    optim::ADAFACTOR_UNIT_SQUARES,
+    optim::ADAFACTOR_APPLY,
+    optim::ADAFACTOR_SQUARES,
+    optim::ADAFACTOR_UNITS,
+    optim::ADAFACTOR_DESCEND,
     norm::FORWARD,
     norm::FORWARD_SMALL,
     norm::BACKWARD,

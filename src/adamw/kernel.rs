@@ -1,61 +1,29 @@
-//! The step's partition over threads, its loop and its arithmetic.
+//! The step's loop and its arithmetic.
 
 use super::{AdamWStep, AdamWTensor};
 use crate::lanes::{Chunk, Half, Kernel, LANES, Lanes, dispatch};
 use crate::parallel::Work;
+use crate::tensors::{Tensor, Tensors};
 use crate::tier::Active;
 
-/// A run of tensors of which the first and the last may be cut.
+/// A step on a run of tensors.
 pub(super) struct Run<'a, 't> {
     pub(super) step: &'a AdamWStep,
     pub(super) active: Active,
     /// Whether the last tensor comes first: the results are the same.
     pub(super) backwards: bool,
-    /// Elements in all.
-    pub(super) size: usize,
-    pub(super) head: Option<AdamWTensor<'a>>,
-    pub(super) whole: &'a mut [AdamWTensor<'t>],
-    pub(super) tail: Option<AdamWTensor<'a>>,
+    pub(super) tensors: Tensors<'a, AdamWTensor<'t>>,
 }
 
 impl Work for Run<'_, '_> {
     fn size(&self) -> usize {
-        self.size
+        self.tensors.size
     }
 
     fn split(self) -> Result<(Self, Self), Self> {
-        let Run { step, active, backwards, size, mut head, whole, mut tail } = self;
-        // On a cache line's boundary, so that two threads do not share one; the bits would be the same anywhere.
-        let middle = (size / 2).next_multiple_of(16).min(size);
-        let left = |head, whole, tail| Run { step, active, backwards, size: middle, head, whole, tail };
-        let right =
-            |head, whole, tail| Run { step, active, backwards, size: size - middle, head, whole, tail };
-
-        let mut before = 0;
-        if let Some(tensor) = head.take() {
-            before = tensor.param.len();
-            if middle <= before {
-                let (a, b) = tensor.split_at(middle);
-                return Ok((left(Some(a), &mut [], None), right(Some(b), whole, tail)));
-            }
-            head = Some(tensor);
-        }
-        let mut cut = 0;
-        while cut < whole.len() && before + whole[cut].param.len() < middle {
-            before += whole[cut].param.len();
-            cut += 1;
-        }
-        let (first, rest) = whole.split_at_mut(cut);
-        match rest.split_first_mut() {
-            Some((tensor, rest)) => {
-                let (a, b) = tensor.reborrow().split_at(middle - before);
-                Ok((left(head, first, Some(a)), right(Some(b), rest, tail)))
-            }
-            None => {
-                let (a, b) = tail.take().map(|t| t.split_at(middle - before)).unzip();
-                Ok((left(head, first, a), right(b, &mut [], None)))
-            }
-        }
+        let Run { step, active, backwards, tensors } = self;
+        let (a, b) = tensors.split();
+        Ok((Run { step, active, backwards, tensors: a }, Run { step, active, backwards, tensors: b }))
     }
 
     fn run(self) {
@@ -69,7 +37,8 @@ impl Kernel for Run<'_, '_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let c = Constants::new(l, self.step);
-        let Run { backwards, mut head, whole, mut tail, .. } = self;
+        let backwards = self.backwards;
+        let Tensors { mut head, whole, mut tail, .. } = self.tensors;
         let last = whole.len() + 1;
         // One call for all, so that there is one copy of each loop.
         for i in 0..=last {
@@ -79,7 +48,7 @@ impl Kernel for Run<'_, '_> {
             } else if i == last {
                 tail.take()
             } else {
-                Some(whole[i - 1].reborrow())
+                Some(whole[i - 1].whole())
             };
             if let Some(tensor) = tensor {
                 update_one(l, &c, tensor);

@@ -8,11 +8,13 @@ mod pools;
 mod structure;
 
 mod activation;
+mod adafactor;
 mod adamw;
 mod bf16;
 mod dropout;
 mod embedding;
 mod norm;
 mod reduce;
+mod optim;
 mod rms;
 mod sparse;

@@ -19,6 +19,14 @@ impl Section {
         self.settings[key].parse().unwrap()
     }
 
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.settings.contains_key(key)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.settings["case"]
+    }
+
     pub(crate) fn get(&self, name: &str) -> &[f32] {
         &self.vectors[name]
     }
@@ -43,16 +51,16 @@ pub(crate) fn parse(text: &'static str) -> Vec<Section> {
 
 /// How many bits were equal, the largest distance in ulp, and the largest error in units of 2^-24 of a size.
 #[derive(Default)]
-struct Tally {
+pub(crate) struct Tally {
     equal: usize,
     all: usize,
     ulps: u64,
-    error: f64,
+    pub(crate) error: f64,
 }
 
 impl Tally {
     /// A value that terms have cancelled in is held to the `size` of those terms.
-    fn add(&mut self, got: &[f32], want: &[f32], size: &[f64]) {
+    pub(crate) fn add(&mut self, got: &[f32], want: &[f32], size: &[f64]) {
         assert_eq!((got.len(), size.len()), (want.len(), want.len()));
         for ((&g, &w), &size) in got.iter().zip(want).zip(size) {
             self.all += 1;
@@ -64,7 +72,7 @@ impl Tally {
         }
     }
 
-    fn print(&self, what: &str) {
+    pub(crate) fn print(&self, what: &str) {
         let (share, Tally { all, ulps, error, .. }) = (100.0 * self.equal as f64 / self.all as f64, self);
         println!("{what}: {share:.1}% of {all} bit-equal to PyTorch, at most {ulps} ulp or {error:.2} u off");
     }

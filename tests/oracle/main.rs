@@ -6,6 +6,7 @@ mod common;
 mod structure;
 
 mod activation;
+mod adafactor;
 mod adamw;
 mod adamw_errors;
 mod bf16;
@@ -16,6 +17,8 @@ mod golden;
 mod norm;
 mod norm_errors;
 mod reduce;
+mod optim;
+mod optim_golden;
 mod rms;
 mod rms_errors;
 mod sparse;
