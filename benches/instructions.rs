@@ -78,6 +78,9 @@ mod count {
     cases! {
         adamw adamw_l2 adamw_lerp adamw_amsgrad
         layernorm_fwd layernorm_fwd_small layernorm_bwd layernorm_bwd_small layernorm_bwd_chunks layernorm_add_chunks
+        softmax softmax_small softmax_in_place log_softmax softmax_bwd log_softmax_bwd
+        cross_entropy cross_entropy_small cross_entropy_smooth cross_entropy_in_place cross_entropy_in_place_smooth
+        cross_entropy_fwd cross_entropy_fwd_smooth cross_entropy_total
         sparse_matvec sparse_matvec_loads sparse_matvec_u16 sparse_matvec_u16_loads
         sparse_example_bwd sparse_example_bwd_loads sparse_example_bwd_sgd sparse_example_bwd_u16
         sparse_matmul sparse_matmul_u16

@@ -5,6 +5,8 @@
 //! |---|---|---|
 //! | [`adamw`] | optimizer step: AdamW, Adam (L2), AMSGrad; one tensor or many | square roots, then copy bandwidth |
 //! | [`norm`] | LayerNorm forward and backward | copy bandwidth |
+//! | [`softmax`](mod@softmax) | softmax and log-softmax, forward and backward | copy bandwidth; exponentials in L2 |
+//! | [`cross_entropy`] | loss of class labels, with the gradient in the same sweep | copy bandwidth; exponentials in L2 |
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
 //! | [`limits`] | loops that ask for the machine's limits | |
@@ -59,6 +61,7 @@ pub mod adamw;
 // In a build for one CPU multiversion leaves its other versions unused.
 #[allow(dead_code)]
 pub mod convert;
+pub mod cross_entropy;
 mod error;
 // The one room with intrinsics: see CONTRIBUTING.md.
 #[allow(unsafe_code)]
@@ -69,6 +72,7 @@ mod math;
 pub mod naive;
 pub mod norm;
 mod parallel;
+pub mod softmax;
 pub mod sparse;
 mod tier;
 pub mod tuning;

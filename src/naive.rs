@@ -4,6 +4,8 @@
 //! compiled once per tier and run on the one that is active, so that kernel and twin have the same instructions to
 //! choose from. The twin of the scalar tier is the baseline's loop again.
 
+pub mod loss;
+
 use crate::lanes::{Kernel, Lanes, dispatch};
 use crate::tier::active;
 
@@ -53,6 +55,8 @@ macro_rules! twins {
         }
     };
 }
+
+pub(crate) use twins;
 
 twins! {
     /// AdamW as the paper has it, one parameter at a time.

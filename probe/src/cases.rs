@@ -2,6 +2,7 @@
 
 mod adamw;
 mod glue;
+mod loss;
 mod norm;
 mod sparse;
 
@@ -19,6 +20,20 @@ pub static CASES: &[Case] = &[
     norm::BACKWARD_SMALL,
     norm::BACKWARD_CHUNKS,
     norm::ADD_CHUNKS,
+    loss::SOFTMAX,
+    loss::SOFTMAX_SMALL,
+    loss::SOFTMAX_IN_PLACE,
+    loss::LOG_SOFTMAX,
+    loss::SOFTMAX_BWD,
+    loss::LOG_SOFTMAX_BWD,
+    loss::CROSS_ENTROPY,
+    loss::CROSS_ENTROPY_SMALL,
+    loss::CROSS_ENTROPY_SMOOTH,
+    loss::CROSS_ENTROPY_IN_PLACE,
+    loss::CROSS_ENTROPY_IN_PLACE_SMOOTH,
+    loss::CROSS_ENTROPY_FWD,
+    loss::CROSS_ENTROPY_FWD_SMOOTH,
+    loss::CROSS_ENTROPY_TOTAL,
     sparse::MATVEC,
     sparse::MATVEC_LOADS,
     sparse::MATVEC_U16,

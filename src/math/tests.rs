@@ -7,6 +7,7 @@ use crate::tier::{Tier, active, with_tier};
 #[derive(Clone, Copy, Debug)]
 enum Function {
     Exp,
+    ExpFlush,
     Log,
 }
 
@@ -24,6 +25,10 @@ impl Kernel for Map<'_> {
             let x = l.load(chunk);
             let y = match self.0 {
                 Function::Exp => exp(l, x),
+                Function::ExpFlush => {
+                    let [y, _] = exp_flush(l, [x, x]);
+                    y
+                }
                 Function::Log => log(l, x),
             };
             l.store(chunk, y);
@@ -76,6 +81,35 @@ fn worst(function: Function, exact: fn(f64) -> f64, bits: impl Iterator<Item = u
         }
     }
     (worst, at)
+}
+
+/// `exp` and `exp_flush` of these, which is for up to 88.
+fn both(x: &[f32]) -> [Vec<f32>; 2] {
+    [Function::Exp, Function::ExpFlush].map(|function| {
+        let mut y = x.to_vec();
+        y.resize(x.len().next_multiple_of(LANES), 0.0);
+        dispatch(active(), Map(function, y.as_chunks_mut().0));
+        y.truncate(x.len());
+        y
+    })
+}
+
+#[test]
+fn exp_flush_is_exp_but_for_denormals() {
+    let stride = if cfg!(miri) { 40_009_999 } else { 10_007 };
+    let edges =
+        [0x42B0_0000, 0, 0x8000_0000, 0xC2AE_AC4F, 0xC2AE_AC50, 0xC2B0_0000, 0xFF80_0000, 0x7FC0_0001];
+    let x: Vec<f32> = (0..=u32::MAX).step_by(stride).chain(edges).map(f32::from_bits).collect();
+    let x: Vec<f32> = x.into_iter().filter(|x| x.is_nan() || *x <= 88.0).collect();
+    for tier in Tier::available() {
+        let [exp, flush] = with_tier(tier, || both(&x)).expect("available");
+        for ((x, e), f) in x.iter().zip(exp).zip(flush) {
+            let same = e.to_bits() == f.to_bits() || e.is_nan() && f.is_nan();
+            // Between the two -127 and -126 are equally near.
+            let right = if *x > -87.68 || x.is_nan() { same } else { f == 0.0 || same && *x > -87.69 };
+            assert!(right, "{tier} {x:e}: {f:e}, not {e:e}");
+        }
+    }
 }
 
 #[test]

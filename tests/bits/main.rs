@@ -8,5 +8,7 @@ mod pools;
 mod structure;
 
 mod adamw;
+mod cross_entropy;
 mod norm;
+mod softmax;
 mod sparse;

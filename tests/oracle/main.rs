@@ -7,8 +7,12 @@ mod structure;
 
 mod adamw;
 mod adamw_errors;
+mod cross_entropy;
 mod golden;
+mod golden_loss;
+mod loss_errors;
 mod norm;
 mod norm_errors;
+mod softmax;
 mod sparse;
 mod sparse_errors;
