@@ -15,12 +15,12 @@
 //! rounded before its exponential is taken:
 //!
 //! ```text
-//! softmax      y    u (d + ln n + l) y + 2^-149          log_softmax   y    u (d + 3 |y| + ln n + l)
-//!              dx   u |y| (2 |dy| + 2 |t| + (l + 1) sum |dy * y|)      with t = sum(dy * y)
-//! log          dx   u (2 |dy| + e^y ((l + 1) sum |dy| + 2 |sum(dy)|))
+//! softmax      y    u (d + ln n + l) y + 2^-126          log_softmax   y    u (d + 3 |y| + ln n + l)
+//!              dx   u |y| (2 |dy| + 2 |t| + (l + 1) sum |dy * y|) + 2^-149      with t = sum(dy * y)
+//! log          dx   u (2 |dy| + e^y ((l + 1) sum |dy| + 2 |sum(dy)|)) + 2^-126 |sum(dy)|
 //! ```
 //!
-//! The backward's are against exact arithmetic on the `y` that it is given.
+//! An exponential below 2^-126.5 is taken as zero, where the others are denormal or zero too. The backward's bounds are against exact arithmetic on the `y` that it is given.
 //!
 //! # Bits
 //! A sum over a row runs on sixteen lanes, four vectors to one, in blocks of 4096 features that are added one after the

@@ -75,7 +75,7 @@ fn errors(
         for j in 0..c {
             let here = if j == t as usize { keep } else { 0.0 };
             let p = exact.p[j];
-            let near = if p == 0.0 { 0.0 } else { p * (exact.max - x[j] + ln + l + 4.0) };
+            let near = if p == 0.0 { 0.0 } else { p * (exact.max - x[j] + ln + l + 6.0) };
             let bound = U * w * (near + 2.0 * spread + 2.0 * here) + w * f32::MIN_POSITIVE as f64;
             see(2, ratio(d[j], w * (p - spread - here), bound));
         }

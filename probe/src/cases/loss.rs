@@ -70,9 +70,16 @@ pub(super) const SOFTMAX_BWD: Case = Case {
 pub(super) const LOG_SOFTMAX_BWD: Case = Case {
     name: "log_softmax_bwd",
     kernel: "hotlanes::softmax::backward::Backward<true>",
-    prepare: |rows| case(rows, LONG, |s| log_softmax_backward(&s.dy, &s.x, s.n, &mut s.out), plain_log_backward),
+    prepare: |rows| {
+        case(rows, LONG, |s| log_softmax_backward(&s.dy, &s.x, s.n, &mut s.out), plain_log_backward)
+    },
     twin: Some(|rows| {
-        case(rows, LONG, |s| naive::log_softmax_backward_auto(&s.dy, &s.x, s.n, &mut s.out), plain_log_backward)
+        case(
+            rows,
+            LONG,
+            |s| naive::log_softmax_backward_auto(&s.dy, &s.x, s.n, &mut s.out),
+            plain_log_backward,
+        )
     }),
     ..SOFTMAX
 };

@@ -2,12 +2,22 @@
 
 mod adamw;
 mod layernorm;
+mod loss;
 mod sparse;
 
 use std::borrow::Cow;
 
 /// The names that `--kernel` takes.
-pub const KERNELS: [&str; 5] = ["adamw", "layernorm_fwd", "layernorm_bwd", "sparse_fwd", "sparse_bwd"];
+pub const KERNELS: [&str; 8] = [
+    "adamw",
+    "layernorm_fwd",
+    "layernorm_bwd",
+    "sparse_fwd",
+    "sparse_bwd",
+    "softmax_fwd",
+    "softmax_bwd",
+    "cross_entropy",
+];
 
 /// What one run of a case has to do at least, whatever does it.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +85,8 @@ pub trait Case: Send {
     fn plain_outputs(&self) -> Vec<Output<'_>>;
 }
 
+pub use loss::Kind as LossKind;
+
 /// A kernel and a size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape {
@@ -90,6 +102,15 @@ pub enum Shape {
         /// Rows.
         rows: usize,
         /// Features of a row.
+        features: usize,
+    },
+    /// Softmax or cross-entropy.
+    Loss {
+        /// Which of the two, and of what.
+        kind: LossKind,
+        /// Rows.
+        rows: usize,
+        /// Features of a row, or classes.
         features: usize,
     },
     /// A sparse layer.
@@ -114,6 +135,7 @@ impl Shape {
             Shape::AdamW { .. } => KERNELS[0],
             Shape::LayerNorm { backward, .. } => KERNELS[1 + *backward as usize],
             Shape::Sparse { backward, .. } => KERNELS[3 + *backward as usize],
+            Shape::Loss { kind, .. } => KERNELS[5 + *kind as usize],
         }
     }
 
@@ -121,7 +143,9 @@ impl Shape {
     pub fn size(&self) -> String {
         match self {
             Shape::AdamW { n } => format!("{n}"),
-            Shape::LayerNorm { rows, features, .. } => format!("{rows}x{features}"),
+            Shape::LayerNorm { rows, features, .. } | Shape::Loss { rows, features, .. } => {
+                format!("{rows}x{features}")
+            }
             Shape::Sparse { inputs, outputs, density, batch, .. } => {
                 format!("{inputs}x{outputs}@{density}b{batch}")
             }
@@ -138,6 +162,7 @@ impl Shape {
             Shape::LayerNorm { backward: true, rows, features } => {
                 Box::new(layernorm::Backward::new(rows, features))
             }
+            Shape::Loss { kind, rows, features } => Box::new(loss::Rows::new(kind, rows, features)),
             Shape::Sparse { backward, inputs, outputs, density, batch } => {
                 Box::new(sparse::Layer::new(backward, inputs, outputs, density, batch))
             }
@@ -161,6 +186,11 @@ pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
         ]
         .map(|(default, rows, features)| (default, Shape::LayerNorm { backward, rows, features }))
     });
+    let loss = [LossKind::Softmax, LossKind::SoftmaxBackward, LossKind::CrossEntropy];
+    let loss = loss.into_iter().flat_map(|kind| {
+        [(true, 256, 512), (true, 2048, 512), (true, 2048, 65), (false, 4096, 10), (false, 64, 32_768)]
+            .map(|(default, rows, features)| (default, Shape::Loss { kind, rows, features }))
+    });
     let sparse = [false, true].into_iter().flat_map(|backward| {
         [
             (true, 784, 128, 0.5, 1),
@@ -178,6 +208,6 @@ pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
             (default, Shape::Sparse { backward, inputs, outputs, density, batch })
         })
     });
-    let all = adamw.into_iter().chain(norm).chain(sparse);
+    let all = adamw.into_iter().chain(norm).chain(sparse).chain(loss);
     all.filter(move |(default, _)| full || *default).map(|(_, shape)| shape)
 }
