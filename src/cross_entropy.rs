@@ -19,7 +19,7 @@
 //! ```text
 //! loss_r     u (2 |ln s| + ln C + l + 4 (1 - a) d_t + a / C (l + 4) sum(d))
 //! loss       the rows' errors, and (r + 2) u times the sum of their losses, with r = l for as many rows
-//! dlogits_j  u |w| (p_j (d_j + ln C + l + 4) + 2 a / C + 2 (1 - a) [j = t]) + 2^-126 |w|     with p = e^(x - m) / s
+//! dlogits_j  u |w| (p_j (d_j + ln C + l + 6) + 3 a / C + 3 (1 - a) [j = t]) + 2^-126 |w|     with p = e^(x - m) / s
 //! ```
 //!
 //! # Bits

@@ -76,7 +76,7 @@ fn errors(
             let here = if j == t as usize { keep } else { 0.0 };
             let p = exact.p[j];
             let near = if p == 0.0 { 0.0 } else { p * (exact.max - x[j] + ln + l + 6.0) };
-            let bound = U * w * (near + 2.0 * spread + 2.0 * here) + w * f32::MIN_POSITIVE as f64;
+            let bound = U * w * (near + 3.0 * spread + 3.0 * here) + w * f32::MIN_POSITIVE as f64;
             see(2, ratio(d[j], w * (p - spread - here), bound));
         }
     }

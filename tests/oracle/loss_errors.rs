@@ -157,19 +157,19 @@ fn a_wrong_length_panics_with_both() {
                 wrong("log softmax backward", "dx", 6, "y"),
             ),
             (
-                panic_message(|| drop(ce.forward(&x, &[0, 1], mean, &mut losses))),
+                panic_message(|| _ = ce.forward(&x, &[0, 1], mean, &mut losses)),
                 wrong("cross entropy forward", "logits", 6, "labels x classes"),
             ),
             (
-                panic_message(|| drop(ce.forward(&good, &[0, 1], mean, &mut y))),
+                panic_message(|| _ = ce.forward(&good, &[0, 1], mean, &mut y)),
                 wrong("cross entropy forward", "losses", 2, "labels"),
             ),
             (
-                panic_message(|| drop(ce.forward_backward(&x, &[0, 1], mean, &mut out, &mut losses))),
+                panic_message(|| _ = ce.forward_backward(&x, &[0, 1], mean, &mut out, &mut losses)),
                 wrong("cross entropy", "logits", 6, "labels x classes"),
             ),
             (
-                panic_message(|| drop(ce.forward_backward(&good, &[0, 1], mean, &mut y, &mut losses))),
+                panic_message(|| _ = ce.forward_backward(&good, &[0, 1], mean, &mut y, &mut losses)),
                 wrong("cross entropy", "dlogits", 6, "logits"),
             ),
             (
