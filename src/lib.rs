@@ -7,11 +7,11 @@
 //! | [`sgd`], [`lion`] | optimizer steps: SGD with momentum and Nesterov, Lion | copy bandwidth |
 //! | [`adafactor`] | optimizer step with a factored second moment | read bandwidth, multipliers |
 //! | [`norm`] | LayerNorm and RMSNorm forward and backward, also with a residual | copy bandwidth |
-//! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
 //! | [`reduce`] | sum, dot product, norm, mean and variance, maximum; many gradients into one | read bandwidth |
 //! | [`clip`] | clipping by the global norm, fused with unscaling and AdamW | copy bandwidth |
 //! | [`bf16`] | `f32` to bf16 and back, rounded to the nearest or split exactly | copy bandwidth |
-//! | [`norm`] | LayerNorm forward and backward | copy bandwidth |
+//! | [`softmax`](mod@softmax) | softmax and log-softmax, forward and backward | copy bandwidth; exponentials in L2 |
+//! | [`cross_entropy`] | loss of class labels, with the gradient in the same sweep | copy bandwidth; exponentials in L2 |
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
 //! | [`dropout`] | dropout forward and backward, its mask recomputed from the element's number | integer operations |
 //! | [`embedding`] | embedding forward, with position rows, and backward | copy bandwidth |
@@ -73,6 +73,7 @@ pub mod clip;
 // In a build for one CPU multiversion leaves its other versions unused.
 #[allow(dead_code)]
 pub mod convert;
+pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 mod error;
@@ -88,6 +89,7 @@ pub mod norm;
 mod parallel;
 pub mod reduce;
 pub mod sgd;
+pub mod softmax;
 pub mod sparse;
 mod tensors;
 mod tier;

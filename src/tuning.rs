@@ -25,6 +25,16 @@ pub const NORM_PARALLEL: usize = 1 << 17;
 /// Elements in one piece of a parallel LayerNorm.
 pub const NORM_PIECE: usize = 1 << 14;
 
+/// Features up to which softmax and cross-entropy take sixteen rows together and transpose their horizontal sums and maxima;
+/// beyond, four.
+pub const SOFTMAX_SMALL: usize = 128;
+/// Features beyond which softmax and cross-entropy take one row at a time, so that it stays in the nearest cache.
+pub const SOFTMAX_LONG: usize = 1024;
+/// Elements from which a softmax or a cross-entropy is spread over threads.
+pub const SOFTMAX_PARALLEL: usize = 1 << 16;
+/// Elements in one piece of a parallel softmax or cross-entropy.
+pub const SOFTMAX_PIECE: usize = 1 << 14;
+
 /// Connections (times examples, for a batch) from which a sparse kernel is spread over threads. The forward of 2^19 takes
 /// 14 us on one; two threads make it 1.8 times as fast. The backward gains 1.3 times at 6.5 * 10^5 and a batch of 64, 1.8
 /// times at a batch of 256, nothing below 2^19: threads then meet in the cache lines of `dvalues` (`sparse_fwd/avx512/*`,

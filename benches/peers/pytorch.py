@@ -101,6 +101,21 @@ def main():
         row("gelu_erf_bwd", str(n), lambda: aten.gelu_backward(dy, x), 12 * n, "GB/s")
         row("silu_fwd", str(n), lambda: F.silu(x), 8 * n, "GB/s")
         row("silu_bwd", str(n), lambda: aten.silu_backward(dy, x), 12 * n, "GB/s")
+    for rows, features in [(256, 512), (2048, 512), (2048, 65), (4096, 10), (64, 32768)]:
+        size, n = f"{rows}x{features}", rows * features
+        x, dy = torch.randn(rows, features), torch.randn(rows, features)
+        y, labels = torch.softmax(x, -1), torch.randint(0, features, (rows,))
+        logits = x.clone().requires_grad_()
+
+        def cross_entropy():
+            with torch.enable_grad():
+                logits.grad = None
+                F.cross_entropy(logits, labels).backward()
+
+        backward = torch.ops.aten._softmax_backward_data
+        row("softmax_fwd", size, lambda: torch.softmax(x, -1), 8 * n, "GB/s")
+        row("softmax_bwd", size, lambda: backward(dy, y, -1, torch.float32), 12 * n, "GB/s")
+        row("cross_entropy", size, cross_entropy, 8 * n, "GB/s")
 
     sizes = [(784, 128, .5, 1), (784, 128, .1, 32), (784, 128, .5, 32), (784, 128, .5, 512), (784, 128, .1, 512),
              (1024, 1024, .1, 64), (1024, 1024, .05, 128), (1024, 1024, .01, 128)]

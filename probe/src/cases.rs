@@ -6,9 +6,10 @@ mod bf16;
 mod dropout;
 mod embedding;
 mod glue;
+mod loss;
 mod norm;
-mod reduce;
 mod optim;
+mod reduce;
 mod rms;
 mod sparse;
 
@@ -73,6 +74,20 @@ pub static CASES: &[Case] = &[
     reduce::AGGREGATE,
     reduce::AGGREGATE_TILES,
     reduce::CLIP_SCALE,
+    loss::SOFTMAX,
+    loss::SOFTMAX_SMALL,
+    loss::SOFTMAX_IN_PLACE,
+    loss::LOG_SOFTMAX,
+    loss::SOFTMAX_BWD,
+    loss::LOG_SOFTMAX_BWD,
+    loss::CROSS_ENTROPY,
+    loss::CROSS_ENTROPY_SMALL,
+    loss::CROSS_ENTROPY_SMOOTH,
+    loss::CROSS_ENTROPY_IN_PLACE,
+    loss::CROSS_ENTROPY_IN_PLACE_SMOOTH,
+    loss::CROSS_ENTROPY_FWD,
+    loss::CROSS_ENTROPY_FWD_SMOOTH,
+    loss::CROSS_ENTROPY_TOTAL,
     sparse::MATVEC,
     sparse::MATVEC_LOADS,
     sparse::MATVEC_U16,

@@ -265,3 +265,38 @@ fn errors_of_every_f32() {
     }
     assert!(wrong.is_empty(), "{wrong:?}");
 }
+
+/// [`exp_flush`], two vectors at a time as its callers have them.
+struct Flushed;
+
+impl Function for Flushed {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        exp_flush(l, x)
+    }
+}
+
+#[test]
+fn exp_flush_is_exp_but_for_denormals() {
+    let stride = if cfg!(miri) { 40_009_999 } else { 10_007 };
+    let edges =
+        [0x42B0_0000, 0, 0x8000_0000, 0xC2AE_AC4F, 0xC2AE_AC50, 0xC2B0_0000, 0xFF80_0000, 0x7FC0_0001];
+    let x: Vec<f32> = (0..=u32::MAX).step_by(stride).chain(edges).map(f32::from_bits).collect();
+    // It is for up to 88.
+    let mut x: Vec<f32> = x.into_iter().filter(|x| x.is_nan() || *x <= 88.0).collect();
+    x.resize(x.len().next_multiple_of(LANES), 0.0);
+    for tier in Tier::available() {
+        let (mut exp, mut flush) = (x.clone(), x.clone());
+        with_tier(tier, || {
+            value::<Exp>(exp.as_chunks_mut().0);
+            value::<Flushed>(flush.as_chunks_mut().0);
+        })
+        .expect("available");
+        for ((x, e), f) in x.iter().zip(exp).zip(flush) {
+            let same = e.to_bits() == f.to_bits() || e.is_nan() && f.is_nan();
+            // Between the two -127 and -126 are equally near.
+            let right = if *x > -87.68 || x.is_nan() { same } else { f == 0.0 || same && *x > -87.69 };
+            assert!(right, "{tier} {x:e}: {f:e}, not {e:e}");
+        }
+    }
+}

@@ -1,10 +1,13 @@
 //! The kernels and sizes of the report: those of the PyTorch script that it is laid beside, and a few more.
 
+mod activation;
 mod adamw;
 mod bf16;
 mod dropout;
 mod embedding;
 mod layernorm;
+mod loss;
+mod optim;
 mod reduce;
 mod rmsnorm;
 mod sparse;
@@ -114,6 +117,9 @@ pub fn rows() -> Vec<Row> {
     rows.extend(embedding::rows());
     rows.extend(dropout::rows());
     rows.extend(bf16::rows());
+    rows.extend(optim::rows());
+    rows.extend(activation::rows());
+    rows.extend(loss::rows());
     rows
 }
 

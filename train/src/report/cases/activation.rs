@@ -3,8 +3,26 @@
 use hotlanes::activation::Activation;
 use hotlanes::naive::activation as naive;
 
-use super::{Case, Output, Plain, Work};
+use super::{Case, Output, Plain, Row, Work};
 use crate::report::buffer::Buffer;
+
+/// The report's rows.
+pub fn rows() -> Vec<Row> {
+    let mut rows = vec![];
+    for (kernel, activation, backward) in [
+        ("gelu_tanh_fwd", Activation::GeluTanh, false),
+        ("gelu_tanh_bwd", Activation::GeluTanh, true),
+        ("gelu_erf_fwd", Activation::GeluErf, false),
+        ("gelu_erf_bwd", Activation::GeluErf, true),
+        ("silu_fwd", Activation::Silu, false),
+        ("silu_bwd", Activation::Silu, true),
+    ] {
+        for (default, n) in [(false, 1 << 16), (true, 1 << 20)] {
+            rows.push(Row::new(kernel, n, default, move || Elementwise::new(activation, backward, n)));
+        }
+    }
+    rows
+}
 
 /// Either direction; each runner overwrites the same output.
 pub struct Elementwise {

@@ -7,8 +7,22 @@ use hotlanes::lion::{Lion, LionConfig, LionStep, LionTensor};
 use hotlanes::naive::optim;
 use hotlanes::sgd::{Sgd, SgdConfig, SgdStep, SgdTensor};
 
-use super::{Case, Output, Plain, Work};
+use super::{Case, Output, Plain, Row, Work};
 use crate::report::buffer::{Buffer, fill};
+
+/// The report's rows.
+pub fn rows() -> Vec<Row> {
+    let mut rows = vec![];
+    for (kernel, lion) in [("sgd_momentum", false), ("lion", true)] {
+        for n in [65_536, 2_359_296] {
+            rows.push(Row::new(kernel, n, true, move || Elementwise::new(n, lion)));
+        }
+    }
+    for n in [256, 1536] {
+        rows.push(Row::new("adafactor", format!("{n}x{n}"), true, move || Matrix::new(n, n)));
+    }
+    rows
+}
 
 /// A rate at which thousands of repeated steps leave all values finite.
 const LR: f32 = 1e-4;

@@ -44,12 +44,6 @@ pub enum Reduction {
     Max,
 }
 
-impl Reduction {
-    /// All of them.
-    pub const ALL: [Reduction; 5] =
-        [Reduction::Sum, Reduction::Dot, Reduction::Norm, Reduction::MeanVar, Reduction::Max];
-}
-
 /// A reduction of one slice, or two.
 pub struct Reduce {
     which: Reduction,
