@@ -65,6 +65,7 @@ mod error;
 mod lanes;
 pub mod limits;
 mod math;
+pub mod matmul;
 #[doc(hidden)]
 pub mod naive;
 pub mod norm;

@@ -33,6 +33,11 @@ pub const SPARSE_PARALLEL: usize = 1 << 19;
 /// Connections times examples in one piece of a parallel sparse kernel: 4 us.
 pub const SPARSE_PIECE: usize = 1 << 17;
 
+/// Multiplications from which a matrix product is spread over threads.
+pub const MATMUL_PARALLEL: usize = 1 << 19;
+/// Multiplications in one piece of a parallel matrix product.
+pub const MATMUL_PIECE: usize = 1 << 22;
+
 /// Whether sixteen values are gathered by the CPU's instruction or by one load each. The bits are the same.
 ///
 /// Intel CPUs from Skylake to Ice Lake with the microcode against "Downfall" (gather data sampling) gather several times
