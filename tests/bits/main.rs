@@ -7,6 +7,7 @@ mod pools;
 #[path = "../common/structure.rs"]
 mod structure;
 
+mod activation;
 mod adamw;
 mod norm;
 mod sparse;

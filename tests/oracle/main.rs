@@ -5,6 +5,7 @@ mod common;
 #[path = "../common/structure.rs"]
 mod structure;
 
+mod activation;
 mod adamw;
 mod adamw_errors;
 mod golden;
