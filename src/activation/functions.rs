@@ -36,6 +36,7 @@ pub(crate) struct Exp;
 /// The natural logarithm.
 pub(crate) struct Log;
 /// `x`
+#[allow(dead_code)] // Not of the loops here, which copy: for the epilogues of other kernels.
 pub(crate) struct Identity;
 /// `max(x, 0)`
 pub(crate) struct Relu;

@@ -8,6 +8,15 @@ mod pools;
 mod structure;
 
 mod activation;
+mod adafactor;
 mod adamw;
+mod bf16;
+mod cross_entropy;
+mod dropout;
+mod embedding;
 mod norm;
+mod optim;
+mod reduce;
+mod rms;
+mod softmax;
 mod sparse;

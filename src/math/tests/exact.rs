@@ -24,10 +24,16 @@ pub fn silu(x: f64) -> f64 {
 }
 
 pub fn silu_slope(x: f64) -> f64 {
-    sigmoid(x) + times(x, sigmoid_slope(x))
+    sigmoid(x) + silu_slope_term(x)
 }
 
-fn gelu_argument(x: f64) -> f64 {
+/// The part that may be negative.
+pub fn silu_slope_term(x: f64) -> f64 {
+    times(x, sigmoid_slope(x))
+}
+
+/// `2u`
+pub fn gelu_argument(x: f64) -> f64 {
     (8.0 / PI).sqrt() * (x + 0.044715 * x * x * x)
 }
 
@@ -36,21 +42,29 @@ pub fn gelu_tanh(x: f64) -> f64 {
 }
 
 pub fn gelu_tanh_slope(x: f64) -> f64 {
-    let u = gelu_argument(x);
+    sigmoid(gelu_argument(x)) + gelu_tanh_slope_term(x)
+}
+
+/// The part that may be negative.
+pub fn gelu_tanh_slope_term(x: f64) -> f64 {
     let du = (8.0 / PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x);
-    sigmoid(u) + times(x * du, sigmoid_slope(u))
+    times(x * du, sigmoid_slope(gelu_argument(x)))
 }
 
 pub fn gelu_erf(x: f64) -> f64 {
     let tail = times(x.abs(), upper_tail(x.abs()));
-    if x > 0.0 { x - tail } else { -tail + 0.0 * x.max(0.0) }
+    x.max(0.0) - tail
 }
 
 pub fn gelu_erf_slope(x: f64) -> f64 {
     let z = x.abs();
-    let density = times(z, (-0.5 * z * z).exp()) / (2.0 * PI).sqrt();
-    let h = upper_tail(z) - density;
+    let h = upper_tail(z) - density_term(z);
     if x < 0.0 { h } else { 1.0 - h }
+}
+
+/// `z phi(z)`
+pub fn density_term(z: f64) -> f64 {
+    times(z, (-0.5 * z * z).exp()) / (2.0 * PI).sqrt()
 }
 
 /// `1 - Phi(z)` for `z` from 0 on.
