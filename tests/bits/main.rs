@@ -4,9 +4,12 @@
 mod common;
 #[path = "../common/pools.rs"]
 mod pools;
+#[path = "../common/product.rs"]
+mod product;
 #[path = "../common/structure.rs"]
 mod structure;
 
 mod adamw;
+mod matmul;
 mod norm;
 mod sparse;

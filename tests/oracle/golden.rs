@@ -9,23 +9,27 @@ use crate::common::{for_each_tier, ulps};
 
 /// A case: its settings, and its vectors by name.
 #[derive(Default)]
-struct Section {
-    settings: HashMap<&'static str, &'static str>,
+pub(crate) struct Section {
+    pub(crate) settings: HashMap<&'static str, &'static str>,
     vectors: HashMap<&'static str, Vec<f32>>,
 }
 
 impl Section {
-    fn number(&self, key: &str) -> f64 {
+    pub(crate) fn number(&self, key: &str) -> f64 {
         self.settings[key].parse().unwrap()
     }
 
-    fn get(&self, name: &str) -> &[f32] {
+    pub(crate) fn get(&self, name: &str) -> &[f32] {
         &self.vectors[name]
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&[f32]> {
+        self.vectors.get(name).map(Vec::as_slice)
     }
 }
 
 /// What precedes the first case, then the cases. A line is `# comment`, `key=value ...` or `name hex`.
-fn parse(text: &'static str) -> Vec<Section> {
+pub(crate) fn parse(text: &'static str) -> Vec<Section> {
     let mut sections = vec![Section::default()];
     for line in text.lines().filter(|l| !l.starts_with('#')) {
         if line.contains('=') {

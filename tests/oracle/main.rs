@@ -2,12 +2,17 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/product.rs"]
+mod product;
 #[path = "../common/structure.rs"]
 mod structure;
 
 mod adamw;
 mod adamw_errors;
 mod golden;
+mod matmul;
+mod matmul_errors;
+mod matmul_golden;
 mod norm;
 mod norm_errors;
 mod sparse;
