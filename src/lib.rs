@@ -6,6 +6,7 @@
 //! | [`adamw`] | optimizer step: AdamW, Adam (L2), AMSGrad; one tensor or many | square roots, then copy bandwidth |
 //! | [`norm`] | LayerNorm forward and backward | copy bandwidth |
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
+//! | [`activation`] | ReLU, SiLU, GELU, sigmoid, tanh, forward and backward; exp, log | copy bandwidth, multipliers |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
 //! | [`limits`] | loops that ask for the machine's limits | |
 //!
@@ -55,6 +56,7 @@ compile_error!(
     "hotlanes needs SSE2 on 32-bit x86: x87 arithmetic keeps excess precision, and bits would differ"
 );
 
+pub mod activation;
 pub mod adamw;
 // In a build for one CPU multiversion leaves its other versions unused.
 #[allow(dead_code)]

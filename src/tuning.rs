@@ -37,6 +37,10 @@ pub const SPARSE_PIECE: usize = 1 << 17;
 pub const MATMUL_PARALLEL: usize = 1 << 19;
 /// Multiplications in one piece of a parallel matrix product.
 pub const MATMUL_PIECE: usize = 1 << 22;
+/// Elements from which an activation is spread over threads.
+pub const ACTIVATION_PARALLEL: usize = 1 << 16;
+/// Elements in one piece of a parallel activation: 3 us of work.
+pub const ACTIVATION_PIECE: usize = 1 << 14;
 
 /// Whether sixteen values are gathered by the CPU's instruction or by one load each. The bits are the same.
 ///

@@ -9,6 +9,7 @@ mod product;
 #[path = "../common/structure.rs"]
 mod structure;
 
+mod activation;
 mod adamw;
 mod matmul;
 mod norm;

@@ -7,6 +7,7 @@ mod product;
 #[path = "../common/structure.rs"]
 mod structure;
 
+mod activation;
 mod adamw;
 mod adamw_errors;
 mod golden;
