@@ -31,7 +31,8 @@ fn bench(c: &mut Criterion, name: &str, arrays: usize, kernel: Run, loops: [(&st
                 kernel(&dy, &x, &mut y);
                 common::check(name, tier.name(), &y, &expected, 2e-6);
                 same.check(name, tier, &[&y]);
-                group.bench_function(BenchmarkId::new(tier.name(), n), |b| b.iter(|| kernel(&dy, &x, &mut y)));
+                group
+                    .bench_function(BenchmarkId::new(tier.name(), n), |b| b.iter(|| kernel(&dy, &x, &mut y)));
             })
             .expect("the tier is one of the available");
         }
@@ -68,7 +69,10 @@ fn main() {
         "exp",
         2,
         Box::new(|_, x, y| hotlanes::activation::exp(x, y)),
-        [("naive", Box::new(|_, x, y| naive::exp(x, y))), ("auto", Box::new(|_, x, y| naive::exp_auto(x, y)))],
+        [
+            ("naive", Box::new(|_, x, y| naive::exp(x, y))),
+            ("auto", Box::new(|_, x, y| naive::exp_auto(x, y))),
+        ],
     );
     c.final_summary();
 }

@@ -8,6 +8,7 @@ use crate::lanes::{Kernel, Lanes, dispatch};
 use crate::tier::active;
 
 pub mod activation;
+pub mod matmul;
 
 /// The constants of an AdamW step, as a plain loop would take them.
 #[derive(Clone, Copy, Debug)]

@@ -59,10 +59,7 @@ impl<F: Slope> Work for Backward<'_, F> {
         let (dy0, dy1) = self.dy.map(|dy| dy.split_at(at)).unzip();
         let (x0, x1) = self.x.split_at(at);
         let (dx0, dx1) = self.dx.split_at_mut(at);
-        Ok((
-            Backward { dy: dy0, x: x0, dx: dx0, ..self },
-            Backward { dy: dy1, x: x1, dx: dx1, ..self },
-        ))
+        Ok((Backward { dy: dy0, x: x0, dx: dx0, ..self }, Backward { dy: dy1, x: x1, dx: dx1, ..self }))
     }
 
     fn run(self) {
@@ -79,12 +76,7 @@ const AHEAD: usize = 16;
 
 /// `N` vectors from `at` on, of a slice or, in place, of the other.
 #[inline(always)]
-fn load<L: Lanes, const N: usize>(
-    l: L,
-    from: Option<&[Chunk]>,
-    in_place: &[Chunk],
-    at: usize,
-) -> [L::F; N] {
+fn load<L: Lanes, const N: usize>(l: L, from: Option<&[Chunk]>, in_place: &[Chunk], at: usize) -> [L::F; N] {
     let from = match from {
         Some(from) => &from[at..at + N],
         None => &in_place[at..at + N],
@@ -135,12 +127,7 @@ impl<F: Function> Kernel for Forward<'_, F> {
 }
 
 #[inline(always)]
-fn forward<L: Lanes, F: Function, const N: usize>(
-    l: L,
-    x: Option<&[Chunk]>,
-    y: &mut [Chunk],
-    at: usize,
-) {
+fn forward<L: Lanes, F: Function, const N: usize>(l: L, x: Option<&[Chunk]>, y: &mut [Chunk], at: usize) {
     for i in 0..N {
         if let Some(x) = x {
             l.prefetch(x, at + i + AHEAD);

@@ -84,7 +84,12 @@ const ENTRIES: [Entry; 12] = [
     Entry { name: "sigmoid'", run: slope::<Sigmoid>, exact: exact::sigmoid_slope, bound: |_, y| unit(y) },
     Entry { name: "tanh'", run: slope::<Tanh>, exact: exact::tanh_slope, bound: |_, y| unit(y) },
     Entry { name: "silu'", run: slope::<Silu>, exact: exact::silu_slope, bound: |_, y| unit(y) },
-    Entry { name: "gelu_tanh'", run: slope::<GeluTanh>, exact: exact::gelu_tanh_slope, bound: |_, y| unit(y) },
+    Entry {
+        name: "gelu_tanh'",
+        run: slope::<GeluTanh>,
+        exact: exact::gelu_tanh_slope,
+        bound: |_, y| unit(y),
+    },
     Entry { name: "gelu_erf'", run: slope::<GeluErf>, exact: exact::gelu_erf_slope, bound: |_, y| unit(y) },
 ];
 
@@ -93,7 +98,9 @@ const ENTRIES: [Entry; 12] = [
 fn explore() {
     for e in &ENTRIES[2..] {
         for sign in [0u32, 1] {
-            for ex in [1u32, 100, 114, 120, 122, 123, 124, 125, 126, 127, 128, 129, 130, 131, 132, 133, 200, 254] {
+            for ex in
+                [1u32, 100, 114, 120, 122, 123, 124, 125, 126, 127, 128, 129, 130, 131, 132, 133, 200, 254]
+            {
                 for part in 0..(if (125..134).contains(&ex) { 4u32 } else { 1 }) {
                     let parts = if (125..134).contains(&ex) { 4 } else { 1 };
                     let (mut w, mut at, mut ab) = (0.0f64, 0.0f32, 0.0f64);
@@ -101,17 +108,32 @@ fn explore() {
                     let step = (1u32 << 23) / parts / 65536;
                     let mut all = vec![];
                     for k in 0..65536u32 {
-                        all.push(f32::from_bits(sign << 31 | ex << 23 | ((1u32 << 23) / parts * part + k * step)));
+                        all.push(f32::from_bits(
+                            sign << 31 | ex << 23 | ((1u32 << 23) / parts * part + k * step),
+                        ));
                     }
-                    for c in all.chunks(16) { buf.push(c.try_into().unwrap()); }
+                    for c in all.chunks(16) {
+                        buf.push(c.try_into().unwrap());
+                    }
                     (e.run)(&mut buf);
                     for (x, y) in all.iter().zip(buf.as_flattened()) {
                         let r = ratio(e, *x, *y);
                         let a = (*y as f64 - (e.exact)(*x as f64)).abs();
-                        if a > ab { ab = a; }
-                        if r > w { w = r; at = *x; }
+                        if a > ab {
+                            ab = a;
+                        }
+                        if r > w {
+                            w = r;
+                            at = *x;
+                        }
                     }
-                    println!("{} x {:e}..{:e}: {w:.3} ULP at {at:e}, abs {:.3} u", e.name, all[0], all[65535], ab * 16777216.0);
+                    println!(
+                        "{} x {:e}..{:e}: {w:.3} ULP at {at:e}, abs {:.3} u",
+                        e.name,
+                        all[0],
+                        all[65535],
+                        ab * 16777216.0
+                    );
                 }
             }
         }

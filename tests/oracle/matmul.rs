@@ -88,8 +88,8 @@ fn each_result_is_one_chain_in_blocks_too() {
     }
     for (i, shape) in large.into_iter().enumerate() {
         for (way, (_, a, b)) in ORIENTATIONS.into_iter().enumerate() {
-            // Where nothing is optimised, each in one way.
-            if cfg!(debug_assertions) && way != i % 4 {
+            // Where nothing is optimised, some, each in one way.
+            if cfg!(debug_assertions) && (way != i % 4 || shape.iter().product::<usize>() > 5_000_000) {
                 continue;
             }
             let choice = Choice { a, b, special: false, ..Choice::random(&mut rng) };
