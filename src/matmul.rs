@@ -1,5 +1,6 @@
 //! Matrix products.
 
+use crate::activation::Activation;
 use crate::error::check_len;
 use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
 use crate::parallel;
@@ -13,15 +14,7 @@ pub(crate) mod tile;
 
 use kernel::{Product, RightOperand};
 pub use mat::{Mat, MatMut};
-use pack::{Fill, pack};
-
-/// What is applied to each result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activation {
-    /// nothing
-    #[default]
-    Identity,
-}
+use pack::pack;
 
 /// What the elements of an operand may be: `f32`, or bf16 as the bits in a `u16`.
 pub trait Element: Copy + Send + Sync + sealed::Sealed {
@@ -86,6 +79,12 @@ impl Packed {
         Packed { rows, cols, vectors: vec![[0.0; LANES]; cols.div_ceil(LANES) * rows].into_boxed_slice() }
     }
 
+    /// Panel `q`: sixteen columns of all rows.
+    #[inline(always)]
+    fn panel(&self, q: usize) -> &[Chunk] {
+        &self.vectors[q * self.rows..][..self.rows]
+    }
+
     /// Packs a matrix.
     #[track_caller]
     pub fn pack<T: Element>(&mut self, b: Mat<'_, T>) {
@@ -93,10 +92,6 @@ impl Packed {
         if self.rows > 0 {
             dispatch(active(), Pack { b, vectors: &mut self.vectors });
         }
-    }
-
-    fn panel(&self, q: usize) -> &[Chunk] {
-        &self.vectors[q * self.rows..][..self.rows]
     }
 }
 
@@ -112,11 +107,8 @@ impl<T: Element> Kernel for Pack<'_, T> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let k = self.b.rows();
-        let mut panels = self.vectors.chunks_exact_mut(k);
-        let mut j = 0;
-        while let Some(panel) = panels.next() {
-            pack(l, self.b, (0, k), j, &mut Fill(panel));
-            j += LANES;
+        for (q, mut panel) in self.vectors.chunks_exact_mut(k).enumerate() {
+            pack(l, self.b, (0, k), (q * LANES, 1), &mut panel);
         }
     }
 }

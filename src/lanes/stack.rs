@@ -2,57 +2,64 @@
 
 use core::mem::MaybeUninit;
 
-use super::{Chunk, LANES};
+use super::{Chunk, LANES, Lanes};
 
-/// Up to `N` vectors, one after the other, aligned to a cache line.
+/// Up to `N` vectors' worth of values, written one after the other; aligned to a cache line.
 #[repr(C, align(64))]
 pub(crate) struct Stack<const N: usize> {
-    // Invariant: the first `len` vectors were written.
-    vectors: [MaybeUninit<Chunk>; N],
+    // Invariant: the first `len` values were written.
+    values: [MaybeUninit<Chunk>; N],
     len: usize,
 }
 
 impl<const N: usize> Stack<N> {
-    /// Without any vectors.
+    /// Without any values.
     #[inline(always)]
-    pub(crate) fn new() -> Self {
-        Stack { vectors: [const { MaybeUninit::uninit() }; N], len: 0 }
+    pub(crate) const fn new() -> Self {
+        Stack { values: [const { MaybeUninit::uninit() }; N], len: 0 }
     }
 
-    /// Forgets all vectors.
+    /// Forgets all values.
     #[inline(always)]
     pub(crate) fn clear(&mut self) {
         self.len = 0;
     }
 
-    /// The vectors that were pushed.
+    /// The values that were pushed.
+    #[inline(always)]
+    pub(crate) fn values(&self) -> &[f32] {
+        // SAFETY: the first `len` values were written, by the invariant of `Stack`.
+        unsafe { std::slice::from_raw_parts(self.values.as_ptr().cast(), self.len) }
+    }
+
+    /// The values that were pushed, by whole vectors.
     #[inline(always)]
     pub(crate) fn vectors(&self) -> &[Chunk] {
-        // SAFETY: the first `len` vectors were written, by the invariant of `Stack`.
-        unsafe { std::slice::from_raw_parts(self.vectors.as_ptr().cast(), self.len) }
+        self.values().as_chunks().0
     }
 
-    /// The first `n` vectors, to be changed; those that were not there are zeros.
+    /// Adds a vector, where there are whole vectors only.
     ///
     /// # Panics
-    /// If there is no room for them.
+    /// If there is no room.
     #[inline(always)]
-    pub(crate) fn first_mut(&mut self, n: usize) -> &mut [Chunk] {
-        while self.len < n {
-            self.push();
-        }
-        // SAFETY: the first `len` vectors were written, by the invariant of `Stack`, and `n` are not more.
-        unsafe { std::slice::from_raw_parts_mut(self.vectors.as_mut_ptr().cast(), n) }
+    pub(crate) fn push_vector<L: Lanes>(&mut self, l: L, v: L::F) {
+        debug_assert!(self.len.is_multiple_of(LANES), "whole vectors only");
+        // The zeros are overwritten at once, and the compiler knows.
+        l.store(self.values[self.len / LANES].write([0.0; LANES]), v);
+        self.len += LANES;
     }
 
-    /// Room for one more vector, of zeros.
+    /// Adds `M` values.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no room.
     #[inline(always)]
-    pub(crate) fn push(&mut self) -> &mut Chunk {
-        let vector = self.vectors[self.len].write([0.0; LANES]);
-        self.len += 1;
-        vector
+    pub(crate) fn push<const M: usize>(&mut self, values: &[f32; M]) {
+        assert!(self.len + M <= N * LANES, "{} values and {M} more do not fit {N} vectors", self.len);
+        // SAFETY: `len + M` values fit, as was just checked; the array is read from elsewhere, since `self` is borrowed
+        // exclusively.
+        unsafe { self.values.as_mut_ptr().cast::<f32>().add(self.len).cast::<[f32; M]>().write(*values) }
+        self.len += M;
     }
 }
