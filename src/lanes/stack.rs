@@ -32,24 +32,6 @@ impl<const N: usize> Stack<N> {
         unsafe { std::slice::from_raw_parts(self.values.as_ptr().cast(), self.len) }
     }
 
-    /// The values that were pushed, by whole vectors.
-    #[inline(always)]
-    pub(crate) fn vectors(&self) -> &[Chunk] {
-        self.values().as_chunks().0
-    }
-
-    /// Adds a vector, where there are whole vectors only.
-    ///
-    /// # Panics
-    /// If there is no room.
-    #[inline(always)]
-    pub(crate) fn push_vector<L: Lanes>(&mut self, l: L, v: L::F) {
-        debug_assert!(self.len.is_multiple_of(LANES), "whole vectors only");
-        // The zeros are overwritten at once, and the compiler knows.
-        l.store(self.values[self.len / LANES].write([0.0; LANES]), v);
-        self.len += LANES;
-    }
-
     /// Adds `M` values.
     ///
     /// # Panics
@@ -61,5 +43,45 @@ impl<const N: usize> Stack<N> {
         // exclusively.
         unsafe { self.values.as_mut_ptr().cast::<f32>().add(self.len).cast::<[f32; M]>().write(*values) }
         self.len += M;
+    }
+}
+
+/// `Q` panels of up to `K` vectors, each written one after the other.
+#[repr(C, align(64))]
+pub(crate) struct PanelStack<const K: usize, const Q: usize> {
+    // Invariant: of panel q the first `len[q]` vectors were written.
+    vectors: [[MaybeUninit<Chunk>; K]; Q],
+    len: [usize; Q],
+}
+
+impl<const K: usize, const Q: usize> PanelStack<K, Q> {
+    /// Without any vectors.
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        PanelStack { vectors: [const { [const { MaybeUninit::uninit() }; K] }; Q], len: [0; Q] }
+    }
+
+    /// Forgets all vectors.
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        self.len = [0; Q];
+    }
+
+    /// The vectors of panel `q`.
+    #[inline(always)]
+    pub(crate) fn panel(&self, q: usize) -> &[Chunk] {
+        // SAFETY: the first `len[q]` vectors were written, by the invariant of `PanelStack`.
+        unsafe { std::slice::from_raw_parts(self.vectors[q].as_ptr().cast(), self.len[q]) }
+    }
+
+    /// Adds a vector to panel `q`.
+    ///
+    /// # Panics
+    /// If there is no room.
+    #[inline(always)]
+    pub(crate) fn push<L: Lanes>(&mut self, l: L, q: usize, v: L::F) {
+        // The zeros are overwritten at once, and the compiler knows.
+        l.store(self.vectors[q][self.len[q]].write([0.0; LANES]), v);
+        self.len[q] += 1;
     }
 }

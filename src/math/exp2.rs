@@ -9,12 +9,7 @@ use super::MAGIC;
 use crate::lanes::Lanes;
 
 /// `(2^-s - 1) / s` for `|s|` up to 1/2, within 2^-26: minimax, by Remez' algorithm.
-<<<<<<< HEAD
-const C: [f32; 6] =
-    [-0.693_147_2, 0.240_226_49, -0.055_503_573, 0.009_618_238, -0.001_339_075_9, 1.540_351_2e-4];
-=======
 const C: [f32; 6] = [-LN_2, 0.240_226_49, -0.055_503_573, 0.009_618_238, -0.001_339_075_9, 1.540_351_2e-4];
->>>>>>> main
 
 /// `n` and `s = n - a b`, with `n` the whole number nearest to `a b`; `|a b|` up to 2^22.
 #[inline(always)]

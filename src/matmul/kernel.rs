@@ -6,7 +6,7 @@ use super::tile::{self, Panels, Start};
 use super::{Element, Packed};
 use crate::activation::Activation;
 use crate::activation::functions::{self, Function};
-use crate::lanes::{Block, Chunk, Kernel, LANES, Lanes, Stack, dispatch};
+use crate::lanes::{Block, Chunk, Kernel, LANES, Lanes, PanelStack, Stack, dispatch};
 use crate::parallel::Work;
 use crate::tier::Active;
 
@@ -14,7 +14,11 @@ use crate::tier::Active;
 const K_BLOCK: usize = 256;
 /// Rows of the left operand that are gone through before the next block of k: with it 512 KiB, for the L2 cache.
 const ROW_BLOCK: usize = 512;
+/// Columns and steps of k from which packing the left operand pays.
 const PACK_COLS: usize = 129;
+const PACK_STEPS: usize = 64;
+/// Rows up to which packing the right operand does not pay.
+const THIN_ROWS: usize = 24;
 /// Rows whose results are still in the L1 cache when the activation is applied to them.
 const EPILOGUE_ROWS: usize = 48;
 /// Panels that a group has at most.
@@ -43,6 +47,31 @@ pub(super) struct Product<'a, T> {
     pub(super) activation: Activation,
 }
 
+impl<T: Element> Product<'_, T> {
+    /// The first `at` columns, a whole number of vectors, and the others.
+    fn split_cols(self, at: usize) -> (Self, Self) {
+        let cols = self.c.cols();
+        let (c0, c1) = self.c.split_cols(at);
+        let (o0, o1) = match self.activated.map(|o| o.split_cols(at)) {
+            Some((o0, o1)) => (Some(o0), Some(o1)),
+            None => (None, None),
+        };
+        let (b0, b1) = match self.b {
+            RightOperand::Mat(b) => {
+                (RightOperand::Mat(b.cols_range(0, at)), RightOperand::Mat(b.cols_range(at, cols - at)))
+            }
+            RightOperand::Packed(b, first) => {
+                (RightOperand::Packed(b, first), RightOperand::Packed(b, first + at / LANES))
+            }
+        };
+        let (bias0, bias1) = self.bias.map(|bias| bias.split_at(at)).unzip();
+        (
+            Product { b: b0, c: c0, activated: o0, bias: bias0, ..self },
+            Product { b: b1, c: c1, activated: o1, bias: bias1, ..self },
+        )
+    }
+}
+
 impl<T: Element> Work for Product<'_, T> {
     fn size(&self) -> usize {
         // At least the results themselves, when k is zero.
@@ -69,55 +98,36 @@ impl<T: Element> Work for Product<'_, T> {
             ));
         }
         if cols < 2 * col_unit {
-            return Err(self);
+            Err(self)
+        } else {
+            Ok(self.split_cols((cols / 2).next_multiple_of(col_unit)))
         }
-        let at = (cols / 2).next_multiple_of(col_unit);
-        let (c0, c1) = self.c.split_cols(at);
-        let (o0, o1) = match self.activated.map(|o| o.split_cols(at)) {
-            Some((o0, o1)) => (Some(o0), Some(o1)),
-            None => (None, None),
-        };
-        let (b0, b1) = match self.b {
-            RightOperand::Mat(b) => {
-                (RightOperand::Mat(b.cols_range(0, at)), RightOperand::Mat(b.cols_range(at, cols - at)))
-            }
-            RightOperand::Packed(b, first) => {
-                (RightOperand::Packed(b, first), RightOperand::Packed(b, first + at / LANES))
-            }
-        };
-        let (bias0, bias1) = match self.bias {
-            Some(bias) => (Some(&bias[..at]), Some(&bias[at..])),
-            None => (None, None),
-        };
-        Ok((
-            Product { b: b0, c: c0, activated: o0, bias: bias0, ..self },
-            Product { b: b1, c: c1, activated: o1, bias: bias1, ..self },
-        ))
     }
 
     fn run(self) {
         const SMALL: usize = 36 * K_BLOCK / LANES;
         const LARGE: usize = 264 * K_BLOCK / LANES;
         let (rows, cols, k) = (self.c.rows(), self.c.cols(), self.a.cols());
-        if rows > 36 && cols >= PACK_COLS && k >= 64 {
+        if rows > 36 && cols >= PACK_COLS && k >= PACK_STEPS {
             dispatch(self.active, LeftPacked::<T, LARGE, 8>(self));
         } else if self.a.is_transposed() || !T::IS_F32 {
             dispatch(self.active, LeftPacked::<T, SMALL, GROUP>(self));
+        } else if rows <= THIN_ROWS
+            && cols >= LANES
+            && matches!(self.b, RightOperand::Mat(b) if !b.is_transposed())
+        {
+            // What is left of a vector of columns is packed.
+            match self.split_cols(cols / LANES * LANES) {
+                (whole, rest) if rest.c.cols() == 0 => dispatch(whole.active, Thin(whole)),
+                (whole, rest) => {
+                    dispatch(whole.active, Thin(whole));
+                    dispatch(rest.active, rest);
+                }
+            }
         } else {
             dispatch(self.active, self);
         }
     }
-}
-
-/// What the tiles of a group of columns have in common.
-#[derive(Clone, Copy)]
-struct Tiles<'a> {
-    /// The first row of the block of rows.
-    first: usize,
-    steps: Range,
-    j: usize,
-    width: usize,
-    start: Start<'a>,
 }
 
 /// A range of rows and of steps of k.
@@ -148,6 +158,68 @@ impl<T: Element, const LEFT: usize, const RIGHT: usize> Kernel for LeftPacked<'_
     }
 }
 
+/// A product of so few rows that packing the right operand would cost more than it saves: whole vectors of columns of it
+/// are read where they lie, over all of k.
+struct Thin<'a, T>(Product<'a, T>);
+
+impl<T: Element> Kernel for Thin<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, l: L) {
+        let (rows, cols) = (self.0.c.rows(), self.0.c.cols());
+        let mut j = 0;
+        // The fewer rows, the more vectors it takes to keep the multipliers busy.
+        while j < cols {
+            let left = (cols - j) / LANES;
+            j += LANES
+                * match rows {
+                    1 if left >= 4 => self.columns::<L, 4>(l, j),
+                    1 | 2 if left >= 2 => self.columns::<L, 2>(l, j),
+                    _ if L::WIDE && left >= 2 => self.columns::<L, 2>(l, j),
+                    _ => self.columns::<L, 1>(l, j),
+                };
+        }
+        self.0.epilogue(l, Range { from: 0, len: rows }, (0, cols));
+    }
+}
+
+impl<T: Element> Thin<'_, T> {
+    /// All rows times `N` vectors of columns. Returns `N`.
+    #[inline(always)]
+    fn columns<L: Lanes, const N: usize>(&mut self, l: L, j: usize) -> usize {
+        let (mut i, rows) = (0, self.0.c.rows());
+        while i < rows {
+            i += match tile_rows::<L>(rows - i) {
+                12 => self.tile::<L, 12, N>(l, i, j),
+                8 => self.tile::<L, 8, N>(l, i, j),
+                6 => self.tile::<L, 6, N>(l, i, j),
+                4 => self.tile::<L, 4, N>(l, i, j),
+                2 => self.tile::<L, 2, N>(l, i, j),
+                _ => self.tile::<L, 1, N>(l, i, j),
+            };
+        }
+        N
+    }
+
+    #[inline(always)]
+    fn tile<L: Lanes, const M: usize, const N: usize>(&mut self, l: L, i: usize, j: usize) -> usize {
+        let (k, at) = (self.0.a.cols(), (i, j, N * LANES));
+        let mut bias = [[0.0; LANES]; N];
+        let start = self.0.start(j, N * LANES, &mut bias);
+        let c = tile::load::<L, M, N>(l, &mut self.0.c, at, start);
+        let mut lines: [&[f32]; M] = [&[]; M];
+        for (r, line) in lines.iter_mut().enumerate() {
+            *line = T::as_f32(self.0.a.line(i + r, 0, k));
+        }
+        let RightOperand::Mat(b) = self.0.b else { unreachable!("what is packed is taken from the panels") };
+        let (data, stride) = b.lines_from(0, j);
+        let right = tile::Plain { data: T::as_f32(data), stride };
+        tile::store::<L, M, N>(l, &mut self.0.c, at, tile::chains(l, k, tile::Across(lines), right, c));
+        M
+    }
+}
+
 /// What the tiles of a group of columns have in common.
 #[derive(Clone, Copy)]
 struct Group<'a> {
@@ -166,7 +238,8 @@ impl<T: Element> Product<'_, T> {
     #[inline(always)]
     fn blocks<L: Lanes, const LEFT: usize, const RIGHT: usize>(&mut self, l: L) {
         let (rows, cols, k) = (self.c.rows(), self.c.cols(), self.a.cols());
-        let mut right_room = [const { Stack::<K_BLOCK>::new() }; RIGHT];
+        // A step more than is used, so that panels do not start in the same set of the cache.
+        let mut right_room = PanelStack::<{ K_BLOCK + 1 }, RIGHT>::new();
         let mut left_room = Stack::<LEFT>::new();
         let row_block = if LEFT > 0 { LEFT * LANES / K_BLOCK } else { ROW_BLOCK };
         let col_block = RIGHT * LANES;
@@ -184,11 +257,9 @@ impl<T: Element> Product<'_, T> {
                 while j < cols {
                     let width = (cols - j).min(col_block);
                     if let RightOperand::Mat(b) = self.b {
-                        for panel in &mut right_room {
-                            panel.clear();
-                        }
+                        right_room.clear();
                         let at = (j, width.div_ceil(LANES));
-                        pack(l, b, (steps.from, steps.len), at, &mut right_room[..]);
+                        pack(l, b, (steps.from, steps.len), at, &mut right_room);
                     }
                     let (end, mut panel) = (j + width, 0);
                     while j < end {
@@ -201,8 +272,8 @@ impl<T: Element> Product<'_, T> {
                                 [panel(0), if width > LANES { panel(1) } else { &[] }]
                             }
                             RightOperand::Mat(_) => [
-                                right_room[panel].vectors(),
-                                if width > LANES { right_room[panel + 1].vectors() } else { &[] },
+                                right_room.panel(panel),
+                                if width > LANES { right_room.panel(panel + 1) } else { &[] },
                             ],
                         };
                         self.columns::<L, LEFT>(l, Group { rows, steps, j, width, left, right });
@@ -224,16 +295,7 @@ impl<T: Element> Product<'_, T> {
     fn columns<L: Lanes, const LEFT: usize>(&mut self, l: L, at: Group<'_>) {
         let Group { rows, steps, j, width, .. } = at;
         let mut bias = [[0.0; LANES]; GROUP];
-        let start = if steps.from > 0 {
-            Start::Block
-        } else if let Some(b) = self.bias {
-            bias.as_flattened_mut()[..width].copy_from_slice(&b[j..j + width]);
-            if self.accumulate { Start::BlockAndBias(&bias) } else { Start::Bias(&bias) }
-        } else if self.accumulate {
-            Start::Block
-        } else {
-            Start::Zero
-        };
+        let start = if steps.from > 0 { Start::Block } else { self.start(j, width, &mut bias) };
         let last = steps.from + steps.len == self.a.cols();
         let (mut i, end) = (rows.from, rows.from + rows.len);
         while i < end {
@@ -248,6 +310,19 @@ impl<T: Element> Product<'_, T> {
                 self.epilogue(l, some, (j, width));
             }
             i += some.len;
+        }
+    }
+
+    /// What chains of these columns start from; `vectors` gets their bias.
+    #[inline(always)]
+    fn start<'v>(&self, j: usize, width: usize, vectors: &'v mut [Chunk]) -> Start<'v> {
+        match self.bias {
+            Some(bias) => {
+                vectors.as_flattened_mut()[..width].copy_from_slice(&bias[j..j + width]);
+                if self.accumulate { Start::BlockAndBias(vectors) } else { Start::Bias(vectors) }
+            }
+            None if self.accumulate => Start::Block,
+            None => Start::Zero,
         }
     }
 

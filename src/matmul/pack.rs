@@ -2,7 +2,7 @@
 
 use super::Element;
 use super::mat::Mat;
-use crate::lanes::{Chunk, LANES, Lanes, Stack};
+use crate::lanes::{Chunk, LANES, Lanes, PanelStack, Stack};
 
 /// Rows that are asked for ahead of their packing: they lie apart, and the CPU does not foresee the next one.
 const AHEAD: usize = 8;
@@ -13,11 +13,10 @@ pub(crate) trait Panels {
     fn push<L: Lanes>(&mut self, l: L, q: usize, vector: L::F);
 }
 
-/// Panels of up to `K` steps on the stack.
-impl<const K: usize> Panels for [Stack<K>] {
+impl<const K: usize, const Q: usize> Panels for PanelStack<K, Q> {
     #[inline(always)]
     fn push<L: Lanes>(&mut self, l: L, q: usize, vector: L::F) {
-        self[q].push_vector(l, vector);
+        PanelStack::push(self, l, q, vector);
     }
 }
 
@@ -33,12 +32,12 @@ impl Panels for &mut [Chunk] {
 
 /// Packs `count` panels of the columns from `j0` on, and of `k` rows from `p0` on. Columns beyond the matrix are zero.
 #[inline(always)]
-pub(crate) fn pack<L: Lanes, T: Element, P: Panels + ?Sized>(
+pub(crate) fn pack<L: Lanes, T: Element>(
     l: L,
     b: Mat<'_, T>,
     (p0, k): (usize, usize),
     (j0, count): (usize, usize),
-    panels: &mut P,
+    panels: &mut impl Panels,
 ) {
     if !b.is_transposed() {
         // Row by row, as the matrix lies: the CPU foresees one stream.
