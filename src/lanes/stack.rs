@@ -45,9 +45,11 @@ impl<const N: usize> Stack<N> {
     #[inline(always)]
     pub(crate) fn push_vector<L: Lanes>(&mut self, l: L, v: L::F) {
         debug_assert!(self.len.is_multiple_of(LANES), "whole vectors only");
+        let at = self.len / LANES;
         // The zeros are overwritten at once, and the compiler knows.
-        l.store(self.values[self.len / LANES].write([0.0; LANES]), v);
-        self.len += LANES;
+        l.store(self.values[at].write([0.0; LANES]), v);
+        // Up to the end of this vector all values were written, also if they were no whole vectors before.
+        self.len = (at + 1) * LANES;
     }
 
     /// Adds `M` values.
