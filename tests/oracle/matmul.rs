@@ -289,26 +289,15 @@ fn products_over_parts_of_k_go_on_where_the_last_one_ended() {
     });
 }
 
-const ACTIVATIONS: [Activation; 8] = [
-    Activation::Identity,
-    Activation::Relu,
-    Activation::SquaredRelu,
-    Activation::Silu,
-    Activation::GeluTanh,
-    Activation::GeluErf,
-    Activation::Sigmoid,
-    Activation::Tanh,
-];
-
 /// Each result goes through the activation, whose own bits it has; what it is applied to may be kept.
 #[test]
 fn activations_are_applied_at_the_end() {
     let mut rng = Rng::new(9);
     for [m, n, k] in [[1, 1, 1], [13, 33, 20], [3, 64, 0], [50, 48, 3], [49, 131, 257]] {
-        for (i, activation) in ACTIVATIONS.into_iter().enumerate() {
+        for (i, activation) in Activation::ALL.into_iter().enumerate() {
             let (_, a, b) = ORIENTATIONS[i % 4];
             let choice = Choice { a, b, bias: i % 3 == 0, special: i % 2 == 0, ..Choice::default() };
-            let product = Product::random(&mut rng, [m, n, k], choice);
+            let product = Product::<f32>::random(&mut rng, [m, n, k], choice);
             let chains = product.chains();
             let mut want = chains.clone();
             activation.forward_in_place(&mut want);
