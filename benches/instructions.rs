@@ -77,6 +77,7 @@ mod count {
 
     cases! {
         adamw adamw_l2 adamw_lerp adamw_amsgrad
+        matmul matmul_left_packed matmul_right_packed matmul_pack matmul_pack_transposed
         layernorm_fwd layernorm_fwd_small layernorm_bwd layernorm_bwd_small layernorm_bwd_chunks layernorm_add_chunks
         sparse_matvec sparse_matvec_loads sparse_matvec_u16 sparse_matvec_u16_loads
         sparse_example_bwd sparse_example_bwd_loads sparse_example_bwd_sgd sparse_example_bwd_u16

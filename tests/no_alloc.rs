@@ -186,7 +186,8 @@ fn product(m: usize, n: usize, k: usize, a_turned: bool, b_turned: bool) -> Call
     Box::new(move || {
         let a = if a_turned { Mat::new(&a, k, m).t() } else { Mat::new(&a, m, k) };
         let b = if b_turned { Mat::new(&b, n, k).t() } else { Mat::new(&b, k, n) };
-        let epilogue = Epilogue { accumulate: true, bias: Some(&bias), ..Epilogue::default() };
+        let activation = Activation::Silu;
+        let epilogue = Epilogue { accumulate: true, bias: Some(&bias), activation, ..Epilogue::default() };
         matmul_with(a, b, MatMut::new(&mut c, m, n), epilogue);
     })
 }

@@ -2,6 +2,7 @@
 
 mod adamw;
 mod glue;
+mod matmul;
 mod norm;
 mod sparse;
 
@@ -13,6 +14,11 @@ pub static CASES: &[Case] = &[
     adamw::L2,
     adamw::LERP,
     adamw::AMSGRAD,
+    matmul::DIRECT,
+    matmul::LEFT_PACKED,
+    matmul::RIGHT_PACKED,
+    matmul::PACK,
+    matmul::PACK_TRANSPOSED,
     norm::FORWARD,
     norm::FORWARD_SMALL,
     norm::BACKWARD,

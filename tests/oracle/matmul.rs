@@ -1,5 +1,6 @@
 //! Matrix products against the chains that their documentation states, bit for bit, and against f64.
 
+use hotlanes::activation::Activation;
 use hotlanes::matmul::{Epilogue, Mat, MatMut, Packed, matmul, matmul_with};
 
 use crate::common::{Rng, assert_same, for_each_tier};
@@ -286,4 +287,68 @@ fn products_over_parts_of_k_go_on_where_the_last_one_ended() {
             assert_same(&c, &want, format_args!("{tier}, cut at {cut}"));
         }
     });
+}
+
+/// Each result goes through the activation, whose own bits it has; what it is applied to may be kept.
+#[test]
+fn activations_are_applied_at_the_end() {
+    let mut rng = Rng::new(9);
+    for [m, n, k] in [[1, 1, 1], [13, 33, 20], [3, 64, 0], [50, 48, 3], [49, 131, 257]] {
+        for (i, activation) in Activation::ALL.into_iter().enumerate() {
+            let (_, a, b) = ORIENTATIONS[i % 4];
+            let choice = Choice { a, b, bias: i % 3 == 0, special: i % 2 == 0, ..Choice::default() };
+            let product = Product::<f32>::random(&mut rng, [m, n, k], choice);
+            let chains = product.chains();
+            let mut want = chains.clone();
+            activation.forward_in_place(&mut want);
+            for_each_tier(|tier| {
+                let what = format!("{tier}, {}, {product}", activation.name());
+                let epilogue =
+                    || Epilogue { bias: product.bias.as_deref(), activation, ..Epilogue::default() };
+                let (mut c, mut pre) = (vec![f32::NAN; m * n], vec![-7.0; m * (n + 3)]);
+                matmul_with(product.a.mat(), product.b.mat(), MatMut::new(&mut c, m, n), epilogue());
+                assert_same(&c, &want, &what);
+
+                c.fill(f32::NAN);
+                let kept = MatMut::with_stride(&mut pre, m, n, n + 3);
+                let epilogue = Epilogue { pre_activation: Some(kept), ..epilogue() };
+                matmul_with(product.a.mat(), product.b.mat(), MatMut::new(&mut c, m, n), epilogue);
+                assert_same(&c, &want, format_args!("{what}, with what it is applied to"));
+                for (i, row) in pre.chunks_exact(n + 3).enumerate() {
+                    assert_same(
+                        &row[..n],
+                        &chains[i * n..][..n],
+                        format_args!("{what}: applied to, row {i}"),
+                    );
+                    assert_eq!(row[n..], [-7.0; 3], "{what}: wrote between rows");
+                }
+            });
+        }
+    }
+}
+
+/// What is added to is `c`, also where what the activation is applied to goes elsewhere.
+#[test]
+fn what_is_added_to_is_c() {
+    let mut rng = Rng::new(10);
+    for bias in [false, true] {
+        let (m, n, k) = (14, 35, 20);
+        let choice = Choice { accumulate: true, bias, ..Choice::default() };
+        let product = Product::<f32>::random(&mut rng, [m, n, k], choice);
+        let chains = product.chains();
+        let mut want = chains.clone();
+        Activation::Silu.forward_in_place(&mut want);
+        for_each_tier(|tier| {
+            let (mut c, mut pre) = (product.c.clone().expect("accumulate"), vec![f32::NAN; m * n]);
+            let epilogue = Epilogue {
+                accumulate: true,
+                bias: product.bias.as_deref(),
+                activation: Activation::Silu,
+                pre_activation: Some(MatMut::new(&mut pre, m, n)),
+            };
+            matmul_with(product.a.mat(), product.b.mat(), MatMut::new(&mut c, m, n), epilogue);
+            assert_same(&pre, &chains, tier);
+            assert_same(&c, &want, tier);
+        });
+    }
 }

@@ -66,6 +66,13 @@ fn operands_that_do_not_fit_each_other() {
         let c = MatMut::new(&mut y[..35], 7, 5);
         assert_says(|| matmul_with(a, b, c, epilogue), &[len, 5], &["matmul", "bias"]);
     }
+    for (rows, cols) in [(7, 4), (6, 5), (8, 5), (7, 6), (5, 7)] {
+        let mut pre = vec![0.0; rows * cols];
+        let pre_activation = Some(MatMut::new(&mut pre, rows, cols));
+        let epilogue = Epilogue { pre_activation, ..Epilogue::default() };
+        let c = MatMut::new(&mut y[..35], 7, 5);
+        assert_says(|| matmul_with(a, b, c, epilogue), &[rows, cols, 7, 5], &["matmul", "pre_activation"]);
+    }
 }
 
 #[test]

@@ -2,12 +2,24 @@
 
 mod adamw;
 mod layernorm;
+mod matmul;
 mod sparse;
 
 use std::borrow::Cow;
 
+pub use matmul::Product;
+
 /// The names that `--kernel` takes.
-pub const KERNELS: [&str; 5] = ["adamw", "layernorm_fwd", "layernorm_bwd", "sparse_fwd", "sparse_bwd"];
+pub const KERNELS: [&str; 8] = [
+    "adamw",
+    "layernorm_fwd",
+    "layernorm_bwd",
+    "sparse_fwd",
+    "sparse_bwd",
+    "matmul",
+    "linear",
+    "linear_weight_grad",
+];
 
 /// What one run of a case has to do at least, whatever does it.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +117,17 @@ pub enum Shape {
         /// Examples; 1 takes the kernel for one example.
         batch: usize,
     },
+    /// A matrix product.
+    Matmul {
+        /// What it is for.
+        kind: Product,
+        /// Rows of the result.
+        rows: usize,
+        /// Columns of the result.
+        cols: usize,
+        /// Multiply-adds for each result.
+        k: usize,
+    },
 }
 
 impl Shape {
@@ -114,6 +137,7 @@ impl Shape {
             Shape::AdamW { .. } => KERNELS[0],
             Shape::LayerNorm { backward, .. } => KERNELS[1 + *backward as usize],
             Shape::Sparse { backward, .. } => KERNELS[3 + *backward as usize],
+            Shape::Matmul { kind, .. } => KERNELS[5 + *kind as usize],
         }
     }
 
@@ -125,6 +149,7 @@ impl Shape {
             Shape::Sparse { inputs, outputs, density, batch, .. } => {
                 format!("{inputs}x{outputs}@{density}b{batch}")
             }
+            Shape::Matmul { rows, cols, k, .. } => format!("{rows}x{cols}x{k}"),
         }
     }
 
@@ -141,6 +166,7 @@ impl Shape {
             Shape::Sparse { backward, inputs, outputs, density, batch } => {
                 Box::new(sparse::Layer::new(backward, inputs, outputs, density, batch))
             }
+            Shape::Matmul { kind, rows, cols, k } => Box::new(matmul::Multiply::new(kind, rows, cols, k)),
         }
     }
 }
@@ -178,6 +204,16 @@ pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
             (default, Shape::Sparse { backward, inputs, outputs, density, batch })
         })
     });
-    let all = adamw.into_iter().chain(norm).chain(sparse);
+    let matmul = [
+        (true, Product::Plain, 256, 256, 256),
+        (true, Product::Plain, 512, 512, 512),
+        (false, Product::Plain, 1024, 1024, 1024),
+        (false, Product::Plain, 1, 512, 512),
+        (true, Product::Linear, 2048, 512, 128),
+        (false, Product::Linear, 2048, 384, 128),
+        (true, Product::WeightGrad, 128, 512, 2048),
+    ]
+    .map(|(default, kind, rows, cols, k)| (default, Shape::Matmul { kind, rows, cols, k }));
+    let all = adamw.into_iter().chain(norm).chain(sparse).chain(matmul);
     all.filter(move |(default, _)| full || *default).map(|(_, shape)| shape)
 }
