@@ -56,6 +56,8 @@ pub static CASES: &[Case] = &[
     matmul::DIRECT,
     matmul::LEFT_PACKED,
     matmul::BOTH_PACKED,
+    matmul::DIRECT,
+    matmul::LEFT_PACKED,
     matmul::RIGHT_PACKED,
     matmul::PACK,
     matmul::PACK_TRANSPOSED,

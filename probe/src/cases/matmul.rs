@@ -1,4 +1,4 @@
-//! Matrix products: operands as they are, the left one packed, both packed, the right one packed before; and packing.
+//! Matrix products: operands as they are, the left one packed, the right one packed before; and packing.
 
 use std::hint::black_box;
 
@@ -12,14 +12,11 @@ use crate::{Case, Prepared};
 const ROWS: usize = 12;
 /// Columns: as many as the widest tile has.
 const COLS: usize = 32;
-/// Rows and columns from which a product packs its left operand.
-const MANY: [usize; 2] = [48, 144];
-
 /// The operands as they are, by steps.
 pub(super) const DIRECT: Case = Case {
     name: "matmul",
     kernel: "hotlanes::matmul::kernel::Product<f32>",
-    sizes: [8, 16],
+    sizes: [4, 8],
     elements_per_size: ROWS * COLS,
     element: "multiply-add",
     gather: true,
@@ -34,17 +31,6 @@ pub(super) const LEFT_PACKED: Case = Case {
     kernel: "hotlanes::matmul::kernel::LeftPacked<f32, 576, 2>",
     prepare: |k| product(ROWS, COLS, k, Way::Transposed),
     twin: Some(|k| twin_transposed(ROWS, COLS, k)),
-    ..DIRECT
-};
-
-/// The fewest rows, columns and steps of which both operands are packed in large parts.
-pub(super) const BOTH_PACKED: Case = Case {
-    name: "matmul_both_packed",
-    kernel: "hotlanes::matmul::kernel::LeftPacked<f32, 4224, 8>",
-    sizes: [64, 80],
-    elements_per_size: MANY[0] * MANY[1],
-    prepare: |k| product(MANY[0], MANY[1], k, Way::Plain),
-    twin: Some(|k| twin(MANY[0], MANY[1], k)),
     ..DIRECT
 };
 
