@@ -101,7 +101,8 @@ impl State {
     }
 
     fn gemm(&mut self) {
-        let (State { a, b, bias, c, kind, .. }, [m, n, k]) = (&mut *self, self.size);
+        let [m, n, k] = self.size;
+        let State { a, b, bias, c, kind, .. } = self;
         assert!(a.len() == m * k && b.len() == k * n && c.len() == m * n);
         // From one column, and from one row, to the next.
         let (a_strides, b_strides) = match kind {

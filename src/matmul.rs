@@ -63,6 +63,11 @@ pub trait Element: Copy + Send + Sync + sealed::Sealed {
     /// The values as they are, if they are f32.
     #[doc(hidden)]
     fn as_f32(values: &[Self]) -> &[f32];
+
+    /// The product, on this thread.
+    #[doc(hidden)]
+    #[allow(private_interfaces)]
+    fn run(product: Product<'_, Self>);
 }
 
 mod sealed {
@@ -87,6 +92,10 @@ impl Element for f32 {
     fn as_f32(values: &[f32]) -> &[f32] {
         values
     }
+
+    fn run(product: Product<'_, f32>) {
+        kernel::run_f32(product);
+    }
 }
 
 #[allow(private_bounds, private_interfaces)]
@@ -105,6 +114,10 @@ impl Element for u16 {
     #[inline(always)]
     fn as_f32(_: &[u16]) -> &[f32] {
         unreachable!("bf16 operands are packed")
+    }
+
+    fn run(product: Product<'_, u16>) {
+        kernel::run_bf16(product);
     }
 }
 

@@ -173,6 +173,7 @@ def main():
     for m, n, k in [(2048, 512, 128), (2048, 384, 128)]:
         x, w, b = torch.randn(m, k), torch.randn(n, k), torch.randn(n)
         row("linear", f"{m}x{n}x{k}", lambda: F.linear(x, w, b), 2 * m * n * k, "Gflop/s")
+        row("linear_gelu", f"{m}x{n}x{k}", lambda: F.gelu(F.linear(x, w, b), approximate="tanh"), 2 * m * n * k, "Gflop/s")
     for m, n, k in [(128, 512, 2048)]:
         dy, x, out = torch.randn(k, m), torch.randn(k, n), torch.empty(m, n)
         row("linear_weight_grad", f"{m}x{n}x{k}", lambda: torch.mm(dy.T, x, out=out), 2 * m * n * k, "Gflop/s")

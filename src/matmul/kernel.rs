@@ -9,16 +9,12 @@ use crate::activation::functions::{self, Function};
 use crate::lanes::{Block, Chunk, Kernel, LANES, Lanes, PanelStack, Stack, dispatch};
 use crate::parallel::Work;
 use crate::tier::Active;
+use crate::tuning::{self, ProductPath};
 
 /// Steps of k that a panel has: a group of them takes 32 KiB of the L1 cache.
 const K_BLOCK: usize = 256;
 /// Rows of the left operand that are gone through before the next block of k: with it 512 KiB, for the L2 cache.
 const ROW_BLOCK: usize = 512;
-/// Columns and steps of k from which packing the left operand pays.
-const PACK_COLS: usize = 129;
-const PACK_STEPS: usize = 64;
-/// Rows up to which packing the right operand does not pay.
-const THIN_ROWS: usize = 24;
 /// Rows whose results are still in the L1 cache when the activation is applied to them.
 const EPILOGUE_ROWS: usize = 48;
 /// Panels that a group has at most.
@@ -105,28 +101,47 @@ impl<T: Element> Work for Product<'_, T> {
     }
 
     fn run(self) {
-        const SMALL: usize = 36 * K_BLOCK / LANES;
-        const LARGE: usize = 264 * K_BLOCK / LANES;
-        let (rows, cols, k) = (self.c.rows(), self.c.cols(), self.a.cols());
-        if rows > 36 && cols >= PACK_COLS && k >= PACK_STEPS {
-            dispatch(self.active, LeftPacked::<T, LARGE, 8>(self));
-        } else if self.a.is_transposed() || !T::IS_F32 {
-            dispatch(self.active, LeftPacked::<T, SMALL, GROUP>(self));
-        } else if rows <= THIN_ROWS
-            && cols >= LANES
-            && matches!(self.b, RightOperand::Mat(b) if !b.is_transposed())
-        {
-            // What is left of a vector of columns is packed.
-            match self.split_cols(cols / LANES * LANES) {
-                (whole, rest) if rest.c.cols() == 0 => dispatch(whole.active, Thin(whole)),
-                (whole, rest) => {
-                    dispatch(whole.active, Thin(whole));
-                    dispatch(rest.active, rest);
-                }
-            }
+        T::run(self);
+    }
+}
+
+/// Vectors of room for the packed left operand: 36 rows, and 264.
+const SMALL: usize = 36 * K_BLOCK / LANES;
+const LARGE: usize = 264 * K_BLOCK / LANES;
+
+/// The product by the way that suits its shape, or by the one that is asked for where it can.
+pub(super) fn run_f32(product: Product<'_, f32>) {
+    let (rows, cols, k) = (product.c.rows(), product.c.cols(), product.a.cols());
+    let thin = cols.is_multiple_of(LANES)
+        && !product.a.is_transposed()
+        && matches!(product.b, RightOperand::Mat(b) if !b.is_transposed());
+    let path = tuning::product_path().unwrap_or({
+        if rows > 36 && cols >= tuning::MATMUL_PACK_COLS && k >= tuning::MATMUL_PACK_STEPS {
+            ProductPath::BothPacked
+        } else if rows <= tuning::MATMUL_THIN_ROWS {
+            ProductPath::Thin
         } else {
-            dispatch(self.active, self);
+            ProductPath::Plain
         }
+    });
+    match path {
+        ProductPath::BothPacked => dispatch(product.active, LeftPacked::<f32, LARGE, 8>(product)),
+        ProductPath::LeftPacked => dispatch(product.active, LeftPacked::<f32, SMALL, GROUP>(product)),
+        _ if product.a.is_transposed() => {
+            dispatch(product.active, LeftPacked::<f32, SMALL, GROUP>(product));
+        }
+        ProductPath::Thin if thin => dispatch(product.active, Thin(product)),
+        ProductPath::Thin | ProductPath::Plain => dispatch(product.active, product),
+    }
+}
+
+/// bf16 is widened as it is packed.
+pub(super) fn run_bf16(product: Product<'_, u16>) {
+    let large = product.c.rows() > 36;
+    match tuning::product_path() {
+        Some(ProductPath::BothPacked) => dispatch(product.active, LeftPacked::<u16, LARGE, 8>(product)),
+        None if large => dispatch(product.active, LeftPacked::<u16, LARGE, 8>(product)),
+        _ => dispatch(product.active, LeftPacked::<u16, SMALL, GROUP>(product)),
     }
 }
 
@@ -137,7 +152,7 @@ struct Range {
     len: usize,
 }
 
-impl<T: Element> Kernel for Product<'_, T> {
+impl Kernel for Product<'_, f32> {
     type Output = ();
 
     #[inline(always)]
@@ -160,9 +175,9 @@ impl<T: Element, const LEFT: usize, const RIGHT: usize> Kernel for LeftPacked<'_
 
 /// A product of so few rows that packing the right operand would cost more than it saves: whole vectors of columns of it
 /// are read where they lie, over all of k.
-struct Thin<'a, T>(Product<'a, T>);
+struct Thin<'a>(Product<'a, f32>);
 
-impl<T: Element> Kernel for Thin<'_, T> {
+impl Kernel for Thin<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -184,7 +199,7 @@ impl<T: Element> Kernel for Thin<'_, T> {
     }
 }
 
-impl<T: Element> Thin<'_, T> {
+impl Thin<'_> {
     /// All rows times `N` vectors of columns. Returns `N`.
     #[inline(always)]
     fn columns<L: Lanes, const N: usize>(&mut self, l: L, j: usize) -> usize {
@@ -210,11 +225,11 @@ impl<T: Element> Thin<'_, T> {
         let c = tile::load::<L, M, N>(l, &mut self.0.c, at, start);
         let mut lines: [&[f32]; M] = [&[]; M];
         for (r, line) in lines.iter_mut().enumerate() {
-            *line = T::as_f32(self.0.a.line(i + r, 0, k));
+            *line = self.0.a.line(i + r, 0, k);
         }
         let RightOperand::Mat(b) = self.0.b else { unreachable!("what is packed is taken from the panels") };
         let (data, stride) = b.lines_from(0, j);
-        let right = tile::Plain { data: T::as_f32(data), stride };
+        let right = tile::Plain { data, stride };
         tile::store::<L, M, N>(l, &mut self.0.c, at, tile::chains(l, k, tile::Across(lines), right, c));
         M
     }

@@ -20,23 +20,95 @@ fn assert_says(f: impl FnOnce(), numbers: &[usize], words: &[&str]) {
 #[test]
 fn matrices_that_do_not_fit_their_data() {
     let data = [0.0f32; 12];
-    assert_says(|| drop(Mat::new(&data, 3, 5)), &[12, 3, 5, 15], &["matrix"]);
-    assert_says(|| drop(Mat::new(&data[..0], 3, 5)), &[0, 3, 5, 15], &["matrix"]);
-    assert_says(|| drop(Mat::new(&data, 2, 5)), &[12, 2, 5, 10], &["matrix"]);
-    assert_says(|| drop(Mat::new(&data, usize::MAX, 12)), &[12, usize::MAX], &["matrix"]);
+    assert_says(
+        || {
+            let _ = Mat::new(&data, 3, 5);
+        },
+        &[12, 3, 5, 15],
+        &["matrix"],
+    );
+    assert_says(
+        || {
+            let _ = Mat::new(&data[..0], 3, 5);
+        },
+        &[0, 3, 5, 15],
+        &["matrix"],
+    );
+    assert_says(
+        || {
+            let _ = Mat::new(&data, 2, 5);
+        },
+        &[12, 2, 5, 10],
+        &["matrix"],
+    );
+    assert_says(
+        || {
+            let _ = Mat::new(&data, usize::MAX, 12);
+        },
+        &[12, usize::MAX],
+        &["matrix"],
+    );
     // The product of these wraps around to 12.
-    assert_says(|| drop(Mat::new(&data, usize::MAX / 4 + 4, 4)), &[12, 4, usize::MAX / 4 + 4], &["matrix"]);
-    assert_says(|| drop(Mat::with_stride(&data, 3, 4, 5)), &[12, 3, 4, 5], &["matrix"]);
-    assert_says(|| drop(Mat::with_stride(&data, 3, 1, usize::MAX / 2 + 1)), &[12, 3, 1], &["matrix"]);
+    assert_says(
+        || {
+            let _ = Mat::new(&data, usize::MAX / 4 + 4, 4);
+        },
+        &[12, 4, usize::MAX / 4 + 4],
+        &["matrix"],
+    );
+    assert_says(
+        || {
+            let _ = Mat::with_stride(&data, 3, 4, 5);
+        },
+        &[12, 3, 4, 5],
+        &["matrix"],
+    );
+    assert_says(
+        || {
+            let _ = Mat::with_stride(&data, 3, 1, usize::MAX / 2 + 1);
+        },
+        &[12, 3, 1],
+        &["matrix"],
+    );
 
     let mut data = [0.0f32; 12];
-    assert_says(|| drop(MatMut::new(&mut data, 3, 5)), &[12, 3, 5, 15], &["matrix"]);
-    assert_says(|| drop(MatMut::new(&mut data, 2, 5)), &[12, 2, 5, 10], &["matrix"]);
-    assert_says(|| drop(MatMut::with_stride(&mut data, 3, 4, 5)), &[12, 3, 4, 5], &["matrix"]);
+    assert_says(
+        || {
+            let _ = MatMut::new(&mut data, 3, 5);
+        },
+        &[12, 3, 5, 15],
+        &["matrix"],
+    );
+    assert_says(
+        || {
+            let _ = MatMut::new(&mut data, 2, 5);
+        },
+        &[12, 2, 5, 10],
+        &["matrix"],
+    );
+    assert_says(
+        || {
+            let _ = MatMut::with_stride(&mut data, 3, 4, 5);
+        },
+        &[12, 3, 4, 5],
+        &["matrix"],
+    );
     // Rows that overlap may be read, but not written.
     Mat::with_stride(&data, 3, 4, 2);
-    assert_says(|| drop(MatMut::with_stride(&mut data, 3, 4, 2)), &[12, 3, 4, 2], &["matrix"]);
-    assert_says(|| drop(MatMut::with_stride(&mut data, 3, 1, usize::MAX / 2 + 1)), &[12, 3, 1], &["matrix"]);
+    assert_says(
+        || {
+            let _ = MatMut::with_stride(&mut data, 3, 4, 2);
+        },
+        &[12, 3, 4, 2],
+        &["matrix"],
+    );
+    assert_says(
+        || {
+            let _ = MatMut::with_stride(&mut data, 3, 1, usize::MAX / 2 + 1);
+        },
+        &[12, 3, 1],
+        &["matrix"],
+    );
 }
 
 #[test]
@@ -83,7 +155,13 @@ fn operands_that_do_not_fit_what_packs_them() {
     assert_says(|| Packed::new(8, 11).pack(b), &[7, 8, 11], &["pack"]);
     assert_says(|| Packed::new(7, 11).pack(b.t()), &[7, 11], &["pack"]);
     // The room for it wraps around to 16.
-    assert_says(|| drop(Packed::new(usize::MAX / 16 + 2, 256)), &[], &[]);
+    assert_says(
+        || {
+            let _ = Packed::new(usize::MAX / 16 + 2, 256);
+        },
+        &[],
+        &[],
+    );
     let mut packed = Packed::new(11, 7);
     packed.pack(b.t());
 }

@@ -2,8 +2,10 @@
 
 use std::hint::black_box;
 
+use hotlanes::bf16;
 use hotlanes::matmul::{Mat, MatMut, Packed, matmul};
 use hotlanes::naive::matmul as plain;
+use hotlanes::tuning::{ProductPath, with_product_path};
 
 use crate::check::{close, data, prepared};
 use crate::{Case, Prepared};
@@ -25,6 +27,14 @@ pub(super) const DIRECT: Case = Case {
     twin: Some(|k| twin(ROWS, COLS, k)),
 };
 
+/// Both operands where they lie.
+pub(super) const THIN: Case = Case {
+    name: "matmul_thin",
+    kernel: "hotlanes::matmul::kernel::Thin",
+    prepare: |k| product(ROWS, COLS, k, Way::Thin),
+    ..DIRECT
+};
+
 /// The left operand a transpose: packed, a few rows at a time.
 pub(super) const LEFT_PACKED: Case = Case {
     name: "matmul_left_packed",
@@ -32,6 +42,31 @@ pub(super) const LEFT_PACKED: Case = Case {
     prepare: |k| product(ROWS, COLS, k, Way::Transposed),
     twin: Some(|k| twin_transposed(ROWS, COLS, k)),
     ..DIRECT
+};
+
+/// Both packed, many rows and columns at a time.
+pub(super) const BOTH_PACKED: Case = Case {
+    name: "matmul_both_packed",
+    kernel: "hotlanes::matmul::kernel::LeftPacked<f32, 4224, 8>",
+    prepare: |k| product(ROWS, COLS, k, Way::BothPacked),
+    ..DIRECT
+};
+
+/// Operands of bf16, a few rows at a time.
+pub(super) const BF16: Case = Case {
+    name: "matmul_bf16",
+    kernel: "hotlanes::matmul::kernel::LeftPacked<u16, 576, 2>",
+    prepare: |k| product(ROWS, COLS, k, Way::Bf16),
+    twin: None,
+    ..DIRECT
+};
+
+/// Operands of bf16, many rows and columns at a time.
+pub(super) const BF16_BOTH_PACKED: Case = Case {
+    name: "matmul_bf16_both_packed",
+    kernel: "hotlanes::matmul::kernel::LeftPacked<u16, 4224, 8>",
+    prepare: |k| product(ROWS, COLS, k, Way::Bf16BothPacked),
+    ..BF16
 };
 
 /// The right operand packed before.
@@ -54,11 +89,27 @@ pub(super) const PACK: Case = Case {
 pub(super) const PACK_TRANSPOSED: Case =
     Case { name: "matmul_pack_transposed", prepare: |k| packing(k, COLS, true), ..PACK };
 
+/// Packing a right operand of bf16.
+pub(super) const PACK_BF16: Case = Case {
+    name: "matmul_pack_bf16",
+    kernel: "hotlanes::matmul::Pack<u16>",
+    prepare: |k| packing_bf16(k, COLS),
+    ..PACK
+};
+
 /// How the operands lie.
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
     /// Both as they are.
     Plain,
+    /// The same, read where they lie.
+    Thin,
+    /// The same, packed in large parts.
+    BothPacked,
+    /// The same in bf16.
+    Bf16,
+    /// The same in bf16, packed in large parts.
+    Bf16BothPacked,
     /// The left one is a transpose.
     Transposed,
     /// The right one was packed before.
@@ -73,15 +124,20 @@ struct Operands {
     a: Vec<f32>,
     b: Vec<f32>,
     packed: Packed,
+    a16: Vec<u16>,
+    b16: Vec<u16>,
     c: Vec<f32>,
 }
 
 impl Operands {
     fn new(rows: usize, cols: usize, k: usize) -> Self {
-        let b = data(k * cols, 2);
+        let (a, b) = (data(rows * k, 1), data(k * cols, 2));
         let mut packed = Packed::new(k, cols);
         packed.pack(Mat::new(&b, k, cols));
-        Operands { rows, cols, k, a: data(rows * k, 1), b, packed, c: vec![f32::NAN; rows * cols] }
+        let (mut a16, mut b16) = (vec![0; a.len()], vec![0; b.len()]);
+        bf16::from_f32(&a, &mut a16);
+        bf16::from_f32(&b, &mut b16);
+        Operands { rows, cols, k, a, b, packed, a16, b16, c: vec![f32::NAN; rows * cols] }
     }
 
     /// The plain loop's result on the same operands.
@@ -101,16 +157,29 @@ fn product(rows: usize, cols: usize, k: usize, way: Way) -> Box<dyn Prepared> {
     prepared(
         Operands::new(rows, cols, k),
         move |s| {
-            let Operands { rows, cols, k, a, b, packed, c } = black_box(s);
+            let Operands { rows, cols, k, a, b, packed, a16, b16, c } = black_box(s);
             let (rows, cols, k) = (*rows, *cols, *k);
             let c = MatMut::new(c, rows, cols);
             match way {
-                Way::Plain => matmul(Mat::new(a, rows, k), Mat::new(b, k, cols), c),
+                Way::Plain => with_product_path(ProductPath::Plain, || {
+                    matmul(Mat::new(a, rows, k), Mat::new(b, k, cols), c)
+                }),
+                Way::Thin => matmul(Mat::new(a, rows, k), Mat::new(b, k, cols), c),
+                Way::BothPacked => with_product_path(ProductPath::BothPacked, || {
+                    matmul(Mat::new(a, rows, k), Mat::new(b, k, cols), c)
+                }),
+                Way::Bf16 => matmul(Mat::new(a16, rows, k), Mat::new(b16, k, cols), c),
+                Way::Bf16BothPacked => with_product_path(ProductPath::BothPacked, || {
+                    matmul(Mat::new(a16, rows, k), Mat::new(b16, k, cols), c)
+                }),
                 Way::Transposed => matmul(Mat::new(a, k, rows).t(), Mat::new(b, k, cols), c),
                 Way::Packed => matmul(Mat::new(a, rows, k), &*packed, c),
             }
         },
-        move |s| close("c", &s.c, &s.plain(way == Way::Transposed), 1e-5),
+        move |s| {
+            let tolerance = if matches!(way, Way::Bf16 | Way::Bf16BothPacked) { 2e-2 } else { 1e-5 };
+            close("c", &s.c, &s.plain(way == Way::Transposed), tolerance)
+        },
     )
 }
 
@@ -150,6 +219,25 @@ fn packing(k: usize, cols: usize, transposed: bool) -> Box<dyn Prepared> {
             matmul(Mat::new(&one, k, k), packed, MatMut::new(&mut got, k, cols));
             let at = |i: usize| if transposed { b[i % cols * k + i / cols] } else { b[i] };
             let want: Vec<f32> = (0..k * cols).map(at).collect();
+            close("packed", &got, &want, 0.0);
+        },
+    )
+}
+
+fn packing_bf16(k: usize, cols: usize) -> Box<dyn Prepared> {
+    let mut b = vec![0; k * cols];
+    bf16::from_f32(&data(k * cols, 1), &mut b);
+    prepared(
+        (b, Packed::new(k, cols)),
+        move |s| {
+            let (b, packed) = black_box(s);
+            packed.pack(Mat::new(b, k, cols));
+        },
+        move |(b, packed)| {
+            let one: Vec<f32> = (0..k * k).map(|i| if i % (k + 1) == 0 { 1.0 } else { 0.0 }).collect();
+            let (mut got, mut want) = (vec![f32::NAN; k * cols], vec![f32::NAN; k * cols]);
+            matmul(Mat::new(&one, k, k), packed, MatMut::new(&mut got, k, cols));
+            bf16::to_f32(b, &mut want);
             close("packed", &got, &want, 0.0);
         },
     )
