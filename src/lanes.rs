@@ -14,16 +14,21 @@
 mod avx2;
 #[cfg(hotlanes_avx512)]
 mod avx512;
+mod block;
 mod indexed;
 #[cfg(hotlanes_neon)]
 mod neon;
 #[cfg(any(hotlanes_scalar, test))]
 mod scalar;
+mod stack;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use block::{Block, extent};
 pub use indexed::Index;
 pub(crate) use indexed::{Accumulate, GatherBlock, IndexList, Lookup, Permutation, Rows, Slots};
+
+pub(crate) use stack::{PanelStack, Stack};
 
 use crate::tier::{Active, Tier};
 

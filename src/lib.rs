@@ -83,6 +83,7 @@ mod lanes;
 pub mod limits;
 pub mod lion;
 mod math;
+pub mod matmul;
 #[doc(hidden)]
 pub mod naive;
 pub mod norm;

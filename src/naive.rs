@@ -14,6 +14,7 @@ pub mod activation;
 pub mod bf16;
 pub mod dropout;
 pub mod embedding;
+pub mod matmul;
 pub mod optim;
 pub mod rms;
 

@@ -30,6 +30,10 @@ impl Section {
     pub(crate) fn get(&self, name: &str) -> &[f32] {
         &self.vectors[name]
     }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&[f32]> {
+        self.vectors.get(name).map(Vec::as_slice)
+    }
 }
 
 /// What precedes the first case, then the cases. A line is `# comment`, `key=value ...` or `name hex`.

@@ -7,6 +7,7 @@ mod dropout;
 mod embedding;
 mod layernorm;
 mod loss;
+mod matmul;
 mod optim;
 mod reduce;
 mod rmsnorm;
@@ -120,6 +121,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(optim::rows());
     rows.extend(activation::rows());
     rows.extend(loss::rows());
+    rows.extend(matmul::rows());
     rows
 }
 

@@ -1,0 +1,87 @@
+//! Room on the stack for packed operands, which is not cleared before it is used.
+
+use core::mem::MaybeUninit;
+
+use super::{Chunk, LANES, Lanes};
+
+/// Up to `N` vectors' worth of values, written one after the other; aligned to a cache line.
+#[repr(C, align(64))]
+pub(crate) struct Stack<const N: usize> {
+    // Invariant: the first `len` values were written.
+    values: [MaybeUninit<Chunk>; N],
+    len: usize,
+}
+
+impl<const N: usize> Stack<N> {
+    /// Without any values.
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Stack { values: [const { MaybeUninit::uninit() }; N], len: 0 }
+    }
+
+    /// Forgets all values.
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// The values that were pushed.
+    #[inline(always)]
+    pub(crate) fn values(&self) -> &[f32] {
+        // SAFETY: the first `len` values were written, by the invariant of `Stack`.
+        unsafe { std::slice::from_raw_parts(self.values.as_ptr().cast(), self.len) }
+    }
+
+    /// Adds `M` values.
+    ///
+    /// # Panics
+    /// If there is no room.
+    #[inline(always)]
+    pub(crate) fn push<const M: usize>(&mut self, values: &[f32; M]) {
+        assert!(self.len + M <= N * LANES, "{} values and {M} more do not fit {N} vectors", self.len);
+        // SAFETY: `len + M` values fit, as was just checked; the array is read from elsewhere, since `self` is borrowed
+        // exclusively.
+        unsafe { self.values.as_mut_ptr().cast::<f32>().add(self.len).cast::<[f32; M]>().write(*values) }
+        self.len += M;
+    }
+}
+
+/// `Q` panels of up to `K` vectors, each written one after the other.
+#[repr(C, align(64))]
+pub(crate) struct PanelStack<const K: usize, const Q: usize> {
+    // Invariant: of panel q the first `len[q]` vectors were written.
+    vectors: [[MaybeUninit<Chunk>; K]; Q],
+    len: [usize; Q],
+}
+
+impl<const K: usize, const Q: usize> PanelStack<K, Q> {
+    /// Without any vectors.
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        PanelStack { vectors: [const { [const { MaybeUninit::uninit() }; K] }; Q], len: [0; Q] }
+    }
+
+    /// Forgets all vectors.
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        self.len = [0; Q];
+    }
+
+    /// The vectors of panel `q`.
+    #[inline(always)]
+    pub(crate) fn panel(&self, q: usize) -> &[Chunk] {
+        // SAFETY: the first `len[q]` vectors were written, by the invariant of `PanelStack`.
+        unsafe { std::slice::from_raw_parts(self.vectors[q].as_ptr().cast(), self.len[q]) }
+    }
+
+    /// Adds a vector to panel `q`.
+    ///
+    /// # Panics
+    /// If there is no room.
+    #[inline(always)]
+    pub(crate) fn push<L: Lanes>(&mut self, l: L, q: usize, v: L::F) {
+        // The zeros are overwritten at once, and the compiler knows.
+        l.store(self.vectors[q][self.len[q]].write([0.0; LANES]), v);
+        self.len[q] += 1;
+    }
+}

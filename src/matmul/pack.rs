@@ -1,0 +1,112 @@
+//! Operands in panels: for each step of k the columns of a tile's vector, or the rows of a tile, side by side.
+
+use super::Element;
+use super::mat::Mat;
+use crate::lanes::{Chunk, LANES, Lanes, PanelStack, Stack};
+
+/// Rows that are asked for ahead of their packing: they lie apart, and the CPU does not foresee the next one.
+const AHEAD: usize = 8;
+
+/// Where panels of the right operand are packed to, each vector by vector.
+pub(crate) trait Panels {
+    /// The next vector of panel `q`.
+    fn push<L: Lanes>(&mut self, l: L, q: usize, vector: L::F);
+}
+
+impl<const K: usize, const Q: usize> Panels for PanelStack<K, Q> {
+    #[inline(always)]
+    fn push<L: Lanes>(&mut self, l: L, q: usize, vector: L::F) {
+        PanelStack::push(self, l, q, vector);
+    }
+}
+
+/// A panel that is kept, from its first vector on; the only one.
+impl Panels for &mut [Chunk] {
+    #[inline(always)]
+    fn push<L: Lanes>(&mut self, l: L, _: usize, vector: L::F) {
+        let (next, rest) = std::mem::take(self).split_first_mut().expect("room for every row");
+        l.store(next, vector);
+        *self = rest;
+    }
+}
+
+/// Packs `count` panels of the columns from `j0` on, and of `k` rows from `p0` on. Columns beyond the matrix are zero.
+#[inline(always)]
+pub(crate) fn pack<L: Lanes, T: Element>(
+    l: L,
+    b: Mat<'_, T>,
+    (p0, k): (usize, usize),
+    (j0, count): (usize, usize),
+    panels: &mut impl Panels,
+) {
+    if !b.is_transposed() {
+        // Row by row, as the matrix lies: the CPU foresees one stream.
+        let width = (b.cols() - j0).min(count * LANES);
+        for p in 0..k {
+            let row = b.line(p0 + p, j0, width);
+            if T::IS_F32 && p + AHEAD < k {
+                let ahead = T::as_f32(b.line(p0 + p + AHEAD, j0, width)).as_chunks::<LANES>().0;
+                for q in 0..count {
+                    l.prefetch(ahead, q);
+                }
+            }
+            for q in 0..count {
+                let values = &row[q * LANES..];
+                panels.push(l, q, T::load(l, &values[..values.len().min(LANES)]));
+            }
+        }
+        return;
+    }
+    // Each column of the matrix is a line that lies along k: sixteen steps at a time are turned.
+    for q in 0..count {
+        let j0 = j0 + q * LANES;
+        let width = (b.cols() - j0).min(LANES);
+        let mut p = 0;
+        while p < k {
+            let steps = (k - p).min(LANES);
+            let mut v = [l.splat(0.0); LANES];
+            for j in 0..width {
+                v[j] = T::load(l, b.line(j0 + j, p0 + p, steps));
+            }
+            l.transpose(&mut v);
+            for i in 0..steps {
+                panels.push(l, q, v[i]);
+            }
+            p += steps;
+        }
+    }
+}
+
+/// Packs `M` rows of the left operand, from `i0` on, steps `p0` on: for each step of k the rows side by side. Returns `M`.
+#[inline(always)]
+pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
+    l: L,
+    a: Mat<'_, T>,
+    i0: usize,
+    (p0, k): (usize, usize),
+    panel: &mut Stack<N>,
+) -> usize {
+    let mut chunk = [0.0; LANES];
+    if a.is_transposed() {
+        for p in 0..k {
+            l.store(&mut chunk, T::load(l, a.line(p0 + p, i0, M)));
+            panel.push(chunk.first_chunk::<M>().expect("a tile has no more rows than lanes"));
+        }
+        return M;
+    }
+    let mut p = 0;
+    while p < k {
+        let steps = (k - p).min(LANES);
+        let mut v = [l.splat(0.0); LANES];
+        for r in 0..M {
+            v[r] = T::load(l, a.line(i0 + r, p0 + p, steps));
+        }
+        l.transpose(&mut v);
+        for s in 0..steps {
+            l.store(&mut chunk, v[s]);
+            panel.push(chunk.first_chunk::<M>().expect("a tile has no more rows than lanes"));
+        }
+        p += steps;
+    }
+    M
+}
