@@ -4,6 +4,7 @@
 //! | module | kernels | limit on data in cache |
 //! |---|---|---|
 //! | [`adamw`] | optimizer step: AdamW, Adam (L2), AMSGrad; one tensor or many | square roots, then copy bandwidth |
+//! | [`attention`] | scaled dot-product attention, causal or full, forward and backward | multipliers, then exponentials |
 //! | [`norm`] | LayerNorm forward and backward | copy bandwidth |
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
@@ -56,6 +57,7 @@ compile_error!(
 );
 
 pub mod adamw;
+pub mod attention;
 // In a build for one CPU multiversion leaves its other versions unused.
 #[allow(dead_code)]
 pub mod convert;

@@ -7,6 +7,8 @@
 use crate::lanes::{Kernel, Lanes, dispatch};
 use crate::tier::active;
 
+pub mod attention;
+
 /// The constants of an AdamW step, as a plain loop would take them.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamWConstants {
@@ -53,6 +55,8 @@ macro_rules! twins {
         }
     };
 }
+
+pub(crate) use twins;
 
 twins! {
     /// AdamW as the paper has it, one parameter at a time.

@@ -38,6 +38,14 @@ pub const MATMUL_PARALLEL: usize = 1 << 19;
 /// Multiplications in one piece of a parallel matrix product.
 pub const MATMUL_PIECE: usize = 1 << 22;
 
+/// Multiplications from which attention is spread over threads.
+pub const ATTENTION_PARALLEL: usize = 1 << 19;
+/// Multiplications in one piece of a parallel attention.
+pub const ATTENTION_PIECE: usize = 1 << 20;
+/// Pairs of a batch and a head of keys below which the backward may cut a head in two, for queries and for keys. Both then
+/// find the weights anew: seven products instead of five.
+pub const ATTENTION_FEW_HEADS: usize = 8;
+
 /// Whether sixteen values are gathered by the CPU's instruction or by one load each. The bits are the same.
 ///
 /// Intel CPUs from Skylake to Ice Lake with the microcode against "Downfall" (gather data sampling) gather several times

@@ -8,5 +8,6 @@ mod pools;
 mod structure;
 
 mod adamw;
+mod attention;
 mod norm;
 mod sparse;

@@ -9,23 +9,23 @@ use crate::common::{for_each_tier, ulps};
 
 /// A case: its settings, and its vectors by name.
 #[derive(Default)]
-struct Section {
-    settings: HashMap<&'static str, &'static str>,
+pub(super) struct Section {
+    pub(super) settings: HashMap<&'static str, &'static str>,
     vectors: HashMap<&'static str, Vec<f32>>,
 }
 
 impl Section {
-    fn number(&self, key: &str) -> f64 {
+    pub(super) fn number(&self, key: &str) -> f64 {
         self.settings[key].parse().unwrap()
     }
 
-    fn get(&self, name: &str) -> &[f32] {
+    pub(super) fn get(&self, name: &str) -> &[f32] {
         &self.vectors[name]
     }
 }
 
 /// What precedes the first case, then the cases. A line is `# comment`, `key=value ...` or `name hex`.
-fn parse(text: &'static str) -> Vec<Section> {
+pub(super) fn parse(text: &'static str) -> Vec<Section> {
     let mut sections = vec![Section::default()];
     for line in text.lines().filter(|l| !l.starts_with('#')) {
         if line.contains('=') {
@@ -133,7 +133,7 @@ fn adamw_follows_pytorch() {
 const ADAMW_ERROR: f64 = 6.0;
 
 /// The largest error, over the largest modulus of what is right.
-fn relative(got: &[f32], want: &[f32]) -> f64 {
+pub(super) fn relative(got: &[f32], want: &[f32]) -> f64 {
     assert_eq!(got.len(), want.len());
     let size = want.iter().fold(0.0f64, |a, &x| a.max(x.abs() as f64));
     got.iter().zip(want).fold(0.0, |a: f64, (&g, &w)| a.max((g as f64 - w as f64).abs())) / size

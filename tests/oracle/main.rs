@@ -7,6 +7,9 @@ mod structure;
 
 mod adamw;
 mod adamw_errors;
+mod attention;
+mod attention_errors;
+mod attention_golden;
 mod golden;
 mod norm;
 mod norm_errors;
