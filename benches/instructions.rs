@@ -76,12 +76,27 @@ mod count {
     }
 
     cases! {
-        adamw adamw_l2 adamw_lerp adamw_amsgrad
+        adamw adamw_l2 adamw_lerp adamw_amsgrad adamw_scaled
+        relu_fwd relu_bwd squared_relu_fwd squared_relu_bwd silu_fwd silu_bwd gelu_tanh_fwd gelu_tanh_bwd
+        gelu_erf_fwd gelu_erf_bwd sigmoid_fwd sigmoid_bwd tanh_fwd tanh_bwd exp log
+        sgd sgd_momentum sgd_nesterov sgd_l2 sgd_momentum_l2 sgd_nesterov_l2 lion
+        adafactor_grad_squares adafactor_factor adafactor_unit_squares adafactor_apply
+        adafactor_squares adafactor_units adafactor_descend
+        attention_fwd attention_bwd
         layernorm_fwd layernorm_fwd_small layernorm_bwd layernorm_bwd_small layernorm_bwd_chunks layernorm_add_chunks
+        rmsnorm_fwd rmsnorm_fwd_small rmsnorm_bwd rmsnorm_bwd_small rmsnorm_fwd_add rmsnorm_bwd_add
+        layernorm_fwd_add layernorm_bwd_add
+        reduce_sum reduce_norm reduce_dot reduce_mean_var reduce_max aggregate aggregate_tiles clip_scale
+        softmax softmax_small softmax_in_place log_softmax softmax_bwd log_softmax_bwd
+        cross_entropy cross_entropy_small cross_entropy_smooth cross_entropy_in_place cross_entropy_in_place_smooth
+        cross_entropy_fwd cross_entropy_fwd_smooth cross_entropy_total
         sparse_matvec sparse_matvec_loads sparse_matvec_u16 sparse_matvec_u16_loads
         sparse_example_bwd sparse_example_bwd_loads sparse_example_bwd_sgd sparse_example_bwd_u16
         sparse_matmul sparse_matmul_u16
         sparse_bwd sparse_bwd_dx sparse_bwd_dvalues sparse_bwd_sgd sparse_bwd_sgd_loads
+        embedding_fwd embedding_fwd_pos embedding_bwd embedding_bwd_same dropout
+        bf16_from_f32 bf16_to_f32 bf16_split bf16_join
+        adamw_bf16_copy adamw_bf16_copy_f32 adamw_bf16_split adamw_bf16_split_f32
         limits_read limits_copy limits_update limits_fma_chain limits_sqrt_chain;
         convert_u8_to_f32 convert_scale
     }

@@ -36,12 +36,15 @@
 
 use crate::error::{HyperParamError, check_len};
 use crate::parallel;
+use crate::tensors::{Tensor, Tensors, unscaling};
 use crate::tier::active;
 use crate::tuning;
 
 mod kernel;
+mod mixed;
 
 use kernel::Run;
+pub use mixed::{Bf16Param, Bf16Tensor, Gradient};
 
 /// How weight decay enters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -100,19 +103,13 @@ impl AdamW {
     pub fn new(config: AdamWConfig) -> Result<Self, HyperParamError> {
         let AdamWConfig { lr, beta1, beta2, eps, weight_decay, .. } = config;
         for (name, value) in [("lr", lr), ("eps", eps), ("weight_decay", weight_decay)] {
-            let fits = (0.0..=f32::MAX as f64).contains(&value);
-            HyperParamError::check(fits, name, value, "must be finite, at least 0 and within f32's range")?;
+            HyperParamError::check_size(name, value)?;
         }
         // One over a smaller one overflows, which would turn a parameter that has no gradient yet into NaN.
         let normal = eps == 0.0 || eps >= f32::MIN_POSITIVE as f64;
         HyperParamError::check(normal, "eps", eps, "must be 0 or a normal f32, at least 1.2e-38")?;
         for (name, value) in [("beta1", beta1), ("beta2", beta2)] {
-            HyperParamError::check(
-                (0.0..1.0).contains(&value),
-                name,
-                value,
-                "must be at least 0 and below 1",
-            )?;
+            HyperParamError::check_beta(name, value)?;
         }
         Ok(AdamW { config })
     }
@@ -199,10 +196,10 @@ pub struct AdamWTensor<'a> {
     pub v_max: Option<&'a mut [f32]>,
 }
 
-impl<'a> AdamWTensor<'a> {
+impl AdamWTensor<'_> {
     #[track_caller]
     #[inline(always)]
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         let n = self.param.len();
         check_len("adamw", "grad", self.grad.len(), n, "param");
         check_len("adamw", "m", self.m.len(), n, "param");
@@ -211,10 +208,21 @@ impl<'a> AdamWTensor<'a> {
             check_len("adamw", "v_max", v_max.len(), n, "param");
         }
     }
+}
 
-    /// The same tensor for a shorter time.
+impl Tensor for AdamWTensor<'_> {
+    type Part<'a>
+        = AdamWTensor<'a>
+    where
+        Self: 'a;
+
     #[inline(always)]
-    fn reborrow(&mut self) -> AdamWTensor<'_> {
+    fn len(&self) -> usize {
+        self.param.len()
+    }
+
+    #[inline(always)]
+    fn whole(&mut self) -> AdamWTensor<'_> {
         AdamWTensor {
             param: self.param,
             grad: self.grad,
@@ -224,12 +232,22 @@ impl<'a> AdamWTensor<'a> {
         }
     }
 
-    fn split_at(self, at: usize) -> (Self, Self) {
-        let (p0, p1) = self.param.split_at_mut(at);
-        let (g0, g1) = self.grad.split_at(at);
-        let (m0, m1) = self.m.split_at_mut(at);
-        let (v0, v1) = self.v.split_at_mut(at);
-        let (x0, x1) = self.v_max.map(|x| x.split_at_mut(at)).unzip();
+    fn part_len<'a>(part: &AdamWTensor<'a>) -> usize
+    where
+        Self: 'a,
+    {
+        part.param.len()
+    }
+
+    fn split_at<'a>(part: AdamWTensor<'a>, at: usize) -> (AdamWTensor<'a>, AdamWTensor<'a>)
+    where
+        Self: 'a,
+    {
+        let (p0, p1) = part.param.split_at_mut(at);
+        let (g0, g1) = part.grad.split_at(at);
+        let (m0, m1) = part.m.split_at_mut(at);
+        let (v0, v1) = part.v.split_at_mut(at);
+        let (x0, x1) = part.v_max.map(|x| x.split_at_mut(at)).unzip();
         (
             AdamWTensor { param: p0, grad: g0, m: m0, v: v0, v_max: x0 },
             AdamWTensor { param: p1, grad: g1, m: m1, v: v1, v_max: x1 },
@@ -260,15 +278,7 @@ impl AdamWStep {
     /// # Errors
     /// `grad_scale` is not positive, or its reciprocal is not a normal f32.
     pub fn unscale(self, grad_scale: f64) -> Result<Self, HyperParamError> {
-        let reciprocal = (1.0 / grad_scale) as f32;
-        let fits = grad_scale > 0.0 && reciprocal.is_normal();
-        HyperParamError::check(
-            fits,
-            "grad_scale",
-            grad_scale,
-            "must be positive with a reciprocal in f32's range",
-        )?;
-        Ok(AdamWStep { scale: reciprocal * self.sign, ..self })
+        Ok(AdamWStep { scale: unscaling(grad_scale)? * self.sign, ..self })
     }
 
     /// Updates one tensor. Any length, empty included; parallel from [`tuning::ADAMW_PARALLEL`] on.
@@ -291,12 +301,26 @@ impl AdamWStep {
     /// If a tensor's slices differ in length.
     #[track_caller]
     pub fn update_many(&self, tensors: &mut [AdamWTensor<'_>]) {
-        let mut size = 0;
+        self.update_in_order(tensors, false);
+    }
+
+    /// [`AdamWStep::update_many`], from the last tensor to the first if `backwards`.
+    #[track_caller]
+    pub(crate) fn update_in_order(&self, tensors: &mut [AdamWTensor<'_>], backwards: bool) {
         for tensor in tensors.iter() {
             tensor.check();
-            size += tensor.param.len();
         }
-        let work = Run { step: self, active: active(), size, head: None, whole: tensors, tail: None };
+        let work = Run { step: self, active: active(), backwards, tensors: Tensors::new(tensors) };
         parallel::run(work, tuning::ADAMW_PARALLEL, tuning::ADAMW_PIECE);
+    }
+
+    /// What the gradient is multiplied by, but for the sign that `maximize` gives it.
+    pub(crate) fn grad_factor(&self) -> f64 {
+        self.scale.abs() as f64
+    }
+
+    /// The step with another factor, rounded to f32, for the gradient.
+    pub(crate) fn with_grad_factor(self, factor: f64) -> Self {
+        AdamWStep { scale: factor as f32 * self.sign, ..self }
     }
 }

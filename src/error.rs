@@ -18,6 +18,17 @@ impl HyperParamError {
     pub(crate) fn check(holds: bool, name: &'static str, value: f64, rule: &'static str) -> Result<(), Self> {
         if holds { Ok(()) } else { Err(HyperParamError { name, value, rule }) }
     }
+
+    /// A rate, an epsilon, a weight: nothing below 0, and a number in f32.
+    pub(crate) fn check_size(name: &'static str, value: f64) -> Result<(), Self> {
+        let fits = (0.0..=f32::MAX as f64).contains(&value);
+        Self::check(fits, name, value, "must be finite, at least 0 and within f32's range")
+    }
+
+    /// The decay of an average.
+    pub(crate) fn check_beta(name: &'static str, value: f64) -> Result<(), Self> {
+        Self::check((0.0..1.0).contains(&value), name, value, "must be at least 0 and below 1")
+    }
 }
 
 impl fmt::Display for HyperParamError {

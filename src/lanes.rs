@@ -147,6 +147,10 @@ pub(crate) trait Lanes: Copy + Send + Sync {
         self.or(self.shl(a, n), self.shr(a, 32 - n))
     }
 
+    /// Sixteen integers of 16 bits, with zeros above.
+    fn load_u16(self, src: &Half) -> Self::I;
+    /// The lower 16 bits of each lane.
+    fn store_u16(self, dst: &mut Half, v: Self::I);
     /// Sixteen bf16, which are exact in `f32`.
     fn load_bf16(self, src: &Half) -> Self::F;
     /// The nearest bf16, ties to even; every NaN as the same one, 0x7FC0. Denormals are kept.

@@ -5,8 +5,18 @@
 //! |---|---|---|
 //! | [`adamw`] | optimizer step: AdamW, Adam (L2), AMSGrad; one tensor or many | square roots, then copy bandwidth |
 //! | [`attention`] | scaled dot-product attention, causal or full, forward and backward | multipliers, then exponentials |
-//! | [`norm`] | LayerNorm forward and backward | copy bandwidth |
+//! | [`sgd`], [`lion`] | optimizer steps: SGD with momentum and Nesterov, Lion | copy bandwidth |
+//! | [`adafactor`] | optimizer step with a factored second moment | read bandwidth, multipliers |
+//! | [`norm`] | LayerNorm and RMSNorm forward and backward, also with a residual | copy bandwidth |
+//! | [`reduce`] | sum, dot product, norm, mean and variance, maximum; many gradients into one | read bandwidth |
+//! | [`clip`] | clipping by the global norm, fused with unscaling and AdamW | copy bandwidth |
+//! | [`bf16`] | `f32` to bf16 and back, rounded to the nearest or split exactly | copy bandwidth |
+//! | [`softmax`](mod@softmax) | softmax and log-softmax, forward and backward | copy bandwidth; exponentials in L2 |
+//! | [`cross_entropy`] | loss of class labels, with the gradient in the same sweep | copy bandwidth; exponentials in L2 |
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD | read bandwidth, multipliers |
+//! | [`dropout`] | dropout forward and backward, its mask recomputed from the element's number | integer operations |
+//! | [`embedding`] | embedding forward, with position rows, and backward | copy bandwidth |
+//! | [`activation`] | ReLU, SiLU, GELU, sigmoid, tanh, forward and backward; exp, log | copy bandwidth, multipliers |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
 //! | [`limits`] | loops that ask for the machine's limits | |
 //!
@@ -56,23 +66,35 @@ compile_error!(
     "hotlanes needs SSE2 on 32-bit x86: x87 arithmetic keeps excess precision, and bits would differ"
 );
 
+pub mod activation;
+pub mod adafactor;
 pub mod adamw;
 pub mod attention;
+pub mod bf16;
+pub mod clip;
 // In a build for one CPU multiversion leaves its other versions unused.
 #[allow(dead_code)]
 pub mod convert;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
 mod error;
 // The one room with intrinsics: see CONTRIBUTING.md.
 #[allow(unsafe_code)]
 mod lanes;
 pub mod limits;
+pub mod lion;
 mod math;
 pub mod matmul;
 #[doc(hidden)]
 pub mod naive;
 pub mod norm;
 mod parallel;
+pub mod reduce;
+pub mod sgd;
+pub mod softmax;
 pub mod sparse;
+mod tensors;
 mod tier;
 pub mod tuning;
 

@@ -5,8 +5,11 @@
 
 use crate::lanes::Lanes;
 
+mod exp2;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use exp2::{exp2_of, one_less_exp2_of};
 
 /// 1.5 * 2^23: a sum with it is rounded to a whole number, which lies in its low bits.
 const MAGIC: f32 = 12_582_912.0;
@@ -41,12 +44,15 @@ fn exp_between<L: Lanes>(l: L, x: L::F) -> L::F {
 }
 
 /// Above the greatest error of [`exp`]: 0.91, near 5.2.
+#[cfg(test)]
 pub(crate) const EXP_ULP: f64 = 1.0;
+
+/// The polynomial of [`exp`], from the square's factor up.
+const C: [f32; 5] = [0.499_999_94, 0.166_665_2, 0.041_668_393, 0.008_368_781, 0.001_381_446_7];
 
 /// `e^r` for `|r|` up to 0.347.
 #[inline(always)]
 fn exp_near_zero<L: Lanes>(l: L, r: L::F) -> L::F {
-    const C: [f32; 5] = [0.499_999_94, 0.166_665_2, 0.041_668_393, 0.008_368_781, 0.001_381_446_7];
     let mut p = l.splat(C[4]);
     p = l.mul_add(p, r, l.splat(C[3]));
     p = l.mul_add(p, r, l.splat(C[2]));
@@ -54,6 +60,39 @@ fn exp_near_zero<L: Lanes>(l: L, r: L::F) -> L::F {
     p = l.mul_add(p, r, l.splat(C[0]));
     p = l.mul_add(p, r, l.splat(1.0));
     l.mul_add(p, r, l.splat(1.0))
+}
+
+/// [`exp`] of vectors with their chains side by side, where no lane is above 88. The same bits down to -87.68, and from there
+/// on 0, where [`exp`] goes on through the denormals: CPUs take a hundred cycles for a vector that has one.
+#[inline(always)]
+pub(crate) fn exp_flush<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
+    // With the bias in it the sum has the exponent's field in its low bits. At -88, `n` is -127, the field zero and with
+    // it the power; the second operand of `max` stands where one is NaN.
+    let (magic, one) = (l.splat(MAGIC + 127.0), l.splat(1.0));
+    let (mut n, mut power, mut p) = (x, x, [l.splat(C[4]); N]);
+    for i in 0..N {
+        x[i] = l.max(l.splat(-88.0), x[i]);
+        n[i] = l.mul_add(x[i], l.splat(std::f32::consts::LOG2_E), magic);
+    }
+    for i in 0..N {
+        power[i] = l.from_bits(l.shl(l.to_bits(n[i]), 23));
+        n[i] = l.sub(n[i], magic);
+    }
+    for i in 0..N {
+        x[i] = l.neg_mul_add(n[i], l.splat(LN_2[0]), x[i]);
+    }
+    for i in 0..N {
+        x[i] = l.neg_mul_add(n[i], l.splat(LN_2[1]), x[i]);
+    }
+    for c in [C[3], C[2], C[1], C[0], 1.0] {
+        for i in 0..N {
+            p[i] = l.mul_add(p[i], x[i], l.splat(c));
+        }
+    }
+    for i in 0..N {
+        p[i] = l.mul(l.mul_add(p[i], x[i], one), power[i]);
+    }
+    p
 }
 
 /// `ln x`, within [`LOG_ULP`]: `ln(2^e m) = e ln 2 + ln m` with `m` between the roots of 1/2 and 2 (Cody and Waite). NaN for
@@ -102,4 +141,5 @@ pub(crate) fn log<L: Lanes>(l: L, x: L::F) -> L::F {
 }
 
 /// Above the greatest error of [`log`]: 0.85, near the root of 2.
+#[cfg(test)]
 pub(crate) const LOG_ULP: f64 = 1.0;

@@ -4,10 +4,19 @@
 //! compiled once per tier and run on the one that is active, so that kernel and twin have the same instructions to
 //! choose from. The twin of the scalar tier is the baseline's loop again.
 
+pub mod loss;
+pub mod reduce;
+
 use crate::lanes::{Kernel, Lanes, dispatch};
 use crate::tier::active;
 
+pub mod activation;
 pub mod attention;
+pub mod bf16;
+pub mod dropout;
+pub mod embedding;
+pub mod optim;
+pub mod rms;
 
 /// The constants of an AdamW step, as a plain loop would take them.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +64,6 @@ macro_rules! twins {
         }
     };
 }
-
 pub(crate) use twins;
 
 twins! {

@@ -1,5 +1,7 @@
 //! Work is cut by its shape into pieces of a fixed size; which thread takes a piece changes nothing.
 
+use std::ops::Range;
+
 /// Work that can be cut in two without changing what any part of it computes.
 // Without rayon nothing is cut, and nothing asks for sizes.
 #[cfg_attr(not(feature = "rayon"), allow(dead_code))]
@@ -35,4 +37,32 @@ fn halve<W: Work>(work: W, piece: usize) {
         }
         Err(whole) => whole.run(),
     }
+}
+
+/// Results of the indices of `range` (at least one), combined by a fixed tree: halves of the range, down to one index.
+/// With `spread` the halves of what has more than `piece` of `size` may run on two threads.
+pub(crate) fn reduce<T: Send>(
+    range: Range<usize>,
+    spread: bool,
+    piece: usize,
+    size: &(impl Fn(Range<usize>) -> usize + Sync),
+    leaf: &(impl Fn(usize) -> T + Sync),
+    join: &(impl Fn(T, T) -> T + Sync),
+) -> T {
+    let Range { start, end } = range;
+    if end - start == 1 {
+        return leaf(start);
+    }
+    let middle = start + (end - start) / 2;
+    #[cfg(feature = "rayon")]
+    if spread && rayon::current_num_threads() > 1 && size(start..end) > piece {
+        let (a, b) = rayon::join(
+            || reduce(start..middle, spread, piece, size, leaf, join),
+            || reduce(middle..end, spread, piece, size, leaf, join),
+        );
+        return join(a, b);
+    }
+    // What is too small to be cut once is too small in its halves.
+    let a = reduce(start..middle, false, piece, size, leaf, join);
+    join(a, reduce(middle..end, false, piece, size, leaf, join))
 }

@@ -25,6 +25,16 @@ pub const NORM_PARALLEL: usize = 1 << 17;
 /// Elements in one piece of a parallel LayerNorm.
 pub const NORM_PIECE: usize = 1 << 14;
 
+/// Features up to which softmax and cross-entropy take sixteen rows together and transpose their horizontal sums and maxima;
+/// beyond, four.
+pub const SOFTMAX_SMALL: usize = 128;
+/// Features beyond which softmax and cross-entropy take one row at a time, so that it stays in the nearest cache.
+pub const SOFTMAX_LONG: usize = 1024;
+/// Elements from which a softmax or a cross-entropy is spread over threads.
+pub const SOFTMAX_PARALLEL: usize = 1 << 16;
+/// Elements in one piece of a parallel softmax or cross-entropy.
+pub const SOFTMAX_PIECE: usize = 1 << 14;
+
 /// Connections (times examples, for a batch) from which a sparse kernel is spread over threads. The forward of 2^19 takes
 /// 14 us on one; two threads make it 1.8 times as fast. The backward gains 1.3 times at 6.5 * 10^5 and a batch of 64, 1.8
 /// times at a batch of 256, nothing below 2^19: threads then meet in the cache lines of `dvalues` (`sparse_fwd/avx512/*`,
@@ -45,6 +55,39 @@ pub const ATTENTION_PIECE: usize = 1 << 20;
 /// Pairs of a batch and a head of keys below which the backward may cut a head in two, for queries and for keys. Both then
 /// find the weights anew: seven products instead of five.
 pub const ATTENTION_FEW_HEADS: usize = 8;
+/// Elements (of all slices together) from which a reduction, an aggregation or a global norm is spread over threads. A sum
+/// of 2^18 takes 10 us on one, from L2; not yet measured on two (`sum/avx512/*`, `norm/avx512/*`).
+pub const REDUCE_PARALLEL: usize = 1 << 18;
+/// Elements in one piece of a parallel reduction, about [`crate::reduce::PIECE`].
+pub const REDUCE_PIECE: usize = 1 << 16;
+/// Elements of the positions' rows from which an embedding is spread over threads. The forward of 2^18 takes 21 us on one; two
+/// threads make it 1.5 times as fast, and 2^22 as well. The dense backward, whose zeros and plan stay on one thread, gains
+/// nothing at 2^18 and 1.3 times at 2^22 (the report's `embedding_fwd` and `embedding_bwd`).
+pub const EMBEDDING_PARALLEL: usize = 1 << 18;
+/// Elements in one piece of a parallel embedding.
+pub const EMBEDDING_PIECE: usize = 1 << 14;
+
+/// Elements from which a dropout is spread over threads. 2^16 take 25 us on one; two make it 1.8 times as fast, 2^20 2.0 times
+/// (the report's `dropout`).
+pub const DROPOUT_PARALLEL: usize = 1 << 16;
+/// Elements in one piece of a parallel dropout: 3 us.
+pub const DROPOUT_PIECE: usize = 1 << 13;
+/// Elements from which an activation is spread over threads.
+pub const ACTIVATION_PARALLEL: usize = 1 << 16;
+/// Elements in one piece of a parallel activation: 3 us of work.
+pub const ACTIVATION_PIECE: usize = 1 << 14;
+/// Elements (of all tensors together) from which an SGD step is spread over threads.
+pub const SGD_PARALLEL: usize = 1 << 17;
+/// Elements in one piece of a parallel SGD step.
+pub const SGD_PIECE: usize = 1 << 15;
+/// Elements (of all tensors together) from which a Lion step is spread over threads.
+pub const LION_PARALLEL: usize = 1 << 17;
+/// Elements in one piece of a parallel Lion step.
+pub const LION_PIECE: usize = 1 << 15;
+/// Elements from which the passes of an Adafactor step are spread over threads.
+pub const ADAFACTOR_PARALLEL: usize = 1 << 18;
+/// Elements in one piece of a pass of a parallel Adafactor step.
+pub const ADAFACTOR_PIECE: usize = 1 << 15;
 
 /// Whether sixteen values are gathered by the CPU's instruction or by one load each. The bits are the same.
 ///

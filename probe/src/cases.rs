@@ -1,24 +1,94 @@
 //! The cases, a file per family.
 
+mod activation;
 mod adamw;
+mod attention;
+mod bf16;
+mod dropout;
+mod embedding;
 mod glue;
+mod loss;
 mod norm;
+mod optim;
+mod reduce;
+mod rms;
 mod sparse;
 
 use crate::Case;
 
 /// Every kernel, and each path through one that has a loop of its own.
 pub static CASES: &[Case] = &[
+    activation::RELU_FWD,
+    activation::RELU_BWD,
+    activation::SQUARED_RELU_FWD,
+    activation::SQUARED_RELU_BWD,
+    activation::SILU_FWD,
+    activation::SILU_BWD,
+    activation::GELU_TANH_FWD,
+    activation::GELU_TANH_BWD,
+    activation::GELU_ERF_FWD,
+    activation::GELU_ERF_BWD,
+    activation::SIGMOID_FWD,
+    activation::SIGMOID_BWD,
+    activation::TANH_FWD,
+    activation::TANH_BWD,
+    activation::EXP,
+    activation::LOG,
     adamw::PLAIN,
     adamw::L2,
     adamw::LERP,
     adamw::AMSGRAD,
+    adamw::SCALED,
+    optim::SGD,
+    optim::SGD_MOMENTUM,
+    optim::SGD_NESTEROV,
+    optim::SGD_L2,
+    optim::SGD_MOMENTUM_L2,
+    optim::SGD_NESTEROV_L2,
+    optim::LION,
+    optim::ADAFACTOR_GRAD_SQUARES,
+    optim::ADAFACTOR_FACTOR,
+    optim::ADAFACTOR_UNIT_SQUARES,
+    optim::ADAFACTOR_APPLY,
+    optim::ADAFACTOR_SQUARES,
+    optim::ADAFACTOR_UNITS,
+    optim::ADAFACTOR_DESCEND,
     norm::FORWARD,
     norm::FORWARD_SMALL,
     norm::BACKWARD,
     norm::BACKWARD_SMALL,
     norm::BACKWARD_CHUNKS,
     norm::ADD_CHUNKS,
+    rms::FORWARD,
+    rms::FORWARD_SMALL,
+    rms::BACKWARD,
+    rms::BACKWARD_SMALL,
+    rms::FORWARD_ADD,
+    rms::BACKWARD_ADD,
+    rms::LAYERNORM_FORWARD_ADD,
+    rms::LAYERNORM_BACKWARD_ADD,
+    reduce::SUM,
+    reduce::NORM,
+    reduce::DOT,
+    reduce::MEAN_VAR,
+    reduce::MAX,
+    reduce::AGGREGATE,
+    reduce::AGGREGATE_TILES,
+    reduce::CLIP_SCALE,
+    loss::SOFTMAX,
+    loss::SOFTMAX_SMALL,
+    loss::SOFTMAX_IN_PLACE,
+    loss::LOG_SOFTMAX,
+    loss::SOFTMAX_BWD,
+    loss::LOG_SOFTMAX_BWD,
+    loss::CROSS_ENTROPY,
+    loss::CROSS_ENTROPY_SMALL,
+    loss::CROSS_ENTROPY_SMOOTH,
+    loss::CROSS_ENTROPY_IN_PLACE,
+    loss::CROSS_ENTROPY_IN_PLACE_SMOOTH,
+    loss::CROSS_ENTROPY_FWD,
+    loss::CROSS_ENTROPY_FWD_SMOOTH,
+    loss::CROSS_ENTROPY_TOTAL,
     sparse::MATVEC,
     sparse::MATVEC_LOADS,
     sparse::MATVEC_U16,
@@ -41,4 +111,19 @@ pub static CASES: &[Case] = &[
     glue::UPDATE,
     glue::FMA_CHAIN,
     glue::SQRT_CHAIN,
+    embedding::FORWARD,
+    embedding::FORWARD_POSITIONS,
+    embedding::BACKWARD,
+    embedding::BACKWARD_SAME,
+    dropout::APPLY,
+    bf16::NARROW,
+    bf16::WIDEN,
+    bf16::SPLIT,
+    bf16::JOIN,
+    bf16::ADAMW_COPY,
+    bf16::ADAMW_COPY_F32,
+    bf16::ADAMW_SPLIT,
+    bf16::ADAMW_SPLIT_F32,
+    attention::FORWARD,
+    attention::BACKWARD,
 ];

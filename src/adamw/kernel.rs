@@ -1,58 +1,29 @@
-//! The step's partition over threads, its loop and its arithmetic.
+//! The step's loop and its arithmetic.
 
 use super::{AdamWStep, AdamWTensor};
-use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
+use crate::lanes::{Chunk, Half, Kernel, LANES, Lanes, dispatch};
 use crate::parallel::Work;
+use crate::tensors::{Tensor, Tensors};
 use crate::tier::Active;
 
-/// A run of tensors of which the first and the last may be cut.
+/// A step on a run of tensors.
 pub(super) struct Run<'a, 't> {
     pub(super) step: &'a AdamWStep,
     pub(super) active: Active,
-    /// Elements in all.
-    pub(super) size: usize,
-    pub(super) head: Option<AdamWTensor<'a>>,
-    pub(super) whole: &'a mut [AdamWTensor<'t>],
-    pub(super) tail: Option<AdamWTensor<'a>>,
+    /// Whether the last tensor comes first: the results are the same.
+    pub(super) backwards: bool,
+    pub(super) tensors: Tensors<'a, AdamWTensor<'t>>,
 }
 
 impl Work for Run<'_, '_> {
     fn size(&self) -> usize {
-        self.size
+        self.tensors.size
     }
 
     fn split(self) -> Result<(Self, Self), Self> {
-        let Run { step, active, size, mut head, whole, mut tail } = self;
-        // On a cache line's boundary, so that two threads do not share one; the bits would be the same anywhere.
-        let middle = (size / 2).next_multiple_of(16).min(size);
-        let left = |head, whole, tail| Run { step, active, size: middle, head, whole, tail };
-        let right = |head, whole, tail| Run { step, active, size: size - middle, head, whole, tail };
-
-        let mut before = 0;
-        if let Some(tensor) = head.take() {
-            before = tensor.param.len();
-            if middle <= before {
-                let (a, b) = tensor.split_at(middle);
-                return Ok((left(Some(a), &mut [], None), right(Some(b), whole, tail)));
-            }
-            head = Some(tensor);
-        }
-        let mut cut = 0;
-        while cut < whole.len() && before + whole[cut].param.len() < middle {
-            before += whole[cut].param.len();
-            cut += 1;
-        }
-        let (first, rest) = whole.split_at_mut(cut);
-        match rest.split_first_mut() {
-            Some((tensor, rest)) => {
-                let (a, b) = tensor.reborrow().split_at(middle - before);
-                Ok((left(head, first, Some(a)), right(Some(b), rest, tail)))
-            }
-            None => {
-                let (a, b) = tail.take().map(|t| t.split_at(middle - before)).unzip();
-                Ok((left(head, first, a), right(b, &mut [], None)))
-            }
-        }
+        let Run { step, active, backwards, tensors } = self;
+        let (a, b) = tensors.split();
+        Ok((Run { step, active, backwards, tensors: a }, Run { step, active, backwards, tensors: b }))
     }
 
     fn run(self) {
@@ -66,21 +37,29 @@ impl Kernel for Run<'_, '_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let c = Constants::new(l, self.step);
-        if let Some(tensor) = self.head {
-            update_one(l, &c, tensor);
-        }
-        for tensor in self.whole {
-            update_one(l, &c, tensor.reborrow());
-        }
-        if let Some(tensor) = self.tail {
-            update_one(l, &c, tensor);
+        let backwards = self.backwards;
+        let Tensors { mut head, whole, mut tail, .. } = self.tensors;
+        let last = whole.len() + 1;
+        // One call for all, so that there is one copy of each loop.
+        for i in 0..=last {
+            let i = if backwards { last - i } else { i };
+            let tensor = if i == 0 {
+                head.take()
+            } else if i == last {
+                tail.take()
+            } else {
+                Some(whole[i - 1].whole())
+            };
+            if let Some(tensor) = tensor {
+                update_one(l, &c, tensor);
+            }
         }
     }
 }
 
 /// The step's constants, in all lanes.
 #[derive(Clone, Copy)]
-struct Constants<L: Lanes> {
+pub(super) struct Constants<L: Lanes> {
     scale: L::F,
     decay: L::F,
     l2: L::F,
@@ -92,15 +71,17 @@ struct Constants<L: Lanes> {
     factor: L::F,
     has_l2: bool,
     lerp_from_grad: bool,
-    /// Neither L2 nor a lerp from the gradient, and no factor but 1.
-    plain: bool,
+    /// Neither L2 nor a lerp from the gradient, and no factor of the step but 1.
+    pub(super) plain: bool,
+    /// Whether the gradient has a scale but 1.
+    pub(super) scaled: bool,
     /// Whether denominators are at least 2^-63, since `eps` is: a root is not negative.
     above: bool,
 }
 
 impl<L: Lanes> Constants<L> {
     #[inline(always)]
-    fn new(l: L, s: &AdamWStep) -> Self {
+    pub(super) fn new(l: L, s: &AdamWStep) -> Self {
         Constants {
             scale: l.splat(s.scale),
             decay: l.splat(s.decay),
@@ -114,7 +95,8 @@ impl<L: Lanes> Constants<L> {
             // PyTorch skips a zero L2 term too: fma(0, p, g) would turn an infinite p into NaN.
             has_l2: s.l2 != 0.0,
             lerp_from_grad: s.lerp_from_grad,
-            plain: s.l2 == 0.0 && !s.lerp_from_grad && s.scale == 1.0 && s.factor == 1.0,
+            plain: s.l2 == 0.0 && !s.lerp_from_grad && s.factor == 1.0,
+            scaled: s.scale != 1.0,
             above: s.eps >= f32::from_bits(64 << 23),
         }
     }
@@ -123,16 +105,20 @@ impl<L: Lanes> Constants<L> {
 #[inline(always)]
 fn update_one<L: Lanes>(l: L, c: &Constants<L>, t: AdamWTensor<'_>) {
     match t.v_max {
-        // The usual case has a loop of its own, without the branches and the factors of 1.
-        None if c.plain => update::<L, true, false>(l, c, t.param, t.grad, t.m, t.v, &mut []),
-        None => update::<L, false, false>(l, c, t.param, t.grad, t.m, t.v, &mut []),
-        Some(v_max) => update::<L, false, true>(l, c, t.param, t.grad, t.m, t.v, v_max),
+        // The usual case has a loop of its own, without the branches and the factors of 1, and so has the same with a
+        // gradient that is clipped or unscaled.
+        None if c.plain && !c.scaled => {
+            update::<L, true, false, false>(l, c, t.param, t.grad, t.m, t.v, &mut [])
+        }
+        None if c.plain => update::<L, true, true, false>(l, c, t.param, t.grad, t.m, t.v, &mut []),
+        None => update::<L, false, true, false>(l, c, t.param, t.grad, t.m, t.v, &mut []),
+        Some(v_max) => update::<L, false, true, true>(l, c, t.param, t.grad, t.m, t.v, v_max),
     }
 }
 
 /// Whole vectors, then the rest as one vector in a buffer, its unused lanes zero.
 #[inline(always)]
-fn update<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(
+fn update<L: Lanes, const PLAIN: bool, const SCALED: bool, const AMSGRAD: bool>(
     l: L,
     c: &Constants<L>,
     param: &mut [f32],
@@ -150,7 +136,7 @@ fn update<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(
     // Said once, so that the loops need no checks.
     let (grad, m, v) = (&grad[..n], &mut m[..n], &mut v[..n]);
     let v_max = if AMSGRAD { &mut v_max[..n] } else { v_max };
-    whole::<L, PLAIN, AMSGRAD>(l, c, Vectors { param, grad, m, v, v_max });
+    whole::<L, PLAIN, SCALED, AMSGRAD>(l, c, Vectors { param, grad, m, v, v_max });
 
     if !param_rest.is_empty() {
         let zero = l.splat(0.0);
@@ -171,7 +157,7 @@ fn update<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(
             v: std::slice::from_mut(v),
             v_max: std::slice::from_mut(max),
         };
-        let d = moments::<L, 1, PLAIN, AMSGRAD>(l, c, &mut one, 0);
+        let d = moments::<L, 1, PLAIN, SCALED, AMSGRAD>(l, c, &mut one, 0);
         parameter::<L, 1, PLAIN>(l, c, &mut one, 0, d);
         l.store_part(param_rest, l.load(p));
         l.store_part(m_rest, l.load(m));
@@ -182,27 +168,86 @@ fn update<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(
     }
 }
 
+/// The parameters of a tensor's whole vectors, however they are kept. A vector is named by the first of the `N` that are
+/// taken together and its place among them, so that the bounds are checked once for all.
+pub(super) trait Params<L: Lanes> {
+    fn vectors(&self) -> usize;
+    fn load<const N: usize>(&self, l: L, at: usize, i: usize) -> L::F;
+    fn store<const N: usize>(&mut self, l: L, at: usize, i: usize, p: L::F);
+    fn prefetch(&self, l: L, i: usize);
+}
+
+/// The same of gradients.
+pub(super) trait Grads<L: Lanes> {
+    fn load<const N: usize>(&self, l: L, at: usize, i: usize) -> L::F;
+    fn prefetch(&self, l: L, i: usize);
+}
+
+impl<L: Lanes> Params<L> for &mut [Chunk] {
+    #[inline(always)]
+    fn vectors(&self) -> usize {
+        self.len()
+    }
+    #[inline(always)]
+    fn load<const N: usize>(&self, l: L, at: usize, i: usize) -> L::F {
+        l.load(&self[at..at + N][i])
+    }
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, l: L, at: usize, i: usize, p: L::F) {
+        l.store(&mut self[at..at + N][i], p);
+    }
+    #[inline(always)]
+    fn prefetch(&self, l: L, i: usize) {
+        l.prefetch(self, i);
+    }
+}
+
+impl<L: Lanes> Grads<L> for &[Chunk] {
+    #[inline(always)]
+    fn load<const N: usize>(&self, l: L, at: usize, i: usize) -> L::F {
+        l.load(&self[at..at + N][i])
+    }
+    #[inline(always)]
+    fn prefetch(&self, l: L, i: usize) {
+        l.prefetch(self, i);
+    }
+}
+
+impl<L: Lanes> Grads<L> for &[Half] {
+    #[inline(always)]
+    fn load<const N: usize>(&self, l: L, at: usize, i: usize) -> L::F {
+        l.load_bf16(&self[at..at + N][i])
+    }
+    /// A stream of half the bytes is left to the CPU.
+    #[inline(always)]
+    fn prefetch(&self, _: L, _: usize) {}
+}
+
 /// The whole vectors of a tensor: equally many in each slice, but `v_max` only with AMSGrad.
-struct Vectors<'a> {
-    param: &'a mut [Chunk],
-    grad: &'a [Chunk],
-    m: &'a mut [Chunk],
-    v: &'a mut [Chunk],
-    v_max: &'a mut [Chunk],
+pub(super) struct Vectors<'a, P, G> {
+    pub(super) param: P,
+    pub(super) grad: G,
+    pub(super) m: &'a mut [Chunk],
+    pub(super) v: &'a mut [Chunk],
+    pub(super) v_max: &'a mut [Chunk],
 }
 
 /// The loop.
 #[inline(always)]
-fn whole<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(l: L, c: &Constants<L>, mut s: Vectors<'_>) {
-    let n = s.param.len();
+pub(super) fn whole<L: Lanes, const PLAIN: bool, const SCALED: bool, const AMSGRAD: bool>(
+    l: L,
+    c: &Constants<L>,
+    mut s: Vectors<'_, impl Params<L>, impl Grads<L>>,
+) {
+    let n = s.param.vectors();
     let mut i = 0;
     if L::WIDE && n >= 2 * GROUP {
         // The root occupies the divider for twelve cycles a vector, the rest both multipliers for as long. Out-of-order
         // execution alone does not overlap them: the reciprocal's chain fills the scheduler while it waits for its
         // root. So four vectors take each operation together, and the roots of the next four start before it.
-        let mut d = moments::<L, GROUP, PLAIN, AMSGRAD>(l, c, &mut s, 0);
+        let mut d = moments::<L, GROUP, PLAIN, SCALED, AMSGRAD>(l, c, &mut s, 0);
         while i + 2 * GROUP <= n {
-            let next = moments::<L, GROUP, PLAIN, AMSGRAD>(l, c, &mut s, i + GROUP);
+            let next = moments::<L, GROUP, PLAIN, SCALED, AMSGRAD>(l, c, &mut s, i + GROUP);
             parameter::<L, GROUP, PLAIN>(l, c, &mut s, i, d);
             d = next;
             i += GROUP;
@@ -211,7 +256,7 @@ fn whole<L: Lanes, const PLAIN: bool, const AMSGRAD: bool>(l: L, c: &Constants<L
         i += GROUP;
     }
     while i < n {
-        let d = moments::<L, 1, PLAIN, AMSGRAD>(l, c, &mut s, i);
+        let d = moments::<L, 1, PLAIN, SCALED, AMSGRAD>(l, c, &mut s, i);
         parameter::<L, 1, PLAIN>(l, c, &mut s, i, d);
         i += 1;
     }
@@ -226,28 +271,34 @@ const GROUP: usize = 4;
 
 /// Updates the moments of `N` vectors from `at` on, and returns the denominators.
 #[inline(always)]
-fn moments<L: Lanes, const N: usize, const PLAIN: bool, const AMSGRAD: bool>(
+pub(super) fn moments<
+    L: Lanes,
+    const N: usize,
+    const PLAIN: bool,
+    const SCALED: bool,
+    const AMSGRAD: bool,
+>(
     l: L,
     c: &Constants<L>,
-    s: &mut Vectors<'_>,
+    s: &mut Vectors<'_, impl Params<L>, impl Grads<L>>,
     at: usize,
 ) -> [L::F; N] {
     for i in 0..N {
-        l.prefetch(s.param, at + i + AHEAD);
-        l.prefetch(s.grad, at + i + AHEAD);
+        s.param.prefetch(l, at + i + AHEAD);
+        s.grad.prefetch(l, at + i + AHEAD);
         l.prefetch(s.m, at + i + AHEAD);
         l.prefetch(s.v, at + i + AHEAD);
     }
-    let (param, grad) = (&s.param[at..at + N], &s.grad[at..at + N]);
+    let (param, grad) = (&s.param, &s.grad);
     let (m, v) = (&mut s.m[at..at + N], &mut s.v[at..at + N]);
     let mut d = [c.eps; N];
     for i in 0..N {
-        let mut g = l.load(&grad[i]);
-        if !PLAIN {
+        let mut g = grad.load::<N>(l, at, i);
+        if SCALED {
             g = l.mul(g, c.scale);
-            if c.has_l2 {
-                g = l.mul_add(c.l2, l.load(&param[i]), g);
-            }
+        }
+        if !PLAIN && c.has_l2 {
+            g = l.mul_add(c.l2, param.load::<N>(l, at, i), g);
         }
         let old = l.load(&m[i]);
         let from = if !PLAIN && c.lerp_from_grad { g } else { old };
@@ -266,19 +317,19 @@ fn moments<L: Lanes, const N: usize, const PLAIN: bool, const AMSGRAD: bool>(
 
 /// Updates the parameters of `N` vectors from `at` on, whose denominators are `d`.
 #[inline(always)]
-fn parameter<L: Lanes, const N: usize, const PLAIN: bool>(
+pub(super) fn parameter<L: Lanes, const N: usize, const PLAIN: bool>(
     l: L,
     c: &Constants<L>,
-    s: &mut Vectors<'_>,
+    s: &mut Vectors<'_, impl Params<L>, impl Grads<L>>,
     at: usize,
     d: [L::F; N],
 ) {
-    let (param, m) = (&mut s.param[at..at + N], &s.m[at..at + N]);
+    let (param, m) = (&mut s.param, &s.m[at..at + N]);
     let r = l.recip_each(d, c.above);
     for i in 0..N {
         let m = l.load(&m[i]);
         let m = if PLAIN { m } else { l.mul(m, c.factor) };
-        let p = l.neg_mul_add(m, r[i], l.mul(l.load(&param[i]), c.decay));
-        l.store(&mut param[i], p);
+        let p = l.neg_mul_add(m, r[i], l.mul(param.load::<N>(l, at, i), c.decay));
+        param.store::<N>(l, at, i, p);
     }
 }

@@ -342,6 +342,23 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn load_u16(self, src: &Half) -> U32x16 {
+        let (t, p) = (self.0, src.as_ptr());
+        // SAFETY: both halves of `src` are eight readable u16; the loads need no alignment.
+        let (a, b) = unsafe { (t.sse2._mm_loadu_si128(p.cast()), t.sse2._mm_loadu_si128(p.add(8).cast())) };
+        U32x16(t.avx2._mm256_cvtepu16_epi32(a), t.avx2._mm256_cvtepu16_epi32(b))
+    }
+    #[inline(always)]
+    fn store_u16(self, dst: &mut Half, v: U32x16) {
+        let t = self.0;
+        // The pack saturates, so the upper halves go first; it goes by halves of the registers, and the permutation puts
+        // its quarters in order.
+        let v = self.and(v, self.splat_u32(0xFFFF));
+        let packed = t.avx2._mm256_permute4x64_epi64::<0xD8>(t.avx2._mm256_packus_epi32(v.0, v.1));
+        // SAFETY: `dst` is sixteen writable u16; the store needs no alignment.
+        unsafe { t.avx._mm256_storeu_si256(dst.as_mut_ptr().cast(), packed) }
+    }
+    #[inline(always)]
     fn load_bf16(self, src: &Half) -> F32x16 {
         let (t, p) = (self.0, src.as_ptr());
         // SAFETY: both halves of `src` are eight readable u16; the loads need no alignment.

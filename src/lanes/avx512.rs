@@ -284,6 +284,18 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn load_u16(self, src: &Half) -> __m512i {
+        // SAFETY: `src` is sixteen readable u16; the load needs no alignment.
+        let half = unsafe { self.token.avx._mm256_loadu_si256(src.as_ptr().cast()) };
+        self.token.avx512f._mm512_cvtepu16_epi32(half)
+    }
+    #[inline(always)]
+    fn store_u16(self, dst: &mut Half, v: __m512i) {
+        let half = self.token.avx512f._mm512_cvtepi32_epi16(v);
+        // SAFETY: `dst` is sixteen writable u16; the store needs no alignment.
+        unsafe { self.token.avx._mm256_storeu_si256(dst.as_mut_ptr().cast(), half) }
+    }
+    #[inline(always)]
     fn load_bf16(self, src: &Half) -> __m512 {
         // SAFETY: `src` is sixteen readable u16; the load needs no alignment.
         let half = unsafe { self.token.avx._mm256_loadu_si256(src.as_ptr().cast()) };

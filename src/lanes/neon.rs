@@ -269,6 +269,27 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn load_u16(self, src: &Half) -> U32x16 {
+        let (n, p) = (self.0.neon, src.as_ptr());
+        // SAFETY: `src` is sixteen readable u16; the loads need no more than a u16's alignment.
+        let (a, b) = unsafe { (n.vld1q_u16(p), n.vld1q_u16(p.add(8))) };
+        U32x16(
+            n.vmovl_u16(n.vget_low_u16(a)),
+            n.vmovl_u16(n.vget_high_u16(a)),
+            n.vmovl_u16(n.vget_low_u16(b)),
+            n.vmovl_u16(n.vget_high_u16(b)),
+        )
+    }
+    #[inline(always)]
+    fn store_u16(self, dst: &mut Half, v: U32x16) {
+        let (n, p) = (self.0.neon, dst.as_mut_ptr());
+        // SAFETY: `dst` is sixteen writable u16; the stores need no more than a u16's alignment.
+        unsafe {
+            n.vst1q_u16(p, n.vcombine_u16(n.vmovn_u32(v.0), n.vmovn_u32(v.1)));
+            n.vst1q_u16(p.add(8), n.vcombine_u16(n.vmovn_u32(v.2), n.vmovn_u32(v.3)));
+        }
+    }
+    #[inline(always)]
     fn load_bf16(self, src: &Half) -> F32x16 {
         let (n, p) = (self.0.neon, src.as_ptr());
         // SAFETY: `src` is sixteen readable u16; the loads need no more than a u16's alignment.

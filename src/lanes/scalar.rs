@@ -216,6 +216,18 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
+    fn load_u16(self, src: &Half) -> U32x16 {
+        each!(U32x16, i => src[i] as u32)
+    }
+    #[inline(always)]
+    fn store_u16(self, dst: &mut Half, v: U32x16) {
+        let mut i = 0;
+        while i < LANES {
+            dst[i] = v.0[i] as u16;
+            i += 1;
+        }
+    }
+    #[inline(always)]
     fn load_bf16(self, src: &Half) -> F32x16 {
         each!(i => f32::from_bits((src[i] as u32) << 16))
     }

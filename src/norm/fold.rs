@@ -26,26 +26,63 @@ impl<'a> Row<'a> {
     pub(super) fn group(self, vectors: Range<usize>) -> Self {
         Row { whole: &self.whole[vectors], rest: &[] }
     }
+
+    /// What stands for a row that there is none of.
+    #[inline(always)]
+    pub(super) fn none() -> Self {
+        Row { whole: &[], rest: &[] }
+    }
 }
 
-/// `S` sums over a row that are taken in one pass.
-pub(super) trait Fold<L: Lanes, const S: usize>: Sized {
+/// A row that is written.
+pub(super) struct RowMut<'a> {
+    pub(super) whole: &'a mut [Chunk],
+    pub(super) rest: &'a mut [f32],
+}
+
+impl<'a> RowMut<'a> {
+    #[inline(always)]
+    pub(super) fn of(matrix: &'a mut [f32], row: usize, features: usize) -> Self {
+        let (whole, rest) = matrix[row * features..][..features].as_chunks_mut();
+        RowMut { whole, rest }
+    }
+
+    /// Some of the whole vectors.
+    #[inline(always)]
+    pub(super) fn group(&mut self, vectors: Range<usize>) -> RowMut<'_> {
+        RowMut { whole: &mut self.whole[vectors], rest: &mut [] }
+    }
+
+    /// What stands for a row that there is none of.
+    #[inline(always)]
+    pub(super) fn none() -> Self {
+        RowMut { whole: &mut [], rest: &mut [] }
+    }
+}
+
+/// `S` sums over a row that are taken in one pass, which may write what it sums.
+pub(super) trait Fold<L: Lanes, const S: usize> {
+    /// The same sums over a part of the row.
+    type Group<'g>: Fold<L, S>
+    where
+        Self: 'g;
+
     /// Whole vectors in the row.
     fn vectors(&self) -> usize;
     /// Whether features are left beyond the whole vectors.
     fn has_rest(&self) -> bool;
     /// The same sums over some of the whole vectors, so that their bounds are checked once.
-    fn group(&self, vectors: Range<usize>) -> Self;
+    fn group(&mut self, vectors: Range<usize>) -> Self::Group<'_>;
     /// Adds whole vector `i`.
-    fn whole(&self, l: L, i: usize, sums: &mut [L::F; S]);
+    fn whole(&mut self, l: L, i: usize, sums: &mut [L::F; S]);
     /// Adds the rest, its unused lanes neutral.
-    fn rest(&self, l: L, sums: &mut [L::F; S]);
+    fn rest(&mut self, l: L, sums: &mut [L::F; S]);
 }
 
 /// The pass: vector `i` of a block of 4096 features goes to accumulator `i % A`, the rest to the next one. `A` of them
 /// hide the latency of an addition.
 #[inline(always)]
-pub(super) fn fold<L: Lanes, const S: usize, const A: usize, F: Fold<L, S>>(l: L, f: &F) -> [L::F; S] {
+pub(super) fn fold<L: Lanes, const S: usize, const A: usize, F: Fold<L, S>>(l: L, f: &mut F) -> [L::F; S] {
     let mut total = fold_block::<L, S, A, F>(l, f, 0);
     let mut from = BLOCK;
     // A row of exactly some blocks has no features in a further one.
@@ -62,7 +99,7 @@ pub(super) fn fold<L: Lanes, const S: usize, const A: usize, F: Fold<L, S>>(l: L
 #[inline(always)]
 fn fold_block<L: Lanes, const S: usize, const A: usize, F: Fold<L, S>>(
     l: L,
-    f: &F,
+    f: &mut F,
     from: usize,
 ) -> [L::F; S] {
     // Zeros to start from, so that an accumulator that gets nothing adds nothing, not even a sign to a zero.
@@ -70,7 +107,7 @@ fn fold_block<L: Lanes, const S: usize, const A: usize, F: Fold<L, S>>(
     let end = f.vectors().min(from + BLOCK);
     let mut i = from;
     while i + A <= end {
-        let group = f.group(i..i + A);
+        let mut group = f.group(i..i + A);
         for k in 0..A {
             group.whole(l, k, &mut acc[k]);
         }

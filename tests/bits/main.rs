@@ -7,7 +7,17 @@ mod pools;
 #[path = "../common/structure.rs"]
 mod structure;
 
+mod activation;
+mod adafactor;
 mod adamw;
 mod attention;
+mod bf16;
+mod cross_entropy;
+mod dropout;
+mod embedding;
 mod norm;
+mod optim;
+mod reduce;
+mod rms;
+mod softmax;
 mod sparse;

@@ -5,13 +5,28 @@ mod common;
 #[path = "../common/structure.rs"]
 mod structure;
 
+mod activation;
+mod adafactor;
 mod adamw;
 mod adamw_errors;
 mod attention;
 mod attention_errors;
 mod attention_golden;
+mod bf16;
+mod clip;
+mod cross_entropy;
+mod dropout;
+mod embedding;
 mod golden;
+mod golden_loss;
+mod loss_errors;
 mod norm;
 mod norm_errors;
+mod optim;
+mod optim_golden;
+mod reduce;
+mod rms;
+mod rms_errors;
+mod softmax;
 mod sparse;
 mod sparse_errors;

@@ -5,7 +5,7 @@ use hotlanes::norm::{LayerNorm, ROWS_PER_CHUNK};
 use crate::common::{Rng, for_each_tier};
 
 /// Half the distance from 1 to the next f32.
-const U: f64 = 1.0 / (1 << 24) as f64;
+pub const U: f64 = 1.0 / (1 << 24) as f64;
 
 /// A row's statistics.
 struct Row {
@@ -30,7 +30,7 @@ fn dx(row: &Row, g: &[f64]) -> Vec<f64> {
     g.iter().zip(&row.xhat).map(|(g, x)| row.rstd * (g - mean_g - x * mean_gx)).collect()
 }
 
-fn wide(x: &[f32]) -> Vec<f64> {
+pub fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| x as f64).collect()
 }
 
@@ -116,7 +116,7 @@ pub const ORDINARY: [Kind; 6] = [
 ];
 
 /// Rows of two different values: the roundings of their sums all go one way.
-const TWO_VALUES: [Kind; 3] = [
+pub const TWO_VALUES: [Kind; 3] = [
     |rng, n| {
         let (a, b) = (rng.uniform(0.5, 1.0), -rng.uniform(0.5, 1.0));
         (0..n).map(|i| if i < n / 2 { a } else { b }).collect()
@@ -132,13 +132,13 @@ const TWO_VALUES: [Kind; 3] = [
 ];
 
 /// How often an error may exceed its terms, in units of u: the documentation's figure.
-fn factor(features: usize, two_values: bool) -> f64 {
+pub fn factor(features: usize, two_values: bool) -> f64 {
     let long = if two_values { 4.0 + features.min(4096) as f64 / 128.0 } else { 0.0 };
     long.max(10.0)
 }
 
 /// Roundings that the first row's term of a sum over rows goes through.
-fn levels(rows: usize) -> f64 {
+pub fn levels(rows: usize) -> f64 {
     let chunks = rows.div_ceil(ROWS_PER_CHUNK);
     rows.min(ROWS_PER_CHUNK) as f64 + chunks.next_power_of_two().ilog2() as f64
 }
@@ -186,7 +186,7 @@ fn errors(i: &Inputs, o: &Outputs, two_values: bool) -> [f64; 6] {
 }
 
 /// Every count of features around the vectors, the threshold and the blocks; many rows only where they are short.
-fn shapes() -> Vec<(usize, usize)> {
+pub fn shapes() -> Vec<(usize, usize)> {
     let mut shapes = vec![];
     for features in (1..=40).chain(63..=66).chain(127..=130) {
         shapes.extend((1..=5).chain([16, 17]).map(|rows| (features, rows)));

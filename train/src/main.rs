@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use hotlanes::Tier;
-use hotlanes_train::report::{self, Failure, KERNELS, LEGEND, Options};
+use hotlanes_train::report::{self, Failure, LEGEND, Options};
 
 /// CPU training kernels in explicit SIMD: what they do on this machine.
 #[derive(Parser)]
@@ -37,7 +37,7 @@ struct ReportArgs {
     #[arg(long)]
     json: bool,
     /// Only this kernel; may be repeated.
-    #[arg(long, value_name = "NAME", value_parser = KERNELS)]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(report::kernels()))]
     kernel: Vec<String>,
     /// Time only this tier (the bits are still compared on all); may be repeated.
     #[arg(long, value_name = "NAME")]

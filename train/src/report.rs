@@ -14,13 +14,12 @@ use std::time::{Duration, Instant};
 
 use hotlanes::{TIER_ENV, Tier};
 
-use cases::Shape;
 use limits::Limits;
 use machine::Machine;
 use measure::Probe;
 use print::{Printer, Row};
 
-pub use cases::KERNELS;
+pub use cases::kernels;
 pub use print::LEGEND;
 
 /// What to report.
@@ -115,13 +114,16 @@ fn rows(
     limits: &mut Limits,
     printer: &mut Printer,
 ) -> Result<(), Failure> {
-    let wanted = |s: &Shape| options.kernels.is_empty() || options.kernels.iter().any(|k| k == s.kernel());
-    let shapes: Vec<Shape> = cases::shapes(options.full).filter(wanted).collect();
-    printer.begin(shapes.len())?;
+    let wanted = |c: &cases::Row| {
+        (options.full || c.default)
+            && (options.kernels.is_empty() || options.kernels.iter().any(|k| k == c.kernel))
+    };
+    let cases: Vec<cases::Row> = cases::rows().into_iter().filter(wanted).collect();
+    printer.begin(cases.len())?;
     let (mut disagreements, mut skipped) = (Vec::new(), 0);
-    for (i, shape) in shapes.iter().enumerate() {
-        let (kernel, size) = (shape.kernel(), shape.size());
-        printer.working_on(kernel, &size);
+    for (i, case) in cases.iter().enumerate() {
+        let (kernel, size) = (case.kernel, &case.size);
+        printer.working_on(kernel, size);
         let mut sampling = SAMPLING[options.full as usize];
         if !options.full {
             let left = DEFAULT_TIME.saturating_sub(started.elapsed());
@@ -130,9 +132,9 @@ fn rows(
                 continue;
             }
             // Half of this one's share for samples: the rest is for making and checking the data.
-            sampling = sampling.min(left / (2 * (shapes.len() - i) as u32));
+            sampling = sampling.min(left / (2 * (cases.len() - i) as u32));
         }
-        let mut case = shape.build();
+        let mut case = case.build();
         let bits = measure::check(case.as_mut(), selected)
             .map_err(|e| Failure::Wrong(format!("{kernel} {size}: {e}")))?;
         if !bits.agree() {
@@ -156,7 +158,7 @@ fn rows(
             .iter()
             .map(|t| Row {
                 kernel,
-                size: &size,
+                size,
                 tier: t.name,
                 threads: if t.is_tier { options.threads } else { 1 },
                 seconds: t.min,

@@ -39,8 +39,8 @@ const SCALAR_SUM: Regression = Regression {
     case: "layernorm_fwd",
     tier: "avx512",
     file: "src/norm/forward.rs",
-    from: "sums[0] = l.add(sums[0], l.load(&self.0.whole[i]));",
-    to: "let mut sum = 0.0; for x in &self.0.whole[i] { sum += *x; } sums[0] = l.add(sums[0], l.splat(sum));",
+    from: "let mut x = l.load(&self.x.whole[i]);",
+    to: "let mut sum = 0.0; for x in &self.x.whole[i] { sum += *x; } let mut x = l.splat(sum);",
     says: "scalar floating-point operations",
 };
 

@@ -47,6 +47,14 @@ pub(super) const AMSGRAD: Case = Case {
     ..PLAIN
 };
 
+/// The usual step on a gradient that is unscaled or clipped.
+pub(super) const SCALED: Case = Case {
+    name: "adamw_scaled",
+    prepare: |n| Tensor::new(n, AdamWConfig::default(), 128.0, false).prepare(),
+    twin: None,
+    ..PLAIN
+};
+
 const STEP: i32 = 10;
 
 /// A tensor before its step, and a copy of it that takes the step.

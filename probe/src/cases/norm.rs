@@ -18,7 +18,7 @@ const TWO_CHUNKS: usize = hotlanes::norm::ROWS_PER_CHUNK + 1;
 /// The forward, by rows.
 pub(super) const FORWARD: Case = Case {
     name: "layernorm_fwd",
-    kernel: "hotlanes::norm::forward::Forward",
+    kernel: "hotlanes::norm::forward::Forward<true, false>",
     sizes: [4, 8],
     elements_per_size: LONG,
     element: "value",
@@ -41,7 +41,7 @@ pub(super) const FORWARD_SMALL: Case = Case {
 /// The backward of one chunk of rows. It clears `dgamma` and `dbeta` by the C library's memset: a constant.
 pub(super) const BACKWARD: Case = Case {
     name: "layernorm_bwd",
-    kernel: "hotlanes::norm::backward::BackwardChunk",
+    kernel: "hotlanes::norm::backward::Backward<true, false>",
     prepare: |rows| backward(rows, LONG, Rows::backward),
     twin: Some(|rows| backward(rows, LONG, Rows::backward_twin)),
     ..FORWARD
@@ -50,7 +50,7 @@ pub(super) const BACKWARD: Case = Case {
 /// The backward of short rows.
 pub(super) const BACKWARD_SMALL: Case = Case {
     name: "layernorm_bwd_small",
-    kernel: "hotlanes::norm::backward::BackwardChunk",
+    kernel: "hotlanes::norm::backward::Backward<true, false>",
     prepare: |rows| backward(rows, SHORT, Rows::backward),
     twin: Some(|rows| backward(rows, SHORT, Rows::backward_twin)),
     ..FORWARD_SMALL
@@ -59,7 +59,7 @@ pub(super) const BACKWARD_SMALL: Case = Case {
 /// The backward of two chunks, by features: the fewest rows there can be, short ones to keep them small.
 pub(super) const BACKWARD_CHUNKS: Case = Case {
     name: "layernorm_bwd_chunks",
-    kernel: "hotlanes::norm::backward::Backward",
+    kernel: "hotlanes::norm::backward::Backward<true, false>",
     sizes: [16, 32],
     elements_per_size: TWO_CHUNKS,
     prepare: chunks,

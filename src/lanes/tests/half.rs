@@ -90,3 +90,32 @@ fn loads_are_exact() {
         );
     }
 }
+
+struct Words<'a>(&'a [u32; LANES], &'a Half);
+
+impl Kernel for Words<'_> {
+    type Output = (Half, Chunk);
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> (Half, Chunk) {
+        let (mut half, mut wide) = ([7; LANES], self.0.map(f32::from_bits));
+        l.store_u16(&mut half, l.to_bits(l.load(&wide)));
+        l.store(&mut wide, l.from_bits(l.load_u16(self.1)));
+        (half, wide)
+    }
+}
+
+#[test]
+fn sixteen_bits_are_stored_and_loaded_as_they_are() {
+    let mut rng = Rng::new(8);
+    for _ in 0..cases(10_000) {
+        let words: [u32; LANES] = std::array::from_fn(|_| rng.any().to_bits());
+        let half: Half = std::array::from_fn(|_| rng.any().to_bits() as u16);
+        on_each_tier(
+            || Words(&words, &half),
+            |tier, (low, wide)| {
+                assert_eq!(low, words.map(|w| w as u16), "{tier}");
+                assert_eq!(wide.map(f32::to_bits), half.map(u32::from), "{tier}");
+            },
+        );
+    }
+}

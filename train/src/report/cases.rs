@@ -1,13 +1,19 @@
 //! The kernels and sizes of the report: those of the PyTorch script that it is laid beside, and a few more.
 
+mod activation;
 mod adamw;
+mod attention;
+mod bf16;
+mod dropout;
+mod embedding;
 mod layernorm;
+mod loss;
+mod optim;
+mod reduce;
+mod rmsnorm;
 mod sparse;
 
 use std::borrow::Cow;
-
-/// The names that `--kernel` takes.
-pub const KERNELS: [&str; 5] = ["adamw", "layernorm_fwd", "layernorm_bwd", "sparse_fwd", "sparse_bwd"];
 
 /// What one run of a case has to do at least, whatever does it.
 #[derive(Clone, Copy, Debug)]
@@ -76,108 +82,56 @@ pub trait Case: Send {
 }
 
 /// A kernel and a size.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Shape {
-    /// One tensor of so many parameters.
-    AdamW {
-        /// Parameters.
-        n: usize,
-    },
-    /// LayerNorm.
-    LayerNorm {
-        /// The gradient instead of the forward.
-        backward: bool,
-        /// Rows.
-        rows: usize,
-        /// Features of a row.
-        features: usize,
-    },
-    /// A sparse layer.
-    Sparse {
-        /// The gradients instead of the forward.
-        backward: bool,
-        /// Sources.
-        inputs: usize,
-        /// Destinations.
-        outputs: usize,
-        /// The share of all possible connections that is there.
-        density: f64,
-        /// Examples; 1 takes the kernel for one example.
-        batch: usize,
-    },
+pub struct Row {
+    /// The kernel's name.
+    pub kernel: &'static str,
+    /// The size, as the report prints it.
+    pub size: String,
+    /// Whether the report has it without `--full`.
+    pub default: bool,
+    build: Box<dyn Fn() -> Box<dyn Case>>,
 }
 
-impl Shape {
-    /// The kernel's name.
-    pub fn kernel(&self) -> &'static str {
-        match self {
-            Shape::AdamW { .. } => KERNELS[0],
-            Shape::LayerNorm { backward, .. } => KERNELS[1 + *backward as usize],
-            Shape::Sparse { backward, .. } => KERNELS[3 + *backward as usize],
-        }
-    }
-
-    /// The size, as the report prints it.
-    pub fn size(&self) -> String {
-        match self {
-            Shape::AdamW { n } => format!("{n}"),
-            Shape::LayerNorm { rows, features, .. } => format!("{rows}x{features}"),
-            Shape::Sparse { inputs, outputs, density, batch, .. } => {
-                format!("{inputs}x{outputs}@{density}b{batch}")
-            }
-        }
+impl Row {
+    fn new<C: Case + 'static>(
+        kernel: &'static str,
+        size: impl ToString,
+        default: bool,
+        build: impl Fn() -> C + 'static,
+    ) -> Self {
+        Row { kernel, size: size.to_string(), default, build: Box::new(move || Box::new(build())) }
     }
 
     /// Makes the data.
     pub fn build(&self) -> Box<dyn Case> {
-        match *self {
-            Shape::AdamW { n } => Box::new(adamw::Step::new(n)),
-            Shape::LayerNorm { backward: false, rows, features } => {
-                Box::new(layernorm::Forward::new(rows, features))
-            }
-            Shape::LayerNorm { backward: true, rows, features } => {
-                Box::new(layernorm::Backward::new(rows, features))
-            }
-            Shape::Sparse { backward, inputs, outputs, density, batch } => {
-                Box::new(sparse::Layer::new(backward, inputs, outputs, density, batch))
-            }
-        }
+        (self.build)()
     }
 }
 
-/// The report's rows: a choice by default, all of them if `full`.
-pub fn shapes(full: bool) -> impl Iterator<Item = Shape> {
-    let adamw = [4096, 65_536, 2_359_296, 1 << 25].map(|n| (true, Shape::AdamW { n }));
-    let norm = [false, true].into_iter().flat_map(|backward| {
-        [
-            (true, 256, 512),
-            (true, 512, 512),
-            (false, 1024, 512),
-            (true, 2048, 512),
-            (false, 2048, 128),
-            (false, 1024, 768),
-            (false, 256, 4096),
-            (true, 4096, 64),
-        ]
-        .map(|(default, rows, features)| (default, Shape::LayerNorm { backward, rows, features }))
-    });
-    let sparse = [false, true].into_iter().flat_map(|backward| {
-        [
-            (true, 784, 128, 0.5, 1),
-            (true, 784, 128, 0.5, 32),
-            (false, 784, 128, 0.5, 512),
-            (true, 784, 128, 0.1, 1),
-            (true, 784, 128, 0.1, 32),
-            (false, 784, 128, 0.1, 512),
-            (false, 1024, 1024, 0.1, 1),
-            (true, 1024, 1024, 0.1, 64),
-            (false, 1024, 1024, 0.05, 128),
-            (false, 1024, 1024, 0.01, 128),
-        ]
-        .map(|(default, inputs, outputs, density, batch)| {
-            (default, Shape::Sparse { backward, inputs, outputs, density, batch })
-        })
-    });
-    let all = adamw.into_iter().chain(norm).chain(sparse);
-    all.filter(move |(default, _)| full || *default).map(|(_, shape)| shape)
+/// All rows, family by family.
+pub fn rows() -> Vec<Row> {
+    let mut rows = adamw::rows();
+    rows.extend(layernorm::rows());
+    rows.extend(rmsnorm::rows());
+    rows.extend(sparse::rows());
+    rows.extend(reduce::rows());
+    rows.extend(embedding::rows());
+    rows.extend(dropout::rows());
+    rows.extend(bf16::rows());
+    rows.extend(optim::rows());
+    rows.extend(activation::rows());
+    rows.extend(loss::rows());
+    rows.extend(attention::rows());
+    rows
+}
+
+/// The names that `--kernel` takes.
+pub fn kernels() -> Vec<&'static str> {
+    let mut names = vec![];
+    for row in rows() {
+        if !names.contains(&row.kernel) {
+            names.push(row.kernel);
+        }
+    }
+    names
 }

@@ -3,8 +3,14 @@
 use hotlanes::adamw::{AdamW, AdamWConfig, AdamWStep, AdamWTensor};
 use hotlanes::naive::{self, AdamWConstants};
 
-use super::{Case, Output, Plain, Work};
+use super::{Case, Output, Plain, Row, Work};
 use crate::report::buffer::{Buffer, fill};
+
+/// The report's rows.
+pub fn rows() -> Vec<Row> {
+    let sizes = [4096, 65_536, 2_359_296, 1 << 25];
+    sizes.map(|n| Row::new("adamw", n, true, move || Step::new(n))).into()
+}
 
 /// A tensor with its optimizer state, in the middle of training. Every runner works on the same memory; what a step
 /// costs does not depend on the values.

@@ -3,8 +3,27 @@
 use hotlanes::naive;
 use hotlanes::norm::LayerNorm;
 
-use super::{Case, Output, Plain, Work};
+use super::{Case, Output, Plain, Row, Work};
 use crate::report::buffer::Buffer;
+
+/// The report's rows.
+pub fn rows() -> Vec<Row> {
+    let sizes = [
+        (true, 256, 512),
+        (true, 512, 512),
+        (false, 1024, 512),
+        (true, 2048, 512),
+        (false, 2048, 128),
+        (false, 1024, 768),
+        (false, 256, 4096),
+        (true, 4096, 64),
+    ];
+    let size = |rows, features| format!("{rows}x{features}");
+    let forward = sizes.map(|(d, r, f)| Row::new("layernorm_fwd", size(r, f), d, move || Forward::new(r, f)));
+    let backward =
+        sizes.map(|(d, r, f)| Row::new("layernorm_bwd", size(r, f), d, move || Backward::new(r, f)));
+    forward.into_iter().chain(backward).collect()
+}
 
 /// PyTorch's default.
 const EPS: f64 = 1e-5;

@@ -5,8 +5,32 @@ use std::borrow::Cow;
 use hotlanes::naive::{self, Connection};
 use hotlanes::sparse::{Csr, Plan};
 
-use super::{Case, Output, Plain, Work};
+use super::{Case, Output, Plain, Row, Work};
 use crate::report::buffer::{Buffer, mix};
+
+/// The report's rows; a batch of 1 takes the kernel for one example.
+pub fn rows() -> Vec<Row> {
+    let mut rows = vec![];
+    for (kernel, backward) in [("sparse_fwd", false), ("sparse_bwd", true)] {
+        for (default, inputs, outputs, density, batch) in [
+            (true, 784, 128, 0.5, 1),
+            (true, 784, 128, 0.5, 32),
+            (false, 784, 128, 0.5, 512),
+            (true, 784, 128, 0.1, 1),
+            (true, 784, 128, 0.1, 32),
+            (false, 784, 128, 0.1, 512),
+            (false, 1024, 1024, 0.1, 1),
+            (true, 1024, 1024, 0.1, 64),
+            (false, 1024, 1024, 0.05, 128),
+            (false, 1024, 1024, 0.01, 128),
+        ] {
+            let size = format!("{inputs}x{outputs}@{density}b{batch}");
+            let build = move || Layer::new(backward, inputs, outputs, density, batch);
+            rows.push(Row::new(kernel, size, default, build));
+        }
+    }
+    rows
+}
 
 /// The layer with the data of both layouts: the kernels keep a batch as `[feature][example]`, the plain loops as
 /// `[example][feature]`.

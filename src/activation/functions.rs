@@ -1,0 +1,411 @@
+//! The functions and their slopes on the lanes, `N` vectors in lockstep; with `N` 1, the epilogue of another kernel.
+//!
+//! Each is defined by the correctly rounded reciprocal, which AVX-512 has a quick way to: a product with it is not the
+//! quotient, bit for bit. Arguments are cut off where the result no longer changes, with the argument as the second operand of
+//! minimum and maximum, where a NaN stands.
+
+use std::f32::consts::LOG2_E;
+
+use crate::lanes::Lanes;
+use crate::math::{self, exp2_of, one_less_exp2_of};
+
+/// A function of one variable, of no size: kernels are generic over it.
+pub(crate) trait Function: Send {
+    /// `f(x)`
+    fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N];
+}
+
+/// A function with a backward.
+pub(crate) trait Slope: Function {
+    /// `f'(x)`
+    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N];
+
+    /// `dy f'(x)`
+    #[inline(always)]
+    fn gradient<L: Lanes, const N: usize>(l: L, dy: [L::F; N], x: [L::F; N]) -> [L::F; N] {
+        let mut g = Self::slope(l, x);
+        for i in 0..N {
+            g[i] = l.mul(dy[i], g[i]);
+        }
+        g
+    }
+}
+
+/// `e^x`
+pub(crate) struct Exp;
+/// The natural logarithm.
+pub(crate) struct Log;
+/// `x`
+#[allow(dead_code)] // Not of the loops here, which copy: for the epilogues of other kernels.
+pub(crate) struct Identity;
+/// `max(x, 0)`
+pub(crate) struct Relu;
+/// `max(x, 0)^2`
+pub(crate) struct SquaredRelu;
+/// `x sigmoid(x)`
+pub(crate) struct Silu;
+/// `x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))`
+pub(crate) struct GeluTanh;
+/// `x Phi(x)`
+pub(crate) struct GeluErf;
+/// `1 / (1 + e^-x)`
+pub(crate) struct Sigmoid;
+/// The hyperbolic tangent.
+pub(crate) struct Tanh;
+
+/// `x` between `low` and `high`; NaN stays.
+#[inline(always)]
+fn clamp<L: Lanes, const N: usize>(l: L, mut x: [L::F; N], low: f32, high: f32) -> [L::F; N] {
+    let (low, high) = (l.splat(low), l.splat(high));
+    for i in 0..N {
+        x[i] = l.max(low, l.min(high, x[i]));
+    }
+    x
+}
+
+/// `|x|` up to `high`; NaN stays.
+#[inline(always)]
+fn magnitude<L: Lanes, const N: usize>(l: L, mut x: [L::F; N], high: f32) -> [L::F; N] {
+    let high = l.splat(high);
+    for i in 0..N {
+        x[i] = l.min(high, l.abs(x[i]));
+    }
+    x
+}
+
+/// `1 / x` for `x` from 1 to infinity. Of four vectors AVX-512 takes two to the divider, which is slow but otherwise idle, and
+/// two to the multipliers, which are busy: the bits are the same, since both round correctly.
+#[inline(always)]
+fn recip<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
+    if !L::WIDE || N != 4 {
+        return l.recip_each(x, true);
+    }
+    let one = l.splat(1.0);
+    x[0] = l.div(one, x[0]);
+    x[1] = l.div(one, x[1]);
+    [x[2], x[3]] = l.recip_each([x[2], x[3]], true);
+    x
+}
+
+/// `1 / (1 + e)` for `e` from 0 to infinity.
+#[inline(always)]
+fn logistic<L: Lanes, const N: usize>(l: L, mut e: [L::F; N]) -> [L::F; N] {
+    let one = l.splat(1.0);
+    for i in 0..N {
+        e[i] = l.add(one, e[i]);
+    }
+    recip(l, e)
+}
+
+impl Function for Exp {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
+        for i in 0..N {
+            x[i] = math::exp(l, x[i]);
+        }
+        x
+    }
+}
+
+impl Function for Log {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
+        for i in 0..N {
+            x[i] = math::log(l, x[i]);
+        }
+        x
+    }
+}
+
+impl Function for Identity {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(_: L, x: [L::F; N]) -> [L::F; N] {
+        x
+    }
+}
+
+impl Slope for Identity {
+    #[inline(always)]
+    fn slope<L: Lanes, const N: usize>(l: L, _: [L::F; N]) -> [L::F; N] {
+        [l.splat(1.0); N]
+    }
+
+    #[inline(always)]
+    fn gradient<L: Lanes, const N: usize>(_: L, dy: [L::F; N], _: [L::F; N]) -> [L::F; N] {
+        dy
+    }
+}
+
+impl Function for Relu {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
+        let zero = l.splat(0.0);
+        for i in 0..N {
+            x[i] = l.max(zero, x[i]);
+        }
+        x
+    }
+}
+
+impl Slope for Relu {
+    #[inline(always)]
+    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        Self::gradient(l, [l.splat(1.0); N], x)
+    }
+
+    /// By choice, as an infinite `dy` times 0 would be NaN.
+    #[inline(always)]
+    fn gradient<L: Lanes, const N: usize>(l: L, mut dy: [L::F; N], x: [L::F; N]) -> [L::F; N] {
+        let zero = l.splat(0.0);
+        for i in 0..N {
+            // 0, or the NaN.
+            let none = l.min(zero, l.abs(x[i]));
+            dy[i] = l.select(l.gt(x[i], zero), dy[i], none);
+        }
+        dy
+    }
+}
+
+impl Function for SquaredRelu {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        let mut x = Relu::value(l, x);
+        for i in 0..N {
+            x[i] = l.mul(x[i], x[i]);
+        }
+        x
+    }
+}
+
+impl Slope for SquaredRelu {
+    #[inline(always)]
+    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        let mut x = Relu::value(l, x);
+        for i in 0..N {
+            x[i] = l.add(x[i], x[i]);
+        }
+        x
+    }
+}
+
+impl Function for Sigmoid {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        // e^89 is infinite and e^-105 is 0.
+        let x = clamp(l, x, -89.0, 105.0);
+        logistic(l, exp2_of(l, x, [l.splat(-LOG2_E); N]))
+    }
+}
+
+impl Slope for Sigmoid {
+    /// `e / (1 + e)^2`, which keeps its digits where the function is all but 1.
+    #[inline(always)]
+    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        let x = magnitude(l, x, 105.0);
+        let mut e = exp2_of(l, x, [l.splat(-LOG2_E); N]);
+        let r = logistic(l, e);
+        for i in 0..N {
+            e[i] = l.mul(l.mul(e[i], r[i]), r[i]);
+        }
+        e
+    }
+}
+
+impl Function for Silu {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
+        let mut argument = x;
+        for i in 0..N {
+            // From here down sigmoid is 0: so the result is 0 for minus infinity too.
+            x[i] = l.max(l.splat(-89.0), x[i]);
+            argument[i] = l.min(l.splat(105.0), x[i]);
+        }
+        let r = logistic(l, exp2_of(l, argument, [l.splat(-LOG2_E); N]));
+        for i in 0..N {
+            x[i] = l.mul(x[i], r[i]);
+        }
+        x
+    }
+}
+
+impl Slope for Silu {
+    /// `s (1 + x (1 - s))` with `s` the sigmoid, and `1 - s = e s`.
+    #[inline(always)]
+    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        // e^88 is finite.
+        let x = clamp(l, x, -88.0, 105.0);
+        let mut e = exp2_of(l, x, [l.splat(-LOG2_E); N]);
+        let r = logistic(l, e);
+        for i in 0..N {
+            e[i] = l.mul(e[i], r[i]);
+        }
+        for i in 0..N {
+            e[i] = l.mul(r[i], l.mul_add(e[i], x[i], l.splat(1.0)));
+        }
+        e
+    }
+}
+
+impl GeluTanh {
+    /// `-2 sqrt(2 / pi) log2(e)`, and that times 0.044715.
+    const POWER: [f32; 2] = [-2.302_208_2, -0.102_943_24];
+    /// `2 sqrt(2 / pi)`, and that times 3 times 0.044715.
+    const SLOPE: [f32; 2] = [1.595_769_2, 0.214_064_45];
+
+    /// `e^-2u = 2^(x (c0 + c1 x^2))` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`
+    #[inline(always)]
+    fn power<L: Lanes, const N: usize>(l: L, x: [L::F; N], squares: [L::F; N]) -> [L::F; N] {
+        let mut factor = squares;
+        for i in 0..N {
+            factor[i] = l.mul_add(squares[i], l.splat(Self::POWER[1]), l.splat(Self::POWER[0]));
+        }
+        exp2_of(l, x, factor)
+    }
+}
+
+impl Function for GeluTanh {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
+        let (mut argument, mut squares) = (x, x);
+        for i in 0..N {
+            // From here down the sigmoid is 0, from 11 up it is 1.
+            x[i] = l.max(l.splat(-11.0), x[i]);
+            argument[i] = l.min(l.splat(11.0), x[i]);
+        }
+        for i in 0..N {
+            squares[i] = l.mul(argument[i], argument[i]);
+        }
+        let r = logistic(l, Self::power(l, argument, squares));
+        for i in 0..N {
+            x[i] = l.mul(x[i], r[i]);
+        }
+        x
+    }
+}
+
+impl Slope for GeluTanh {
+    /// `s (1 + 2 u' x (1 - s))` with `s` the sigmoid of `2u`, and `1 - s = e s`.
+    #[inline(always)]
+    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        // e^-2u is finite at -10, and 0 beyond 10.8.
+        let x = clamp(l, x, -10.0, 11.0);
+        let mut squares = x;
+        for i in 0..N {
+            squares[i] = l.mul(x[i], x[i]);
+        }
+        let mut e = Self::power(l, x, squares);
+        let r = logistic(l, e);
+        for i in 0..N {
+            e[i] = l.mul(e[i], r[i]);
+            let du = l.mul_add(squares[i], l.splat(Self::SLOPE[1]), l.splat(Self::SLOPE[0]));
+            squares[i] = l.mul(x[i], du);
+        }
+        for i in 0..N {
+            e[i] = l.mul(r[i], l.mul_add(e[i], squares[i], l.splat(1.0)));
+        }
+        e
+    }
+}
+
+impl GeluErf {
+    /// `log2(2 Phi(-z)) / z` for `z` up to 14.5, minimax with less weight from 3 on: 2^(z p) is within 2^-24 (1 + log2(e) z^2 / 2)
+    /// up to there.
+    const C: [f32; 11] = [
+        -1.151_107_1,
+        -0.459_190_73,
+        -0.052_544_527,
+        0.007_111_612_2,
+        -1.417_527e-4,
+        -2.092_260_8e-4,
+        5.589_976e-5,
+        -7.575_489_2e-6,
+        5.869_81e-7,
+        -2.440_127_6e-8,
+        4.200_098_6e-10,
+    ];
+
+    /// `2 Phi(-z)`
+    #[inline(always)]
+    fn twice_tail<L: Lanes, const N: usize>(l: L, z: [L::F; N]) -> [L::F; N] {
+        let mut p = [l.splat(Self::C[10]); N];
+        for k in [9, 8, 7, 6, 5, 4, 3, 2, 1, 0] {
+            let c = l.splat(Self::C[k]);
+            for i in 0..N {
+                p[i] = l.mul_add(p[i], z[i], c);
+            }
+        }
+        exp2_of(l, z, p)
+    }
+}
+
+impl Function for GeluErf {
+    /// `max(x, 0) - |x| Phi(-|x|)`
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
+        let z = magnitude(l, x, 14.5);
+        let tail = Self::twice_tail(l, z);
+        for i in 0..N {
+            let half = l.mul(z[i], l.splat(0.5));
+            x[i] = l.neg_mul_add(half, tail[i], l.max(l.splat(0.0), x[i]));
+        }
+        x
+    }
+}
+
+impl Slope for GeluErf {
+    /// `h = Phi(-|x|) - |x| phi(x)`, or `1 - h` where `x` is positive.
+    #[inline(always)]
+    fn slope<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
+        /// `1 / sqrt(2 pi)`
+        const PHI: f32 = 0.398_942_3;
+        let z = magnitude(l, x, 14.5);
+        let tail = Self::twice_tail(l, z);
+        let mut half = z;
+        for i in 0..N {
+            half[i] = l.mul(z[i], l.splat(-0.5 * LOG2_E));
+        }
+        let density = exp2_of(l, z, half);
+        for i in 0..N {
+            let weight = l.mul(z[i], l.splat(PHI));
+            let h = l.neg_mul_add(weight, density[i], l.mul(tail[i], l.splat(0.5)));
+            let negative = l.gt(l.splat(0.0), x[i]);
+            x[i] = l.select(negative, h, l.sub(l.splat(1.0), h));
+        }
+        x
+    }
+}
+
+impl Function for Tanh {
+    /// `(1 - e) / (1 + e)` with `e = e^-2|x|`, and the sign of `x`.
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
+        // From 10 up the result is 1.
+        let z = magnitude(l, x, 10.0);
+        let mut d = one_less_exp2_of(l, z, [l.splat(-2.0 * LOG2_E); N]);
+        let mut r = d;
+        for i in 0..N {
+            r[i] = l.sub(l.splat(2.0), d[i]);
+        }
+        r = recip(l, r);
+        for i in 0..N {
+            d[i] = l.mul(d[i], r[i]);
+            let sign = l.and(l.to_bits(x[i]), l.splat_u32(1 << 31));
+            x[i] = l.from_bits(l.or(l.to_bits(d[i]), sign));
+        }
+        x
+    }
+}
+
+impl Slope for Tanh {
+    /// `4 e / (1 + e)^2`, which keeps its digits where the function is all but 1.
+    #[inline(always)]
+    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        let z = magnitude(l, x, 53.0);
+        let mut e = exp2_of(l, z, [l.splat(-2.0 * LOG2_E); N]);
+        let r = logistic(l, e);
+        for i in 0..N {
+            e[i] = l.mul(l.mul(e[i], l.splat(4.0)), l.mul(r[i], r[i]));
+        }
+        e
+    }
+}

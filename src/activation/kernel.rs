@@ -1,0 +1,194 @@
+//! The loops: one forward and one backward for all functions.
+
+use std::marker::PhantomData;
+
+use super::functions::{Function, Slope};
+use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
+use crate::parallel::Work;
+use crate::tier::Active;
+
+/// `y = f(x)`
+pub(super) struct Forward<'a, F> {
+    pub(super) active: Active,
+    /// None: `y` holds it.
+    pub(super) x: Option<&'a [f32]>,
+    pub(super) y: &'a mut [f32],
+    pub(super) function: PhantomData<F>,
+}
+
+/// `dx = dy f'(x)`
+pub(super) struct Backward<'a, F> {
+    pub(super) active: Active,
+    /// None: `dx` holds it.
+    pub(super) dy: Option<&'a [f32]>,
+    pub(super) x: &'a [f32],
+    pub(super) dx: &'a mut [f32],
+    pub(super) function: PhantomData<F>,
+}
+
+/// Where to cut in two: at a cache line's boundary, so that two threads do not share one. The bits would be the same anywhere.
+#[inline(always)]
+fn middle(n: usize) -> usize {
+    (n / 2).next_multiple_of(LANES).min(n)
+}
+
+impl<F: Function> Work for Forward<'_, F> {
+    fn size(&self) -> usize {
+        self.y.len()
+    }
+
+    fn split(self) -> Result<(Self, Self), Self> {
+        let at = middle(self.y.len());
+        let (x0, x1) = self.x.map(|x| x.split_at(at)).unzip();
+        let (y0, y1) = self.y.split_at_mut(at);
+        Ok((Forward { x: x0, y: y0, ..self }, Forward { x: x1, y: y1, ..self }))
+    }
+
+    fn run(self) {
+        dispatch(self.active, self);
+    }
+}
+
+impl<F: Slope> Work for Backward<'_, F> {
+    fn size(&self) -> usize {
+        self.dx.len()
+    }
+
+    fn split(self) -> Result<(Self, Self), Self> {
+        let at = middle(self.dx.len());
+        let (dy0, dy1) = self.dy.map(|dy| dy.split_at(at)).unzip();
+        let (x0, x1) = self.x.split_at(at);
+        let (dx0, dx1) = self.dx.split_at_mut(at);
+        Ok((Backward { dy: dy0, x: x0, dx: dx0, ..self }, Backward { dy: dy1, x: x1, dx: dx1, ..self }))
+    }
+
+    fn run(self) {
+        dispatch(self.active, self);
+    }
+}
+
+/// How many vectors take each operation together where the registers allow it: a chain of thirty operations does not
+/// overlap with the next by itself.
+const GROUP: usize = 4;
+
+/// How many vectors ahead the loops ask for their data: the CPU's own prefetch stops at a page's end.
+const AHEAD: usize = 16;
+
+/// `N` vectors from `at` on, of a slice or, in place, of the other.
+#[inline(always)]
+fn load<L: Lanes, const N: usize>(l: L, from: Option<&[Chunk]>, in_place: &[Chunk], at: usize) -> [L::F; N] {
+    let from = match from {
+        Some(from) => &from[at..at + N],
+        None => &in_place[at..at + N],
+    };
+    let mut v = [l.splat(0.0); N];
+    for i in 0..N {
+        v[i] = l.load(&from[i]);
+    }
+    v
+}
+
+/// Whole vectors and the rest.
+#[inline(always)]
+fn cut(x: Option<&[f32]>) -> (Option<&[Chunk]>, Option<&[f32]>) {
+    match x {
+        Some(x) => {
+            let (whole, rest) = x.as_chunks();
+            (Some(whole), Some(rest))
+        }
+        None => (None, None),
+    }
+}
+
+impl<F: Function> Kernel for Forward<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let (x, x_rest) = cut(self.x);
+        let (y, y_rest) = self.y.as_chunks_mut();
+        let n = y.len();
+        let mut at = 0;
+        if L::WIDE {
+            while at + GROUP <= n {
+                forward::<L, F, GROUP>(l, x, y, at);
+                at += GROUP;
+            }
+        }
+        while at < n {
+            forward::<L, F, 1>(l, x, y, at);
+            at += 1;
+        }
+        if !y_rest.is_empty() {
+            let [v] = F::value(l, [l.load_part(x_rest.unwrap_or(y_rest), l.splat(0.0))]);
+            l.store_part(y_rest, v);
+        }
+    }
+}
+
+#[inline(always)]
+fn forward<L: Lanes, F: Function, const N: usize>(l: L, x: Option<&[Chunk]>, y: &mut [Chunk], at: usize) {
+    for i in 0..N {
+        if let Some(x) = x {
+            l.prefetch(x, at + i + AHEAD);
+        }
+        l.prefetch(y, at + i + AHEAD);
+    }
+    let v = F::value(l, load::<L, N>(l, x, y, at));
+    let y = &mut y[at..at + N];
+    for i in 0..N {
+        l.store(&mut y[i], v[i]);
+    }
+}
+
+impl<F: Slope> Kernel for Backward<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let (dy, dy_rest) = cut(self.dy);
+        let (x, x_rest) = self.x.as_chunks();
+        let (dx, dx_rest) = self.dx.as_chunks_mut();
+        let n = dx.len();
+        let mut at = 0;
+        if L::WIDE {
+            while at + GROUP <= n {
+                backward::<L, F, GROUP>(l, dy, x, dx, at);
+                at += GROUP;
+            }
+        }
+        while at < n {
+            backward::<L, F, 1>(l, dy, x, dx, at);
+            at += 1;
+        }
+        if !dx_rest.is_empty() {
+            let zero = l.splat(0.0);
+            let dy = l.load_part(dy_rest.unwrap_or(dx_rest), zero);
+            let [v] = F::gradient(l, [dy], [l.load_part(x_rest, zero)]);
+            l.store_part(dx_rest, v);
+        }
+    }
+}
+
+#[inline(always)]
+fn backward<L: Lanes, F: Slope, const N: usize>(
+    l: L,
+    dy: Option<&[Chunk]>,
+    x: &[Chunk],
+    dx: &mut [Chunk],
+    at: usize,
+) {
+    for i in 0..N {
+        if let Some(dy) = dy {
+            l.prefetch(dy, at + i + AHEAD);
+        }
+        l.prefetch(x, at + i + AHEAD);
+        l.prefetch(dx, at + i + AHEAD);
+    }
+    let x = load::<L, N>(l, Some(x), &[], at);
+    let v = F::gradient(l, load::<L, N>(l, dy, dx, at), x);
+    let dx = &mut dx[at..at + N];
+    for i in 0..N {
+        l.store(&mut dx[i], v[i]);
+    }
+}

@@ -1,0 +1,216 @@
+//! The Lion optimizer step.
+//!
+//! For a parameter `p` with gradient `g` and momentum `m`:
+//!
+//! ```text
+//! g = g / grad_scale                           (negated for `maximize`)
+//! c = beta1 * m + (1 - beta1) * g
+//! p = p * (1 - lr * weight_decay) - lr * sign(c)          sign(0) = 0
+//! m = beta2 * m + (1 - beta2) * g
+//! ```
+//!
+//! Chen, Liang, Huang and others, "Symbolic Discovery of Optimization Algorithms" (arXiv 2302.06675), algorithm 2; the
+//! decay is the decoupled one of their code.
+//!
+//! # Rounding
+//! `c = fma(beta1, m, w1 g)`, `m = fma(beta2, m, w2 g)`, where `w1` and `w2` are `1 - beta` over `grad_scale`, and
+//! `p = fma(1 - lr weight_decay, p, -+ lr)`; each constant is worked out in f64 and rounded to f32 once.
+//!
+//! Against the formulas in exact arithmetic, with u = 2^-24: `m` is off by at most `3u (|beta2 m| + |(1 - beta2) g|)`. The
+//! sign is right unless `|c|` is below `3u (|beta1 m| + |(1 - beta1) g|)`, that is, where its terms cancel; given the sign, `p`
+//! is off by at most `2u (|p| + lr)`. Overflow and underflow aside.
+//!
+//! # NaN and infinity
+//! A NaN in `g`, `m` or `p` makes the parameter NaN (PyTorch's `sign` gives 0 for a NaN). An infinite gradient moves the
+//! parameter by `lr` like any other, and leaves an infinite `m`. Nothing is skipped. A step of zero may change the sign of
+//! a zero.
+
+use crate::error::{HyperParamError, check_len};
+use crate::parallel;
+use crate::tensors::{Tensor, Tensors, unscaling};
+use crate::tier::active;
+use crate::tuning;
+
+mod kernel;
+
+use kernel::Run;
+
+/// The hyper-parameters. The defaults are the authors' code's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LionConfig {
+    /// Learning rate, at least 0: a third to a tenth of AdamW's.
+    pub lr: f64,
+    /// Weight of the momentum in the step, in [0, 1).
+    pub beta1: f64,
+    /// Decay of the momentum, in [0, 1).
+    pub beta2: f64,
+    /// Decoupled weight decay, at least 0.
+    pub weight_decay: f64,
+    /// Follow the gradient instead of opposing it.
+    pub maximize: bool,
+}
+
+impl Default for LionConfig {
+    fn default() -> Self {
+        LionConfig { lr: 1e-4, beta1: 0.9, beta2: 0.99, weight_decay: 0.0, maximize: false }
+    }
+}
+
+/// The optimizer: hyper-parameters that were checked. Its steps are all alike, so they need no number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lion {
+    config: LionConfig,
+}
+
+impl Lion {
+    /// Checks the hyper-parameters.
+    ///
+    /// # Errors
+    /// Names the first one that is not finite or out of range.
+    pub fn new(config: LionConfig) -> Result<Self, HyperParamError> {
+        let LionConfig { lr, beta1, beta2, weight_decay, .. } = config;
+        for (name, value) in [("lr", lr), ("weight_decay", weight_decay)] {
+            HyperParamError::check_size(name, value)?;
+        }
+        for (name, value) in [("beta1", beta1), ("beta2", beta2)] {
+            HyperParamError::check_beta(name, value)?;
+        }
+        Ok(Lion { config })
+    }
+
+    /// The hyper-parameters.
+    pub fn config(&self) -> &LionConfig {
+        &self.config
+    }
+
+    /// The same optimizer with another learning rate, as a schedule asks for.
+    ///
+    /// # Errors
+    /// `lr` is not finite or negative.
+    pub fn with_lr(&self, lr: f64) -> Result<Self, HyperParamError> {
+        Lion::new(LionConfig { lr, ..self.config })
+    }
+
+    /// A step, ready to be applied to any number of tensors.
+    pub fn step(&self) -> LionStep {
+        self.scaled(1.0)
+    }
+
+    /// A step that divides every gradient by `grad_scale` first, as mixed-precision training asks for. The gradient itself
+    /// is not written back.
+    ///
+    /// # Errors
+    /// `grad_scale` is not positive, or its reciprocal is not a normal f32.
+    pub fn step_unscaled(&self, grad_scale: f64) -> Result<LionStep, HyperParamError> {
+        unscaling(grad_scale)?;
+        Ok(self.scaled(grad_scale))
+    }
+
+    fn scaled(&self, grad_scale: f64) -> LionStep {
+        let c = &self.config;
+        let scale = if c.maximize { -grad_scale } else { grad_scale };
+        LionStep {
+            beta1: c.beta1 as f32,
+            w1: ((1.0 - c.beta1) / scale) as f32,
+            beta2: c.beta2 as f32,
+            w2: ((1.0 - c.beta2) / scale) as f32,
+            decay: (1.0 - c.lr * c.weight_decay) as f32,
+            lr: c.lr as f32,
+        }
+    }
+}
+
+/// One tensor's parameter, gradient and momentum: three slices of equal length, none of which may alias another (the
+/// borrow checker sees to it).
+#[derive(Debug)]
+pub struct LionTensor<'a> {
+    /// The parameter, updated in place.
+    pub param: &'a mut [f32],
+    /// Its gradient.
+    pub grad: &'a [f32],
+    /// The momentum, updated in place; zeros before the first step.
+    pub m: &'a mut [f32],
+}
+
+impl LionTensor<'_> {
+    #[track_caller]
+    #[inline(always)]
+    fn check(&self) {
+        let n = self.param.len();
+        check_len("lion", "grad", self.grad.len(), n, "param");
+        check_len("lion", "m", self.m.len(), n, "param");
+    }
+}
+
+impl Tensor for LionTensor<'_> {
+    type Part<'a>
+        = LionTensor<'a>
+    where
+        Self: 'a;
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.param.len()
+    }
+
+    #[inline(always)]
+    fn whole(&mut self) -> LionTensor<'_> {
+        LionTensor { param: self.param, grad: self.grad, m: self.m }
+    }
+
+    fn part_len<'a>(part: &LionTensor<'a>) -> usize
+    where
+        Self: 'a,
+    {
+        part.param.len()
+    }
+
+    fn split_at<'a>(part: LionTensor<'a>, at: usize) -> (LionTensor<'a>, LionTensor<'a>)
+    where
+        Self: 'a,
+    {
+        let (p0, p1) = part.param.split_at_mut(at);
+        let (g0, g1) = part.grad.split_at(at);
+        let (m0, m1) = part.m.split_at_mut(at);
+        (LionTensor { param: p0, grad: g0, m: m0 }, LionTensor { param: p1, grad: g1, m: m1 })
+    }
+}
+
+/// A step of [`Lion`], with its constants rounded to f32.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LionStep {
+    beta1: f32,
+    w1: f32,
+    beta2: f32,
+    w2: f32,
+    decay: f32,
+    lr: f32,
+}
+
+impl LionStep {
+    /// Updates one tensor. Any length, empty included; parallel from [`tuning::LION_PARALLEL`] on.
+    ///
+    /// Deterministic: the same bits on every tier, for every thread count and however a tensor is cut. See the
+    /// [module](self) for formula, error and NaN behaviour.
+    ///
+    /// # Panics
+    /// If the slices' lengths differ.
+    #[track_caller]
+    pub fn update(&self, mut tensor: LionTensor<'_>) {
+        self.update_many(std::slice::from_mut(&mut tensor));
+    }
+
+    /// Updates many tensors in one call: one dispatch, and one balanced partition over the threads that cuts through
+    /// tensors. The bits are those of [`LionStep::update`] on each.
+    ///
+    /// # Panics
+    /// If a tensor's slices differ in length.
+    #[track_caller]
+    pub fn update_many(&self, tensors: &mut [LionTensor<'_>]) {
+        for tensor in tensors.iter() {
+            tensor.check();
+        }
+        let work = Run { step: self, active: active(), tensors: Tensors::new(tensors) };
+        parallel::run(work, tuning::LION_PARALLEL, tuning::LION_PIECE);
+    }
+}

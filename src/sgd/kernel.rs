@@ -1,0 +1,185 @@
+//! The step's loop and its arithmetic.
+
+use super::{SgdStep, SgdTensor};
+use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
+use crate::parallel::Work;
+use crate::tensors::{Tensor, Tensors};
+use crate::tier::Active;
+
+/// A step on a run of tensors.
+pub(super) struct Run<'a, 't> {
+    pub(super) step: &'a SgdStep,
+    pub(super) active: Active,
+    pub(super) tensors: Tensors<'a, SgdTensor<'t>>,
+}
+
+impl Work for Run<'_, '_> {
+    fn size(&self) -> usize {
+        self.tensors.size
+    }
+
+    fn split(self) -> Result<(Self, Self), Self> {
+        let Run { step, active, tensors } = self;
+        let (a, b) = tensors.split();
+        Ok((Run { step, active, tensors: a }, Run { step, active, tensors: b }))
+    }
+
+    fn run(self) {
+        dispatch(self.active, self);
+    }
+}
+
+impl Kernel for Run<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let c = Constants::new(l, self.step);
+        let Tensors { head, whole, tail, .. } = self.tensors;
+        if let Some(tensor) = head {
+            update_one(l, &c, tensor);
+        }
+        for tensor in whole {
+            update_one(l, &c, tensor.whole());
+        }
+        if let Some(tensor) = tail {
+            update_one(l, &c, tensor);
+        }
+    }
+}
+
+/// The step's constants, in all lanes.
+#[derive(Clone, Copy)]
+struct Constants<L: Lanes> {
+    scale: L::F,
+    l2: L::F,
+    momentum: L::F,
+    weight: L::F,
+    lr: L::F,
+    has_l2: bool,
+    first: bool,
+    buffer: bool,
+    nesterov: bool,
+    /// Neither scale, L2 nor dampening, and not the first step.
+    plain: bool,
+}
+
+impl<L: Lanes> Constants<L> {
+    #[inline(always)]
+    fn new(l: L, s: &SgdStep) -> Self {
+        Constants {
+            scale: l.splat(s.scale),
+            l2: l.splat(s.l2),
+            momentum: l.splat(s.momentum),
+            weight: l.splat(s.weight),
+            lr: l.splat(s.lr),
+            // PyTorch skips a zero L2 term too: fma(0, p, g) would turn an infinite p into NaN.
+            has_l2: s.l2 != 0.0,
+            first: s.first,
+            buffer: s.buffer,
+            nesterov: s.nesterov,
+            plain: s.scale == 1.0 && s.l2 == 0.0 && s.weight == 1.0 && !(s.buffer && s.first),
+        }
+    }
+}
+
+#[inline(always)]
+fn update_one<L: Lanes>(l: L, c: &Constants<L>, t: SgdTensor<'_>) {
+    match (c.buffer, c.nesterov, c.plain) {
+        (false, _, true) => update::<L, false, false, true>(l, c, t),
+        (false, _, false) => update::<L, false, false, false>(l, c, t),
+        (true, false, true) => update::<L, true, false, true>(l, c, t),
+        (true, false, false) => update::<L, true, false, false>(l, c, t),
+        (true, true, true) => update::<L, true, true, true>(l, c, t),
+        (true, true, false) => update::<L, true, true, false>(l, c, t),
+    }
+}
+
+/// How many vectors one turn of the loop takes.
+const GROUP: usize = 4;
+
+/// Whole vectors, then the rest as one vector, its unused lanes zero.
+#[inline(always)]
+fn update<L: Lanes, const BUFFER: bool, const NESTEROV: bool, const PLAIN: bool>(
+    l: L,
+    c: &Constants<L>,
+    t: SgdTensor<'_>,
+) {
+    let (param, param_rest) = t.param.as_chunks_mut::<LANES>();
+    let (grad, grad_rest) = t.grad.as_chunks::<LANES>();
+    let (buffer, buffer_rest) = t.buffer.as_chunks_mut::<LANES>();
+    let n = param.len();
+    // Said once, so that the loops need no checks.
+    let grad = &grad[..n];
+    let buffer = if BUFFER { &mut buffer[..n] } else { buffer };
+    let zero = l.splat(0.0);
+
+    let mut i = 0;
+    while i + GROUP <= n {
+        for k in i..i + GROUP {
+            one::<L, BUFFER, NESTEROV, PLAIN>(l, c, param, grad, buffer, k);
+        }
+        i += GROUP;
+    }
+    while i < n {
+        one::<L, BUFFER, NESTEROV, PLAIN>(l, c, param, grad, buffer, i);
+        i += 1;
+    }
+    if !param_rest.is_empty() {
+        let old = if BUFFER { l.load_part(buffer_rest, zero) } else { zero };
+        let (p, g) = (l.load_part(param_rest, zero), l.load_part(grad_rest, zero));
+        let (p, b) = element::<L, BUFFER, NESTEROV, PLAIN>(l, c, p, g, old);
+        l.store_part(param_rest, p);
+        if BUFFER {
+            l.store_part(buffer_rest, b);
+        }
+    }
+}
+
+/// Updates vector `i`.
+#[inline(always)]
+fn one<L: Lanes, const BUFFER: bool, const NESTEROV: bool, const PLAIN: bool>(
+    l: L,
+    c: &Constants<L>,
+    param: &mut [Chunk],
+    grad: &[Chunk],
+    buffer: &mut [Chunk],
+    i: usize,
+) {
+    let old = if BUFFER { l.load(&buffer[i]) } else { l.splat(0.0) };
+    let (p, g) = (l.load(&param[i]), l.load(&grad[i]));
+    let (p, b) = element::<L, BUFFER, NESTEROV, PLAIN>(l, c, p, g, old);
+    l.store(&mut param[i], p);
+    if BUFFER {
+        l.store(&mut buffer[i], b);
+    }
+}
+
+/// The new parameter and buffer of one vector.
+#[inline(always)]
+fn element<L: Lanes, const BUFFER: bool, const NESTEROV: bool, const PLAIN: bool>(
+    l: L,
+    c: &Constants<L>,
+    p: L::F,
+    mut g: L::F,
+    mut b: L::F,
+) -> (L::F, L::F) {
+    if !PLAIN {
+        g = l.mul(g, c.scale);
+        if c.has_l2 {
+            g = l.mul_add(c.l2, p, g);
+        }
+    }
+    let mut d = g;
+    if BUFFER {
+        if PLAIN {
+            b = l.mul_add(c.momentum, b, g);
+        } else if c.first {
+            b = g;
+        } else {
+            b = l.mul_add(c.momentum, b, l.mul(c.weight, g));
+        }
+        d = if NESTEROV { l.mul_add(c.momentum, b, g) } else { b };
+    }
+    (l.neg_mul_add(c.lr, d, p), b)
+}

@@ -1,0 +1,92 @@
+//! Runs of tensors that are cut over threads: what the elementwise optimizers share.
+
+use crate::error::HyperParamError;
+
+/// Slices of one length that an optimizer's step takes together.
+pub(crate) trait Tensor: Send {
+    /// A part of such a tensor, borrowed for a shorter time.
+    type Part<'a>: Send
+    where
+        Self: 'a;
+
+    /// Elements.
+    fn len(&self) -> usize;
+    /// All of it.
+    fn whole(&mut self) -> Self::Part<'_>;
+    /// Elements of a part.
+    fn part_len<'a>(part: &Self::Part<'a>) -> usize
+    where
+        Self: 'a;
+    /// Cuts a part in two.
+    fn split_at<'a>(part: Self::Part<'a>, at: usize) -> (Self::Part<'a>, Self::Part<'a>)
+    where
+        Self: 'a;
+}
+
+/// A run of tensors of which the first and the last may be cut.
+pub(crate) struct Tensors<'a, T: Tensor> {
+    /// Elements in all.
+    pub(crate) size: usize,
+    pub(crate) head: Option<T::Part<'a>>,
+    pub(crate) whole: &'a mut [T],
+    pub(crate) tail: Option<T::Part<'a>>,
+}
+
+impl<'a, T: Tensor> Tensors<'a, T> {
+    #[inline(always)]
+    pub(crate) fn new(tensors: &'a mut [T]) -> Self {
+        let mut size = 0;
+        for tensor in tensors.iter() {
+            size += tensor.len();
+        }
+        Tensors { size, head: None, whole: tensors, tail: None }
+    }
+
+    /// Cuts near the middle, through a tensor if need be.
+    pub(crate) fn split(self) -> (Self, Self) {
+        let Tensors { size, mut head, whole, mut tail } = self;
+        // On a cache line's boundary, so that two threads do not share one; the bits would be the same anywhere.
+        let middle = (size / 2).next_multiple_of(16).min(size);
+        let left = |head, whole, tail| Tensors { size: middle, head, whole, tail };
+        let right = |head, whole, tail| Tensors { size: size - middle, head, whole, tail };
+
+        let mut before = 0;
+        if let Some(part) = head.take() {
+            before = T::part_len(&part);
+            if middle <= before {
+                let (a, b) = T::split_at(part, middle);
+                return (left(Some(a), &mut [], None), right(Some(b), whole, tail));
+            }
+            head = Some(part);
+        }
+        let mut cut = 0;
+        while cut < whole.len() && before + whole[cut].len() < middle {
+            before += whole[cut].len();
+            cut += 1;
+        }
+        let (first, rest) = whole.split_at_mut(cut);
+        match rest.split_first_mut() {
+            Some((tensor, rest)) => {
+                let (a, b) = T::split_at(tensor.whole(), middle - before);
+                (left(head, first, Some(a)), right(Some(b), rest, tail))
+            }
+            None => {
+                let (a, b) = tail.take().map(|t| T::split_at(t, middle - before)).unzip();
+                (left(head, first, a), right(b, &mut [], None))
+            }
+        }
+    }
+}
+
+/// The factor that divides by `grad_scale`, rounded to f32: exact for a power of two.
+pub(crate) fn unscaling(grad_scale: f64) -> Result<f32, HyperParamError> {
+    let reciprocal = (1.0 / grad_scale) as f32;
+    let fits = grad_scale > 0.0 && reciprocal.is_normal();
+    HyperParamError::check(
+        fits,
+        "grad_scale",
+        grad_scale,
+        "must be positive with a reciprocal in f32's range",
+    )?;
+    Ok(reciprocal)
+}
