@@ -24,7 +24,7 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use block::{Block, extent};
+pub(crate) use block::{Block, HeadsBlock, extent, heads_extent};
 pub use indexed::Index;
 pub(crate) use indexed::{Accumulate, GatherBlock, IndexList, Lookup, Permutation, Rows, Slots};
 

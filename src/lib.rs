@@ -4,6 +4,7 @@
 //! | module | kernels | limit on data in cache |
 //! |---|---|---|
 //! | [`adamw`] | optimizer step: AdamW, Adam (L2), AMSGrad; one tensor or many | square roots, then copy bandwidth |
+//! | [`attention`] | scaled dot-product attention, causal or full, forward and backward | multipliers, then exponentials |
 //! | [`sgd`], [`lion`] | optimizer steps: SGD with momentum and Nesterov, Lion | copy bandwidth |
 //! | [`adafactor`] | optimizer step with a factored second moment | read bandwidth, multipliers |
 //! | [`norm`] | LayerNorm and RMSNorm forward and backward, also with a residual | copy bandwidth |
@@ -68,6 +69,7 @@ compile_error!(
 pub mod activation;
 pub mod adafactor;
 pub mod adamw;
+pub mod attention;
 pub mod bf16;
 pub mod clip;
 // In a build for one CPU multiversion leaves its other versions unused.

@@ -11,6 +11,7 @@ use crate::lanes::{Kernel, Lanes, dispatch};
 use crate::tier::active;
 
 pub mod activation;
+pub mod attention;
 pub mod bf16;
 pub mod dropout;
 pub mod embedding;

@@ -117,6 +117,15 @@ def main():
         row("softmax_bwd", size, lambda: backward(dy, y, -1, torch.float32), 12 * n, "GB/s")
         row("cross_entropy", size, cross_entropy, 8 * n, "GB/s")
 
+    for batch, heads, seq, dim in [(32, 8, 64, 16), (8, 12, 256, 64)]:
+        size, flops = f"{batch}x{heads}x{seq}x{dim}", 2 * batch * heads * seq * (seq + 1) // 2 * dim
+        q, k, v, dout = (torch.randn(batch, heads, seq, dim) for _ in range(4))
+        aten, flash = torch.ops.aten, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        out, lse = flash(q, k, v, 0.0, True)
+        row("attention_fwd", size, lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), 2 * flops, "GFLOP/s")
+        backward = aten._scaled_dot_product_flash_attention_for_cpu_backward
+        row("attention_bwd", size, lambda: backward(dout, q, k, v, out, lse, 0.0, True), 5 * flops, "GFLOP/s")
+
     sizes = [(784, 128, .5, 1), (784, 128, .1, 32), (784, 128, .5, 32), (784, 128, .5, 512), (784, 128, .1, 512),
              (1024, 1024, .1, 64), (1024, 1024, .05, 128), (1024, 1024, .01, 128)]
     for inputs, outputs, density, batch in sizes:

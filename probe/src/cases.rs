@@ -2,6 +2,7 @@
 
 mod activation;
 mod adamw;
+mod attention;
 mod bf16;
 mod dropout;
 mod embedding;
@@ -134,4 +135,6 @@ pub static CASES: &[Case] = &[
     bf16::ADAMW_COPY_F32,
     bf16::ADAMW_SPLIT,
     bf16::ADAMW_SPLIT_F32,
+    attention::FORWARD,
+    attention::BACKWARD,
 ];

@@ -1,6 +1,10 @@
 //! A block of a matrix that is written to: rows that lie apart, and columns that other threads may own the neighbours of.
 
+mod heads;
+
 use core::marker::PhantomData;
+
+pub(crate) use heads::{HeadsBlock, heads_extent};
 
 /// `rows` rows of `cols` values, `stride` apart, borrowed exclusively; it can be cut both ways.
 pub(crate) struct Block<'a> {

@@ -22,6 +22,8 @@ macro_rules! each {
     };
 }
 
+pub(crate) use each;
+
 /// The left operand of a tile: for each step of k one value for each of its `M` rows.
 pub(crate) trait Left<const M: usize>: Copy {
     /// The value of row `i` at step `p`. One at a time, so that each is loaded into all lanes at once: LLVM would load
@@ -48,6 +50,20 @@ impl<const M: usize> Left<M> for Packed<'_, M> {
     #[inline(always)]
     fn value(self, p: usize, i: usize) -> f32 {
         self.0[p][i]
+    }
+}
+
+/// Columns of a matrix as it is, `stride` from one step of k to the next, and side by side within one.
+#[derive(Clone, Copy)]
+pub(crate) struct Down<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) stride: usize,
+}
+
+impl<const M: usize> Left<M> for Down<'_> {
+    #[inline(always)]
+    fn value(self, p: usize, i: usize) -> f32 {
+        self.data[p * self.stride..][..M][i]
     }
 }
 

@@ -12,6 +12,7 @@ mod structure;
 mod activation;
 mod adafactor;
 mod adamw;
+mod attention;
 mod bf16;
 mod cross_entropy;
 mod dropout;
