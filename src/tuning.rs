@@ -43,11 +43,6 @@ pub const SPARSE_PARALLEL: usize = 1 << 19;
 /// Connections times examples in one piece of a parallel sparse kernel: 4 us.
 pub const SPARSE_PIECE: usize = 1 << 17;
 
-/// Multiplications from which a matrix product is spread over threads.
-pub const MATMUL_PARALLEL: usize = 1 << 19;
-/// Multiplications in one piece of a parallel matrix product.
-pub const MATMUL_PIECE: usize = 1 << 22;
-
 /// Multiplications from which attention is spread over threads.
 pub const ATTENTION_PARALLEL: usize = 1 << 19;
 /// Multiplications in one piece of a parallel attention.

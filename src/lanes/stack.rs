@@ -32,6 +32,19 @@ impl<const N: usize> Stack<N> {
         unsafe { std::slice::from_raw_parts(self.values.as_ptr().cast(), self.len) }
     }
 
+    /// The first `n` vectors, to be changed; those that were not written are zeros now.
+    ///
+    /// # Panics
+    /// If there is no room for them.
+    #[inline(always)]
+    pub(crate) fn first_mut(&mut self, n: usize) -> &mut [Chunk] {
+        while self.len < n * LANES {
+            self.push(&[0.0; LANES]);
+        }
+        // SAFETY: the first `len` values were written, by the invariant of `Stack`, and those of `n` vectors are not more.
+        unsafe { std::slice::from_raw_parts_mut(self.values.as_mut_ptr().cast(), n) }
+    }
+
     /// Adds `M` values.
     ///
     /// # Panics

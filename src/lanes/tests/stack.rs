@@ -109,3 +109,16 @@ fn panels_are_cache_lines() {
     push(&mut stack, 1, &marks::<2>());
     assert_eq!(stack.panel(1).as_ptr() as usize % 64, 0);
 }
+
+#[test]
+fn what_was_not_written_is_zero() {
+    let mut stack = Stack::<4>::new();
+    stack.push(&[7.0; LANES]);
+    let vectors = stack.first_mut(3);
+    assert_eq!(vectors, &[[7.0; LANES], [0.0; LANES], [0.0; LANES]]);
+    vectors[2][15] = 1.0;
+    assert_eq!(stack.values().len(), 48);
+    assert_eq!(stack.values()[47], 1.0);
+    assert_eq!(stack.first_mut(1), &[[7.0; LANES]]);
+    assert!(panics(|| _ = stack.first_mut(5)));
+}
