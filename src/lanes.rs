@@ -122,6 +122,8 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// The bits of each lane.
     fn to_bits(self, a: Self::F) -> Self::I;
     /// The `f32` of these bits.
+    // The token comes first, as in every operation.
+    #[allow(clippy::wrong_self_convention)]
     fn from_bits(self, a: Self::I) -> Self::F;
     /// The nearest `f32` of each lane as a signed integer; exact up to 2^24.
     fn i32_to_f32(self, a: Self::I) -> Self::F;

@@ -144,7 +144,8 @@ pub struct Packed {
 impl Packed {
     /// Room for an operand of `rows` (k) by `cols` (n), all zero: the one place here that allocates.
     pub fn new(rows: usize, cols: usize) -> Self {
-        Packed { rows, cols, vectors: vec![[0.0; LANES]; cols.div_ceil(LANES) * rows].into_boxed_slice() }
+        let vectors = cols.div_ceil(LANES).checked_mul(rows).expect("the operand fits the address space");
+        Packed { rows, cols, vectors: vec![[0.0; LANES]; vectors].into_boxed_slice() }
     }
 
     /// The number of rows.
@@ -226,7 +227,6 @@ impl<'a, T> From<&'a Packed> for Right<'a, T> {
 #[derive(Default)]
 pub struct Epilogue<'a> {
     /// Adds to what `c` holds (a beta of 1) instead of overwriting it (a beta of 0, for which not even a NaN in `c` matters).
-    /// With `pre_activation` that is what is added to.
     pub accumulate: bool,
     /// One value for each column, `[n]`.
     pub bias: Option<&'a [f32]>,
@@ -272,13 +272,20 @@ pub fn matmul_with<'a, T: Element + 'a>(
         check_len("matmul", "bias", bias.len(), n, "a row of c");
     }
     let (c, activated) = match pre_activation {
-        Some(pre) => {
+        Some(mut pre) => {
             assert!(
                 (pre.rows(), pre.cols()) == (m, n),
-                "matmul: a pre-activation of {} x {} for {m} x {n} results",
+                "matmul: pre_activation is {} x {}, the results are {m} x {n}",
                 pre.rows(),
                 pre.cols()
             );
+            let mut c = c;
+            if accumulate {
+                // The chains go on where they end.
+                for i in 0..m {
+                    pre.0.row(i).copy_from_slice(c.0.row(i));
+                }
+            }
             (pre.0, Some(c.0))
         }
         None => (c.0, None),

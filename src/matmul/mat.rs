@@ -68,13 +68,15 @@ impl<'a, T: Element> Mat<'a, T> {
     /// The `n` values of line `i` from `from` on: of a row, or of a column if transposed.
     #[inline(always)]
     pub(crate) fn line(&self, i: usize, from: usize, n: usize) -> &'a [T] {
-        &self.data[i * self.stride + from..][..n]
+        // A line of no values may begin anywhere.
+        if n == 0 { &[] } else { &self.data[i * self.stride + from..][..n] }
     }
 
     /// All values from `from` of line `i` on, and how far lines lie apart.
     #[inline(always)]
     pub(crate) fn lines_from(&self, i: usize, from: usize) -> (&'a [T], usize) {
-        (&self.data[i * self.stride + from..], self.stride)
+        // Of no lines the start may lie beyond the end.
+        (&self.data[(i * self.stride + from).min(self.data.len())..], self.stride)
     }
 
     /// The rows from `from` on, `n` of them.
