@@ -54,7 +54,7 @@ pub const ATTENTION_PARALLEL: usize = 1 << 19;
 pub const ATTENTION_PIECE: usize = 1 << 20;
 /// Pairs of a batch and a head of keys below which the backward may cut a head in two, for queries and for keys. Both then
 /// find the weights anew: seven products instead of five.
-pub const ATTENTION_FEW_HEADS: usize = 8;
+pub const ATTENTION_FEW_HEADS: usize = 4;
 /// Elements (of all slices together) from which a reduction, an aggregation or a global norm is spread over threads. A sum
 /// of 2^18 takes 10 us on one, from L2; not yet measured on two (`sum/avx512/*`, `norm/avx512/*`).
 pub const REDUCE_PARALLEL: usize = 1 << 18;

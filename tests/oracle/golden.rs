@@ -9,23 +9,35 @@ use crate::common::{for_each_tier, ulps};
 
 /// A case: its settings, and its vectors by name.
 #[derive(Default)]
-pub(super) struct Section {
-    pub(super) settings: HashMap<&'static str, &'static str>,
-    vectors: HashMap<&'static str, Vec<f32>>,
+pub(crate) struct Section {
+    pub(crate) settings: HashMap<&'static str, &'static str>,
+    pub(crate) vectors: HashMap<&'static str, Vec<f32>>,
 }
 
 impl Section {
-    pub(super) fn number(&self, key: &str) -> f64 {
+    pub(crate) fn number(&self, key: &str) -> f64 {
         self.settings[key].parse().unwrap()
     }
 
-    pub(super) fn get(&self, name: &str) -> &[f32] {
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.settings.contains_key(key)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.settings["case"]
+    }
+
+    pub(crate) fn get(&self, name: &str) -> &[f32] {
         &self.vectors[name]
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&[f32]> {
+        self.vectors.get(name).map(Vec::as_slice)
     }
 }
 
 /// What precedes the first case, then the cases. A line is `# comment`, `key=value ...` or `name hex`.
-pub(super) fn parse(text: &'static str) -> Vec<Section> {
+pub(crate) fn parse(text: &'static str) -> Vec<Section> {
     let mut sections = vec![Section::default()];
     for line in text.lines().filter(|l| !l.starts_with('#')) {
         if line.contains('=') {
@@ -43,16 +55,16 @@ pub(super) fn parse(text: &'static str) -> Vec<Section> {
 
 /// How many bits were equal, the largest distance in ulp, and the largest error in units of 2^-24 of a size.
 #[derive(Default)]
-struct Tally {
+pub(crate) struct Tally {
     equal: usize,
     all: usize,
     ulps: u64,
-    error: f64,
+    pub(crate) error: f64,
 }
 
 impl Tally {
     /// A value that terms have cancelled in is held to the `size` of those terms.
-    fn add(&mut self, got: &[f32], want: &[f32], size: &[f64]) {
+    pub(crate) fn add(&mut self, got: &[f32], want: &[f32], size: &[f64]) {
         assert_eq!((got.len(), size.len()), (want.len(), want.len()));
         for ((&g, &w), &size) in got.iter().zip(want).zip(size) {
             self.all += 1;
@@ -64,7 +76,7 @@ impl Tally {
         }
     }
 
-    fn print(&self, what: &str) {
+    pub(crate) fn print(&self, what: &str) {
         let (share, Tally { all, ulps, error, .. }) = (100.0 * self.equal as f64 / self.all as f64, self);
         println!("{what}: {share:.1}% of {all} bit-equal to PyTorch, at most {ulps} ulp or {error:.2} u off");
     }
@@ -133,7 +145,7 @@ fn adamw_follows_pytorch() {
 const ADAMW_ERROR: f64 = 6.0;
 
 /// The largest error, over the largest modulus of what is right.
-pub(super) fn relative(got: &[f32], want: &[f32]) -> f64 {
+pub(crate) fn relative(got: &[f32], want: &[f32]) -> f64 {
     assert_eq!(got.len(), want.len());
     let size = want.iter().fold(0.0f64, |a, &x| a.max(x.abs() as f64));
     got.iter().zip(want).fold(0.0, |a: f64, (&g, &w)| a.max((g as f64 - w as f64).abs())) / size

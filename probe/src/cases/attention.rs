@@ -73,7 +73,8 @@ impl Head {
 
     fn forward(&mut self) {
         let s = black_box(self);
-        let [q, k, v] = [(&s.q, QUERIES), (&s.k, s.keys), (&s.v, s.keys)].map(|(x, n)| Heads::new(x, shape(n)));
+        let [q, k, v] =
+            [(&s.q, QUERIES), (&s.k, s.keys), (&s.v, s.keys)].map(|(x, n)| Heads::new(x, shape(n)));
         s.attention.forward(q, k, v, HeadsMut::new(&mut s.out, shape(QUERIES)), &mut s.lse);
     }
 
