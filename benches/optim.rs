@@ -17,13 +17,10 @@ fn state(n: usize) -> State {
     [common::data(n, 1), common::data(n, 2), common::data(n, 3)]
 }
 
+type Plain<'a> = &'a dyn Fn(&mut State);
+
 /// One optimizer on vectors: the plain loops, then the kernel on each tier.
-fn elementwise(
-    c: &mut Criterion,
-    name: &str,
-    plain: [(&str, &dyn Fn(&mut State)); 2],
-    kernel: impl Fn(&mut State),
-) {
+fn elementwise(c: &mut Criterion, name: &str, plain: [(&str, Plain<'_>); 2], kernel: impl Fn(&mut State)) {
     let mut group = c.benchmark_group(name);
     let sizes = [4096, 65_536, 131_072, 262_144, 2_359_296, 33_554_432];
     for &n in sizes.iter().filter(|&&n| n < 10_000_000 || common::full()) {

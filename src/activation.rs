@@ -52,7 +52,7 @@ use functions::{Function, Slope};
 use kernel::{Backward, Forward};
 
 /// An activation function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// `max(x, 0)`
     Relu,
@@ -70,6 +70,7 @@ pub enum Activation {
     /// The hyperbolic tangent.
     Tanh,
     /// `x`
+    #[default]
     Identity,
 }
 

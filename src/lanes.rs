@@ -28,7 +28,7 @@ pub(crate) use block::{Block, HeadsBlock, extent, heads_extent};
 pub use indexed::Index;
 pub(crate) use indexed::{Accumulate, GatherBlock, IndexList, Lookup, Permutation, Rows, Slots};
 
-pub(crate) use stack::Stack;
+pub(crate) use stack::{PanelStack, Stack};
 
 use crate::tier::{Active, Tier};
 

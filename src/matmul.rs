@@ -1,7 +1,41 @@
-//! Matrix products.
+//! Matrix products, with what a layer does to them: bias and activation.
+//!
+//! ```text
+//! c = f(a b)    c = f(a b + bias)    c = f(c + a b)    c = f(c + bias + a b)        f an activation or nothing
+//! ```
+//!
+//! `a` is `[m][k]`, `b` is `[k][n]` and `c` is `[m][n]`, each with a stride between rows; [`Mat::t`] transposes `a` or `b`. So
+//! of a linear layer with weights `[out][in]`, as PyTorch keeps them:
+//!
+//! ```text
+//! y  = x W^T + bias      matmul_with(x, w.t(), y, ..)
+//! dx = dy W              matmul(dy, w, dx)
+//! dW += dy^T x           matmul_with(dy.t(), x, dw, accumulate)
+//! ```
+//!
+//! Operands are `f32`, or bf16 as bits in `u16`; `c` is always `f32`. Nothing is allocated: operands are packed on the stack,
+//! of which a call takes up to 0.4 MiB. Weights that are used more than once can be kept packed ([`Packed`]).
+//!
+//! # Bits and accuracy
+//! Each result is one chain of fused multiply-adds over k in ascending order. It starts from zero, `bias`, `c` or their
+//! rounded sum. So neither tier, threads, sizes of tiles, strides, transposition nor packing can move a bit. With
+//! u = 2^-24 and exact values on the right its error is at most
+//!
+//! ```text
+//! (k + 1) u (sum |a| |b| + |c| + |bias|)
+//! ```
+//!
+//! and that of the activation on top ([`activation`](crate::activation)); bf16 operands are exact in `f32`. All this while
+//! nothing overflows or underflows. A NaN or an infinity reaches all results of its row or column, also times zero.
+//!
+//! # Algorithm
+//! Tiles of the result stay in registers; panels of `b` lie in the L1 cache and blocks of `a` in the L2 cache (Goto and van
+//! de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). Where a result is taken up again after a block of
+//! k, its chain goes on from `c`.
 
+use crate::activation::Activation;
 use crate::error::check_len;
-use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
+use crate::lanes::{Chunk, Half, Kernel, LANES, Lanes, dispatch};
 use crate::parallel;
 use crate::tier::active;
 use crate::tuning;
@@ -13,34 +47,27 @@ pub(crate) mod tile;
 
 use kernel::{Product, RightOperand};
 pub use mat::{Mat, MatMut};
-use pack::{Fill, pack};
-
-/// What is applied to each result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activation {
-    /// nothing
-    #[default]
-    Identity,
-}
+use pack::pack;
 
 /// What the elements of an operand may be: `f32`, or bf16 as the bits in a `u16`.
 pub trait Element: Copy + Send + Sync + sealed::Sealed {
-    /// Up to sixteen values, the rest zero.
-    #[doc(hidden)]
-    #[allow(private_bounds, private_interfaces)]
-    fn load<L: Lanes>(l: L, values: &[Self]) -> L::F;
-
     /// Whether values may be read as they are.
     #[doc(hidden)]
     const IS_F32: bool;
 
-    /// One value.
+    /// Up to sixteen values, at least one; the rest zero.
     #[doc(hidden)]
-    fn to_f32(self) -> f32;
+    #[allow(private_bounds, private_interfaces)]
+    fn load<L: Lanes>(l: L, values: &[Self]) -> L::F;
 
     /// The values as they are, if they are f32.
     #[doc(hidden)]
     fn as_f32(values: &[Self]) -> &[f32];
+
+    /// The product, on this thread.
+    #[doc(hidden)]
+    #[allow(private_interfaces)]
+    fn run(product: Product<'_, Self>);
 }
 
 mod sealed {
@@ -51,50 +78,106 @@ mod sealed {
 
 #[allow(private_bounds, private_interfaces)]
 impl Element for f32 {
-    #[inline(always)]
-    fn load<L: Lanes>(l: L, values: &[f32]) -> L::F {
-        match values.first_chunk() {
-            Some(whole) if values.len() == LANES => l.load(whole),
-            _ => l.load_part(values, l.splat(0.0)),
-        }
-    }
-
     const IS_F32: bool = true;
 
     #[inline(always)]
-    fn to_f32(self) -> f32 {
-        self
+    fn load<L: Lanes>(l: L, values: &[f32]) -> L::F {
+        match values.first_chunk::<LANES>() {
+            Some(whole) => l.load(whole),
+            None => l.load_part(values, l.splat(0.0)),
+        }
     }
 
     #[inline(always)]
     fn as_f32(values: &[f32]) -> &[f32] {
         values
     }
+
+    fn run(product: Product<'_, f32>) {
+        kernel::run_f32(product);
+    }
 }
 
-/// A right operand that was packed, to be used many times.
+#[allow(private_bounds, private_interfaces)]
+impl Element for u16 {
+    const IS_F32: bool = false;
+
+    #[inline(always)]
+    fn load<L: Lanes>(l: L, values: &[u16]) -> L::F {
+        let whole: Option<&Half> = values.first_chunk();
+        match whole {
+            Some(whole) => l.load_bf16(whole),
+            None => l.load_bf16_part(values),
+        }
+    }
+
+    #[inline(always)]
+    fn as_f32(_: &[u16]) -> &[f32] {
+        unreachable!("bf16 operands are packed")
+    }
+
+    fn run(product: Product<'_, u16>) {
+        kernel::run_bf16(product);
+    }
+}
+
+/// A right operand that is packed once and used many times, such as the weights of a layer in one of their orientations.
+///
+/// ```
+/// use hotlanes::matmul::{Mat, MatMut, Packed, matmul};
+///
+/// let (x, w) = ([1.0, 2.0, 3.0, 4.0], [1.0, 0.0, 0.5, 2.0, 1.0, -1.0]); // x is 2 x 2, w is 3 x 2
+/// let mut forward = Packed::new(2, 3);
+/// forward.pack(Mat::new(&w, 3, 2).t());
+/// let mut y = [0.0; 6];
+/// matmul(Mat::new(&x, 2, 2), &forward, MatMut::new(&mut y, 2, 3));
+/// assert_eq!(y, [1.0, 4.5, -1.0, 3.0, 9.5, -1.0]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Packed {
+    // Invariant: a panel of `rows` vectors for each sixteen columns; columns beyond `cols` are zero.
     rows: usize,
     cols: usize,
     vectors: Box<[Chunk]>,
 }
 
 impl Packed {
-    /// Room for an operand of `rows` by `cols`, of zeros.
+    /// Room for an operand of `rows` (k) by `cols` (n), all zero: the one place here that allocates.
     pub fn new(rows: usize, cols: usize) -> Self {
         Packed { rows, cols, vectors: vec![[0.0; LANES]; cols.div_ceil(LANES) * rows].into_boxed_slice() }
     }
 
-    /// Packs a matrix.
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Packs a matrix in place of what was packed before. It may be transposed, and bf16.
+    ///
+    /// # Panics
+    /// If the matrix has another shape.
     #[track_caller]
     pub fn pack<T: Element>(&mut self, b: Mat<'_, T>) {
-        assert!(b.rows() == self.rows && b.cols() == self.cols, "shape");
+        assert!(
+            b.rows() == self.rows && b.cols() == self.cols,
+            "packed: a matrix of {} x {} does not fit room for {} x {}",
+            b.rows(),
+            b.cols(),
+            self.rows,
+            self.cols
+        );
         if self.rows > 0 {
             dispatch(active(), Pack { b, vectors: &mut self.vectors });
         }
     }
 
+    /// Panel `q`: sixteen columns of all rows.
+    #[inline(always)]
     fn panel(&self, q: usize) -> &[Chunk] {
         &self.vectors[q * self.rows..][..self.rows]
     }
@@ -112,20 +195,18 @@ impl<T: Element> Kernel for Pack<'_, T> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let k = self.b.rows();
-        let mut panels = self.vectors.chunks_exact_mut(k);
-        let mut j = 0;
-        while let Some(panel) = panels.next() {
-            pack(l, self.b, (0, k), j, &mut Fill(panel));
-            j += LANES;
+        for (q, mut panel) in self.vectors.chunks_exact_mut(k).enumerate() {
+            pack(l, self.b, (0, k), (q * LANES, 1), &mut panel);
         }
     }
 }
 
-/// A right operand.
+/// A right operand: a [`Mat`], which is packed on the way, or what was [`Packed`] before. Each converts into this.
+#[derive(Clone, Copy, Debug)]
 pub enum Right<'a, T = f32> {
-    /// to be packed on the way
+    /// A matrix.
     Mat(Mat<'a, T>),
-    /// packed before
+    /// A packed one.
     Packed(&'a Packed),
 }
 
@@ -141,63 +222,67 @@ impl<'a, T> From<&'a Packed> for Right<'a, T> {
     }
 }
 
-/// What is done besides the product.
+/// What is done besides the product; nothing by default.
 #[derive(Default)]
 pub struct Epilogue<'a> {
-    /// add to `c`
+    /// Adds to what `c` holds (a beta of 1) instead of overwriting it (a beta of 0, for which not even a NaN in `c` matters).
+    /// With `pre_activation` that is what is added to.
     pub accumulate: bool,
-    /// one for each column
+    /// One value for each column, `[n]`.
     pub bias: Option<&'a [f32]>,
-    /// applied at the end
+    /// Applied to each result.
     pub activation: Activation,
-    /// receives what the activation is applied to
+    /// Receives what the activation is applied to, `[m][n]`, for its backward.
     pub pre_activation: Option<MatMut<'a>>,
 }
 
-/// `c = a b`
+/// `c = a b`; see the [module](self).
+///
+/// # Panics
+/// If the shapes do not fit.
 #[track_caller]
-pub fn matmul<'a, T: Element>(a: Mat<'_, T>, b: impl Into<Right<'a, T>>, c: MatMut<'_>)
-where
-    T: 'a,
-{
+pub fn matmul<'a, T: Element + 'a>(a: Mat<'_, T>, b: impl Into<Right<'a, T>>, c: MatMut<'_>) {
     matmul_with(a, b, c, Epilogue::default());
 }
 
-/// `c = f(beta c + a b + bias)`
+/// `c = f(beta c + a b + bias)`; see the [module](self). Parallel from [`tuning::MATMUL_PARALLEL`] multiplications on.
+///
+/// # Panics
+/// If the shapes do not fit.
 #[track_caller]
 pub fn matmul_with<'a, T: Element + 'a>(
     a: Mat<'_, T>,
     b: impl Into<Right<'a, T>>,
     c: MatMut<'_>,
-    e: Epilogue<'_>,
+    epilogue: Epilogue<'_>,
 ) {
-    let b = b.into();
-    let (k, n) = match &b {
-        Right::Mat(b) => (b.rows(), b.cols()),
-        Right::Packed(b) => (b.rows, b.cols),
+    let Epilogue { accumulate, bias, activation, pre_activation } = epilogue;
+    let (b, (k, n)) = match b.into() {
+        Right::Mat(b) => (RightOperand::Mat(b), (b.rows(), b.cols())),
+        Right::Packed(b) => (RightOperand::Packed(b, 0), (b.rows, b.cols)),
     };
     let (m, cols) = (c.rows(), c.cols());
-    assert!(a.rows() == m && a.cols() == k && n == cols, "shapes");
-    if let Some(bias) = e.bias {
-        check_len("matmul", "bias", bias.len(), n, "a row");
+    assert!(
+        (a.rows(), a.cols(), n) == (m, k, cols),
+        "matmul: {} x {} times {k} x {n} does not give {m} x {cols}",
+        a.rows(),
+        a.cols()
+    );
+    if let Some(bias) = bias {
+        check_len("matmul", "bias", bias.len(), n, "a row of c");
     }
-    let b = match b {
-        Right::Mat(b) => RightOperand::Mat(b),
-        Right::Packed(b) => RightOperand::Packed(b, 0),
-    };
-    let (c, activated) = match e.pre_activation {
-        Some(pre) => (pre.0, Some(c.0)),
+    let (c, activated) = match pre_activation {
+        Some(pre) => {
+            assert!(
+                (pre.rows(), pre.cols()) == (m, n),
+                "matmul: a pre-activation of {} x {} for {m} x {n} results",
+                pre.rows(),
+                pre.cols()
+            );
+            (pre.0, Some(c.0))
+        }
         None => (c.0, None),
     };
-    let work = Product {
-        active: active(),
-        a,
-        b,
-        c,
-        activated,
-        accumulate: e.accumulate,
-        bias: e.bias,
-        activation: e.activation,
-    };
+    let work = Product { active: active(), a, b, c, activated, accumulate, bias, activation };
     parallel::run(work, tuning::MATMUL_PARALLEL, tuning::MATMUL_PIECE);
 }

@@ -15,6 +15,7 @@ pub mod attention;
 pub mod bf16;
 pub mod dropout;
 pub mod embedding;
+pub mod matmul;
 pub mod optim;
 pub mod rms;
 

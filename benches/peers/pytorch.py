@@ -176,6 +176,16 @@ def main():
         param.grad = torch.randn(n).bfloat16()
         for name in ["adamw_bf16_copy", "adamw_bf16_split"]:
             row(name, str(n), torch.optim.AdamW([param], lr=1e-3, fused=True).step, n, "Gparam/s")
+    for m, n, k in [(256, 256, 256), (512, 512, 512), (1024, 1024, 1024), (1, 512, 512)]:
+        x, y, out = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
+        row("matmul", f"{m}x{n}x{k}", lambda: torch.mm(x, y, out=out), 2 * m * n * k, "Gflop/s")
+    for m, n, k in [(2048, 512, 128), (2048, 384, 128)]:
+        x, w, b = torch.randn(m, k), torch.randn(n, k), torch.randn(n)
+        row("linear", f"{m}x{n}x{k}", lambda: F.linear(x, w, b), 2 * m * n * k, "Gflop/s")
+        row("linear_gelu", f"{m}x{n}x{k}", lambda: F.gelu(F.linear(x, w, b), approximate="tanh"), 2 * m * n * k, "Gflop/s")
+    for m, n, k in [(128, 512, 2048)]:
+        dy, x, out = torch.randn(k, m), torch.randn(k, n), torch.empty(m, n)
+        row("linear_weight_grad", f"{m}x{n}x{k}", lambda: torch.mm(dy.T, x, out=out), 2 * m * n * k, "Gflop/s")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ mod dropout;
 mod embedding;
 mod glue;
 mod loss;
+mod matmul;
 mod norm;
 mod optim;
 mod reduce;
@@ -53,6 +54,16 @@ pub static CASES: &[Case] = &[
     optim::ADAFACTOR_SQUARES,
     optim::ADAFACTOR_UNITS,
     optim::ADAFACTOR_DESCEND,
+    matmul::DIRECT,
+    matmul::THIN,
+    matmul::LEFT_PACKED,
+    matmul::BOTH_PACKED,
+    matmul::RIGHT_PACKED,
+    matmul::BF16,
+    matmul::BF16_BOTH_PACKED,
+    matmul::PACK,
+    matmul::PACK_TRANSPOSED,
+    matmul::PACK_BF16,
     norm::FORWARD,
     norm::FORWARD_SMALL,
     norm::BACKWARD,

@@ -37,6 +37,8 @@ impl<'a> Block<'a> {
             (cols <= stride || rows <= 1) && extent(rows, cols, stride).is_some_and(|end| end <= len),
             "a matrix of {rows} rows and {cols} columns, {stride} apart, does not fit {len} values"
         );
+        // Rows without values may be any distance apart: none, so that no address lies beyond the data.
+        let stride = if cols == 0 { 0 } else { stride };
         Block { data: data.as_mut_ptr(), rows, cols, stride, _data: PhantomData }
     }
 

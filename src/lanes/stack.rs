@@ -2,57 +2,99 @@
 
 use core::mem::MaybeUninit;
 
-use super::{Chunk, LANES};
+use super::{Chunk, LANES, Lanes};
 
-/// Up to `N` vectors, one after the other, aligned to a cache line.
+/// Up to `N` vectors' worth of values, written one after the other; aligned to a cache line.
 #[repr(C, align(64))]
 pub(crate) struct Stack<const N: usize> {
-    // Invariant: the first `len` vectors were written.
-    vectors: [MaybeUninit<Chunk>; N],
+    // Invariant: the first `len` values were written.
+    values: [MaybeUninit<Chunk>; N],
     len: usize,
 }
 
 impl<const N: usize> Stack<N> {
-    /// Without any vectors.
+    /// Without any values.
     #[inline(always)]
-    pub(crate) fn new() -> Self {
-        Stack { vectors: [const { MaybeUninit::uninit() }; N], len: 0 }
+    pub(crate) const fn new() -> Self {
+        Stack { values: [const { MaybeUninit::uninit() }; N], len: 0 }
     }
 
-    /// Forgets all vectors.
+    /// Forgets all values.
     #[inline(always)]
     pub(crate) fn clear(&mut self) {
         self.len = 0;
     }
 
-    /// The vectors that were pushed.
+    /// The values that were pushed.
     #[inline(always)]
-    pub(crate) fn vectors(&self) -> &[Chunk] {
-        // SAFETY: the first `len` vectors were written, by the invariant of `Stack`.
-        unsafe { std::slice::from_raw_parts(self.vectors.as_ptr().cast(), self.len) }
+    pub(crate) fn values(&self) -> &[f32] {
+        // SAFETY: the first `len` values were written, by the invariant of `Stack`.
+        unsafe { std::slice::from_raw_parts(self.values.as_ptr().cast(), self.len) }
     }
 
-    /// The first `n` vectors, to be changed; those that were not there are zeros.
+    /// The first `n` vectors, to be changed; those that were not written are zeros now.
     ///
     /// # Panics
     /// If there is no room for them.
     #[inline(always)]
     pub(crate) fn first_mut(&mut self, n: usize) -> &mut [Chunk] {
-        while self.len < n {
-            self.push();
+        while self.len < n * LANES {
+            self.push(&[0.0; LANES]);
         }
-        // SAFETY: the first `len` vectors were written, by the invariant of `Stack`, and `n` are not more.
-        unsafe { std::slice::from_raw_parts_mut(self.vectors.as_mut_ptr().cast(), n) }
+        // SAFETY: the first `len` values were written, by the invariant of `Stack`, and those of `n` vectors are not more.
+        unsafe { std::slice::from_raw_parts_mut(self.values.as_mut_ptr().cast(), n) }
     }
 
-    /// Room for one more vector, of zeros.
+    /// Adds `M` values.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no room.
     #[inline(always)]
-    pub(crate) fn push(&mut self) -> &mut Chunk {
-        let vector = self.vectors[self.len].write([0.0; LANES]);
-        self.len += 1;
-        vector
+    pub(crate) fn push<const M: usize>(&mut self, values: &[f32; M]) {
+        assert!(self.len + M <= N * LANES, "{} values and {M} more do not fit {N} vectors", self.len);
+        // SAFETY: `len + M` values fit, as was just checked; the array is read from elsewhere, since `self` is borrowed
+        // exclusively.
+        unsafe { self.values.as_mut_ptr().cast::<f32>().add(self.len).cast::<[f32; M]>().write(*values) }
+        self.len += M;
+    }
+}
+
+/// `Q` panels of up to `K` vectors, each written one after the other.
+#[repr(C, align(64))]
+pub(crate) struct PanelStack<const K: usize, const Q: usize> {
+    // Invariant: of panel q the first `len[q]` vectors were written.
+    vectors: [[MaybeUninit<Chunk>; K]; Q],
+    len: [usize; Q],
+}
+
+impl<const K: usize, const Q: usize> PanelStack<K, Q> {
+    /// Without any vectors.
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        PanelStack { vectors: [const { [const { MaybeUninit::uninit() }; K] }; Q], len: [0; Q] }
+    }
+
+    /// Forgets all vectors.
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        self.len = [0; Q];
+    }
+
+    /// The vectors of panel `q`.
+    #[inline(always)]
+    pub(crate) fn panel(&self, q: usize) -> &[Chunk] {
+        // SAFETY: the first `len[q]` vectors were written, by the invariant of `PanelStack`.
+        unsafe { std::slice::from_raw_parts(self.vectors[q].as_ptr().cast(), self.len[q]) }
+    }
+
+    /// Adds a vector to panel `q`.
+    ///
+    /// # Panics
+    /// If there is no room.
+    #[inline(always)]
+    pub(crate) fn push<L: Lanes>(&mut self, l: L, q: usize, v: L::F) {
+        // The zeros are overwritten at once, and the compiler knows.
+        l.store(self.vectors[q][self.len[q]].write([0.0; LANES]), v);
+        self.len[q] += 1;
     }
 }

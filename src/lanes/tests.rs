@@ -1,11 +1,13 @@
 //! Every operation on every available tier against the obvious scalar one, bit for bit.
 
 mod bits;
+mod block;
 mod fused;
 mod half;
 mod indexed;
 mod memory;
 mod reciprocal;
+mod stack;
 mod sums;
 mod transpose;
 

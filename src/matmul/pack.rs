@@ -1,83 +1,96 @@
-//! The right operand in panels of one vector's width: for each step of k sixteen columns, side by side.
+//! Operands in panels: for each step of k the columns of a tile's vector, or the rows of a tile, side by side.
 
 use super::Element;
 use super::mat::Mat;
-use crate::lanes::{Chunk, LANES, Lanes};
+use crate::lanes::{Chunk, LANES, Lanes, PanelStack, Stack};
 
-/// Where panels are packed to, one vector after the other.
-pub(crate) trait Panel {
-    /// Room for the next vector.
-    fn next(&mut self) -> &mut Chunk;
+/// Rows that are asked for ahead of their packing: they lie apart, and the CPU does not foresee the next one.
+const AHEAD: usize = 8;
+
+/// Where panels of the right operand are packed to, each vector by vector.
+pub(crate) trait Panels {
+    /// The next vector of panel `q`.
+    fn push<L: Lanes>(&mut self, l: L, q: usize, vector: L::F);
 }
 
-impl<const N: usize> Panel for crate::lanes::Stack<N> {
+impl<const K: usize, const Q: usize> Panels for PanelStack<K, Q> {
     #[inline(always)]
-    fn next(&mut self) -> &mut Chunk {
-        self.push()
+    fn push<L: Lanes>(&mut self, l: L, q: usize, vector: L::F) {
+        PanelStack::push(self, l, q, vector);
     }
 }
 
-/// Vectors that are there already, from the first on.
-pub(crate) struct Fill<'a>(pub(crate) &'a mut [Chunk]);
-
-impl Panel for Fill<'_> {
+/// A panel that is kept, from its first vector on; the only one.
+impl Panels for &mut [Chunk] {
     #[inline(always)]
-    fn next(&mut self) -> &mut Chunk {
-        let (first, rest) = std::mem::take(&mut self.0).split_first_mut().expect("room for every vector");
-        self.0 = rest;
-        first
+    fn push<L: Lanes>(&mut self, l: L, _: usize, vector: L::F) {
+        let (next, rest) = std::mem::take(self).split_first_mut().expect("room for every row");
+        l.store(next, vector);
+        *self = rest;
     }
 }
 
-/// Packs the panel of columns from `j0` on and rows from `p0`, `k` of them. Columns beyond the matrix are zero.
+/// Packs `count` panels of the columns from `j0` on, and of `k` rows from `p0` on. Columns beyond the matrix are zero.
 #[inline(always)]
 pub(crate) fn pack<L: Lanes, T: Element>(
     l: L,
     b: Mat<'_, T>,
     (p0, k): (usize, usize),
-    j0: usize,
-    panel: &mut impl Panel,
+    (j0, count): (usize, usize),
+    panels: &mut impl Panels,
 ) {
-    let width = (b.cols() - j0).min(LANES);
     if !b.is_transposed() {
-        // Rows of the matrix as it lies.
-        for p in p0..p0 + k {
-            let row = b.line(p, j0, width);
-            l.store(panel.next(), T::load(l, row));
+        // Row by row, as the matrix lies: the CPU foresees one stream.
+        let width = (b.cols() - j0).min(count * LANES);
+        for p in 0..k {
+            let row = b.line(p0 + p, j0, width);
+            if T::IS_F32 && p + AHEAD < k {
+                let ahead = T::as_f32(b.line(p0 + p + AHEAD, j0, width)).as_chunks::<LANES>().0;
+                for q in 0..count {
+                    l.prefetch(ahead, q);
+                }
+            }
+            for q in 0..count {
+                let values = &row[q * LANES..];
+                panels.push(l, q, T::load(l, &values[..values.len().min(LANES)]));
+            }
         }
         return;
     }
     // Each column of the matrix is a line that lies along k: sixteen steps at a time are turned.
-    let mut p = p0;
-    while p < p0 + k {
-        let steps = (p0 + k - p).min(LANES);
-        let mut v = [l.splat(0.0); LANES];
-        for j in 0..width {
-            v[j] = T::load(l, b.line(j0 + j, p, steps));
+    for q in 0..count {
+        let j0 = j0 + q * LANES;
+        let width = (b.cols() - j0).min(LANES);
+        let mut p = 0;
+        while p < k {
+            let steps = (k - p).min(LANES);
+            let mut v = [l.splat(0.0); LANES];
+            for j in 0..width {
+                v[j] = T::load(l, b.line(j0 + j, p0 + p, steps));
+            }
+            l.transpose(&mut v);
+            for i in 0..steps {
+                panels.push(l, q, v[i]);
+            }
+            p += steps;
         }
-        l.transpose(&mut v);
-        for i in 0..steps {
-            l.store(panel.next(), v[i]);
-        }
-        p += steps;
     }
 }
 
 /// Packs `M` rows of the left operand, from `i0` on, steps `p0` on: for each step of k the rows side by side. Returns `M`.
 #[inline(always)]
-pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize>(
+pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
     l: L,
     a: Mat<'_, T>,
     i0: usize,
     (p0, k): (usize, usize),
-    panel: &mut [f32],
+    panel: &mut Stack<N>,
 ) -> usize {
-    let panel = &mut panel.as_chunks_mut::<M>().0[..k];
     let mut chunk = [0.0; LANES];
     if a.is_transposed() {
         for p in 0..k {
             l.store(&mut chunk, T::load(l, a.line(p0 + p, i0, M)));
-            panel[p].copy_from_slice(&chunk[..M]);
+            panel.push(chunk.first_chunk::<M>().expect("a tile has no more rows than lanes"));
         }
         return M;
     }
@@ -91,7 +104,7 @@ pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize>(
         l.transpose(&mut v);
         for s in 0..steps {
             l.store(&mut chunk, v[s]);
-            panel[p + s].copy_from_slice(&chunk[..M]);
+            panel.push(chunk.first_chunk::<M>().expect("a tile has no more rows than lanes"));
         }
         p += steps;
     }

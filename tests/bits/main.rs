@@ -4,6 +4,8 @@
 mod common;
 #[path = "../common/pools.rs"]
 mod pools;
+#[path = "../common/product.rs"]
+mod product;
 #[path = "../common/structure.rs"]
 mod structure;
 
@@ -15,6 +17,7 @@ mod bf16;
 mod cross_entropy;
 mod dropout;
 mod embedding;
+mod matmul;
 mod norm;
 mod optim;
 mod reduce;

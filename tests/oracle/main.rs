@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/product.rs"]
+mod product;
 #[path = "../common/structure.rs"]
 mod structure;
 
@@ -20,6 +22,9 @@ mod embedding;
 mod golden;
 mod golden_loss;
 mod loss_errors;
+mod matmul;
+mod matmul_errors;
+mod matmul_golden;
 mod norm;
 mod norm_errors;
 mod optim;

@@ -253,10 +253,7 @@ impl Factored {
         Factored { step, constants, v: Vectors::new(rows * cols), row, col, scratch, sums: vec![0.0; cols] }
     }
 
-    fn plain(
-        &mut self,
-        f: fn(&mut [f32], &[f32], &mut [f32], &mut [f32], &mut [f32], &mut [f32], Constants),
-    ) {
+    fn plain(&mut self, f: Plain) {
         let s = black_box(self);
         let n = s.v.param.len();
         let update = &mut s.scratch[..n];
@@ -264,7 +261,9 @@ impl Factored {
     }
 }
 
-type Constants = optim::AdafactorConstants;
+/// One of the plain loops.
+type Plain =
+    fn(&mut [f32], &[f32], &mut [f32], &mut [f32], &mut [f32], &mut [f32], optim::AdafactorConstants);
 
 fn matrix(cols: usize, twin: bool) -> Box<dyn Prepared> {
     prepared(

@@ -2,12 +2,12 @@
 
 mod activation;
 mod adamw;
-mod attention;
 mod bf16;
 mod dropout;
 mod embedding;
 mod layernorm;
 mod loss;
+mod matmul;
 mod optim;
 mod reduce;
 mod rmsnorm;
@@ -121,7 +121,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(optim::rows());
     rows.extend(activation::rows());
     rows.extend(loss::rows());
-    rows.extend(attention::rows());
+    rows.extend(matmul::rows());
     rows
 }
 
