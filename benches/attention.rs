@@ -1,5 +1,5 @@
-//! `attention_fwd/<tier>/<batch>x<heads>x<seq>x<dim>` and `attention_bwd/...`, causal, beside the naive loop (`naive`) and its
-//! auto-vectorised twin (`auto`).
+//! `attention_fwd/<tier>/<batch>x<heads>x<seq>x<dim>` and `attention_bwd/...`, causal, beside the naive loop (`naive`) and
+//! its auto-vectorised twin (`auto`).
 
 mod common;
 

@@ -17,8 +17,9 @@
 //! arXiv 1805.02867), and the backward finds the weights again from `lse` (Dao et al., "FlashAttention", arXiv 2205.14135).
 //!
 //! # Accuracy
-//! Bounds to first order in u = 2^-24, with exact values on the right, `|...|` the sum of the moduli of a product's terms, `d` the
-//! head's size, `n` how many keys the query sees, `b` one and one for each 64 keys, `c` the queries of the heads that share a key:
+//! Bounds to first order in u = 2^-24, with exact values on the right, `|...|` the sum of the moduli of a product's terms,
+//! `d` the head's size, `n` how many keys the query sees, `b` one and one for each 64 keys, `c` the queries of the heads that
+//! share a key:
 //!
 //! ```text
 //! t    = (d + 1) scale |q . k|                         e = t + max(s) - s + 3 b          E = n + sum over keys of p e
@@ -30,18 +31,19 @@
 //! dk     u scale sum over queries of |q| (D + (c + 1) |ds|)
 //! ```
 //!
-//! Tests come to 0.1 to 0.4 of them. A weight below 2^-125, relative to the query's largest so far, is 0 (at that size arithmetic
-//! becomes slow), so a `p` below 2^-101 counts as that much in the bounds.
+//! Tests come to 0.1 to 0.4 of them. A weight below 2^-126 of the query's largest so far is 0, since arithmetic becomes slow
+//! there; so each `p` below 2^-101 counts as that much in the bounds.
 //!
 //! # Bits
-//! Products are chains of fused multiply-adds in order: a score over the head's size, from 0, of `scale * q` (rounded) and `k`;
-//! an output and `dq` over the keys, `dk` and `dv` over the heads of a group and over the queries. The softmax's maximum moves after
-//! every 64 keys, and where causal once more among the last 16. So results depend on shape and data alone, not on tier, threads or how the work was cut.
+//! Products are chains of fused multiply-adds in order: a score over the head's size, from 0, of `scale * q` (rounded) and
+//! `k`; an output and `dq` over the keys; `dk` and `dv` over the heads of a group and their queries. The softmax's maximum
+//! moves after every 64 keys, and where causal once more among the last 16. So results depend on shape and data alone, not on
+//! tier, threads or how the work was cut.
 //!
 //! # Not finite
-//! A score that is NaN or infinite makes NaN of its query's output and `lse`; minus infinity hides the key, and a query without
-//! any other has NaN for output and minus infinity for `lse`. Hidden keys have weight 0, which a value that is NaN or infinite
-//! makes NaN: where causal, it may so reach the queries before it, at most 15. Without keys the output is 0.
+//! A score that is NaN or infinite makes NaN of its query's output and `lse`; minus infinity hides the key, and a query
+//! without any other has NaN for output and minus infinity for `lse`. Hidden keys have weight 0, which a value that is NaN
+//! or infinite makes NaN: where causal, it may so reach the queries before it, at most 15. Without keys the output is 0.
 
 use crate::error::{HyperParamError, check_len};
 use crate::lanes::Block;
@@ -126,8 +128,8 @@ impl Attention {
         parallel::run(work, tuning::ATTENTION_PARALLEL, tuning::ATTENTION_PIECE);
     }
 
-    /// From `dout`, the gradient of the output, and what the forward read and wrote: the gradients `dq`, `dk` and `dv`, shaped
-    /// as `q`, `k` and `v`, overwritten. Parallel from [`tuning::ATTENTION_PARALLEL`] multiplications on.
+    /// From `dout`, the gradient of the output, and what the forward read and wrote: the gradients `dq`, `dk` and `dv`,
+    /// shaped as `q`, `k` and `v`, overwritten. Parallel from [`tuning::ATTENTION_PARALLEL`] multiplications on.
     ///
     /// # Panics
     /// If a shape or a length does not fit.

@@ -21,21 +21,7 @@ const LN_2: [f32; 2] = [f32::from_bits(0x3F31_7200), f32::from_bits(0x35BF_BE8E)
 #[inline(always)]
 pub(crate) fn exp<L: Lanes>(l: L, x: L::F) -> L::F {
     // Beyond, the result is known; the second operand stands where one is NaN.
-    exp_between(l, l.max(l.splat(-105.0), l.min(l.splat(89.0), x)))
-}
-
-/// [`exp`], but 0 below -87, where it nears the denormal numbers: those, and what rounds to 0, take a CPU a hundred times as
-/// long as others.
-#[inline(always)]
-pub(crate) fn exp_or_zero<L: Lanes>(l: L, x: L::F) -> L::F {
-    let least = l.splat(-87.0);
-    let y = exp_between(l, l.max(least, l.min(l.splat(89.0), x)));
-    l.select(l.gt(least, x), l.splat(0.0), y)
-}
-
-/// `e^x` for `x` from -105 to 89, or NaN.
-#[inline(always)]
-fn exp_between<L: Lanes>(l: L, x: L::F) -> L::F {
+    let x = l.max(l.splat(-105.0), l.min(l.splat(89.0), x));
     let magic = l.splat(MAGIC);
     let n = l.sub(l.mul_add(x, l.splat(std::f32::consts::LOG2_E), magic), magic);
     let r = l.neg_mul_add(n, l.splat(LN_2[0]), x);

@@ -167,18 +167,15 @@ impl Kernel for Backward<'_> {
         let mut mixed = Stack::<{ 2 * MAX_DIM }>::new();
         let mixed = mixed.first_mut(2 * width).as_chunks_mut::<2>().0;
 
+        // Keys before this one have gradients that are being summed; the others' are still to be cleared.
+        let mut cleared = 0;
         for b in self.batch.clone() {
             for h in self.heads.clone() {
                 let (b_out, h_out) = (b - self.batch.start, h - self.heads.start);
-                if h_out % group == 0
-                    && let Some(dkv) = &mut self.dkv
-                {
-                    for d in dkv {
-                        let mut block = d.head(b_out, h_out / group);
-                        for i in 0..block.rows() {
-                            block.row(i).fill(0.0);
-                        }
-                    }
+                let (q, dout, out) = (q.head(b, h), dout.head(b, h), out.head(b, h));
+                let (k, v) = (k.head(b, h / group), v.head(b, h / group));
+                if h_out % group == 0 {
+                    cleared = self.keys.start;
                 }
                 let lse = &lse[(b * shape.heads + h) * shape.seq..][..shape.seq];
                 let mut query = self.queries.start;
@@ -190,17 +187,16 @@ impl Kernel for Backward<'_> {
                     if keys_end <= self.keys.start && self.dq.is_none() {
                         continue;
                     }
-                    turn(l, q.head(b, h), (first, n), dim, scale, turned_q, rows_q);
-                    turn(l, dout.head(b, h), (first, n), dim, 1.0, turned_dout, rows_dout);
+                    turn(l, q, (first, n), dim, scale, turned_q, rows_q);
+                    turn(l, dout, (first, n), dim, 1.0, turned_dout, rows_dout);
                     let mut saved = Saved { lse: [[0.0; LANES]; 2], delta: [[0.0; LANES]; 2] };
                     saved.lse.as_flattened_mut()[..n].copy_from_slice(&lse[first..query]);
-                    saved.find_delta(l, dout.head(b, h), out.head(b, h), (first, n), dim);
+                    saved.find_delta(l, dout, out, (first, n), dim);
                     mixed.fill([[0.0; LANES]; 2]);
                     let mut key = self.keys.start;
                     while key < keys_end {
                         let (rows, j0) = next_keys(causal, (first, count), (key, keys_end));
                         let (in_use, rows) = ((j0, count), (key, rows));
-                        let (k, v) = (k.head(b, h / group), v.head(b, h / group));
                         let (weights, grads) = (&mut weights[..rows.1], &mut grads[..rows.1]);
                         // A loop, so that there is one copy of its code; so below.
                         for i in 0..2 {
@@ -219,9 +215,13 @@ impl Kernel for Backward<'_> {
                                 let (weights, rows): (&[Pair], &[Chunk]) =
                                     if i == 0 { (grads, rows_q) } else { (weights, rows_dout) };
                                 let mut d = d.head(b_out, h_out / group);
+                                for key in cleared..(key + weights.len()).max(cleared) {
+                                    d.row(key - self.keys.start).fill(0.0);
+                                }
                                 let queries = (j0 * LANES, n);
                                 gather(l, weights, queries, rows, &mut d, key - self.keys.start, dim);
                             }
+                            cleared = cleared.max(key + rows.1);
                         }
                         if self.dq.is_some() {
                             mix(l, k, rows, dim, grads, in_use, &[[1.0; LANES]; 2], mixed);
@@ -231,6 +231,17 @@ impl Kernel for Backward<'_> {
                     if let Some(dq) = &mut self.dq {
                         let at = (first - self.queries.start, n);
                         turn_back(l, mixed, &[[scale; LANES]; 2], &mut dq.head(b_out, h_out), at, dim);
+                    }
+                }
+                if let Some(dkv) = &mut self.dkv
+                    && (h_out + 1) % group == 0
+                {
+                    // Keys that no query sees.
+                    for d in dkv {
+                        let mut d = d.head(b_out, h_out / group);
+                        for key in cleared..self.keys.end {
+                            d.row(key - self.keys.start).fill(0.0);
+                        }
                     }
                 }
             }
@@ -281,7 +292,7 @@ impl Saved {
         for j in j0..j1 {
             let (lse, delta) = (l.load(&self.lse[j]), l.load(&self.delta[j]));
             for i in 0..scores.len() {
-                let weight = math::exp_or_zero(l, l.sub(l.load(&scores[i][j]), lse));
+                let [weight] = math::exp_flush(l, [l.sub(l.load(&scores[i][j]), lse)]);
                 let grad = l.mul(weight, l.sub(l.load(&grads[i][j]), delta));
                 l.store(&mut scores[i][j], weight);
                 l.store(&mut grads[i][j], grad);

@@ -78,6 +78,7 @@ impl Kernel for Forward<'_> {
             for h in 0..heads {
                 let (batch, head) = (self.first[0] + b, self.first[1] + h);
                 let q = self.q.head(batch, head);
+                let (k, v) = (self.k.head(batch, head / group), self.v.head(batch, head / group));
                 let mut out = self.out.head(b, h);
                 let lse = self.lse.row(b * heads + h);
                 let mut at = 0;
@@ -98,13 +99,11 @@ impl Kernel for Forward<'_> {
                         let (n, first) = next_keys(self.settings.causal, (query, count), (key, keys));
                         let in_use = (first, count);
                         let weights = &mut weights[..n];
-                        let k = self.k.head(batch, head / group);
                         dots(l, k, (key, n), dim, turned, in_use, weights);
                         if self.settings.causal {
                             mask(l, weights, key, query, first);
                         }
                         softmax.add(l, weights, in_use);
-                        let v = self.v.head(batch, head / group);
                         mix(l, v, (key, n), dim, weights, in_use, &softmax.correction, mixed);
                         key += n;
                     }
@@ -154,10 +153,10 @@ impl Softmax {
             let max = l.max(l.max(max[0], max[1]), l.max(max[2], max[3]));
             // Where all scores so far are minus infinity, their weights are 0 and not NaN: others may follow.
             let shift = l.select(l.eq(max, l.splat(f32::NEG_INFINITY)), l.splat(0.0), max);
-            let correction = math::exp_or_zero(l, l.sub(before, shift));
+            let [correction] = math::exp_flush(l, [l.sub(before, shift)]);
             let mut sum = l.mul(l.load(&self.sum[j]), correction);
             for row in scores.iter_mut() {
-                let weight = math::exp_or_zero(l, l.sub(l.load(&row[j]), shift));
+                let [weight] = math::exp_flush(l, [l.sub(l.load(&row[j]), shift)]);
                 sum = l.add(sum, weight);
                 l.store(&mut row[j], weight);
             }

@@ -121,10 +121,11 @@ impl<'a> Heads<'a> {
         self.shape
     }
 
-    /// The rows of a batch's head, which has some.
+    /// The rows of a batch's head; of no rows, the start may lie beyond the end.
     #[inline(always)]
     pub(super) fn head(&self, b: usize, h: usize) -> Lines<'a> {
-        Lines { data: &self.data[b * self.strides.batch + h * self.strides.head..], stride: self.strides.seq }
+        let from = b * self.strides.batch + h * self.strides.head;
+        Lines { data: self.data.get(from..).unwrap_or(&[]), stride: self.strides.seq }
     }
 }
 

@@ -87,8 +87,8 @@ pub(super) fn store<L: Lanes>(l: L, values: &mut [f32], v: L::F) {
     }
 }
 
-/// Turns `n` rows of `dim` values, from row `first` on, so that lanes are rows: `turned` is for each sixteen of them a panel
-/// of `width` vectors, `dim` rounded up to whole vectors. They are multiplied by `factor` first, and copied to `rows`, `width`
+/// Turns `n` rows of `dim` values, from row `first` on, so that lanes are rows: `turned` is for each sixteen of them a
+/// panel of `width` vectors, `dim` rounded up to whole vectors. They are multiplied by `factor` first, and copied to `rows`, `width`
 /// apart, if that is not empty.
 #[inline(always)]
 pub(super) fn turn<L: Lanes>(

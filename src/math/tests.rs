@@ -300,35 +300,3 @@ fn exp_flush_is_exp_but_for_denormals() {
         }
     }
 }
-
-/// [`exp_or_zero`] is [`exp`] down to -87, and there 0.
-#[test]
-fn exp_or_zero_is_exp_without_what_is_tiny() {
-    struct Both([f32; LANES]);
-
-    impl Kernel for Both {
-        type Output = [[f32; LANES]; 2];
-        #[inline(always)]
-        fn run<L: Lanes>(self, l: L) -> Self::Output {
-            let (mut all, mut large) = ([0.0; LANES], [0.0; LANES]);
-            l.store(&mut all, exp(l, l.load(&self.0)));
-            l.store(&mut large, exp_or_zero(l, l.load(&self.0)));
-            [all, large]
-        }
-    }
-
-    let below = f32::from_bits((-87.0f32).to_bits() + 1);
-    let x = [-87.0, below, -86.99, -1.0, -0.0, 0.0, 1.0, 88.5, 89.5, 1e30, -104.0, -1e30];
-    let x: Vec<f32> = x.into_iter().chain([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MIN]).collect();
-    for tier in Tier::available() {
-        let [all, large] = with_tier(tier, || dispatch(active(), Both(x[..].try_into().unwrap()))).unwrap();
-        for ((x, all), large) in x.iter().zip(all).zip(large) {
-            let want = if *x < -87.0 { 0.0 } else { all };
-            assert!(
-                large.to_bits() == want.to_bits() || large.is_nan() && x.is_nan(),
-                "{tier}: {x} gives {large}"
-            );
-        }
-        assert!(large[0] >= f32::MIN_POSITIVE, "{tier}");
-    }
-}

@@ -82,8 +82,7 @@ impl Case for Forward {
     }
 
     fn run_plain(&mut self, which: Plain) {
-        let f =
-            if which == Plain::Naive { naive::attention_forward } else { naive::attention_forward_auto };
+        let f = if which == Plain::Naive { naive::attention_forward } else { naive::attention_forward_auto };
         let Forward { shape: HeadsShape { seq, dim, .. }, q, k, v, scores, out, lse, .. } = self;
         f(q, k, v, *seq, *seq, *dim, true, scores, out, lse);
     }
