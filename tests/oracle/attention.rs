@@ -269,7 +269,8 @@ fn the_oracle_is_the_derivative_of_its_output() {
         }
         let (want, _) = oracle(&i);
         let loss = |i: &Inputs| dot(&oracle(i).0.out, &wide(&i.dout));
-        let part: [(fn(&mut Inputs) -> &mut Vec<f32>, _); 3] =
+        type Part = fn(&mut Inputs) -> &mut Vec<f32>;
+        let part: [(Part, _); 3] =
             [(|i| &mut i.q, &want.dq), (|i| &mut i.k, &want.dk), (|i| &mut i.v, &want.dv)];
         for (name, (of, want)) in ["dq", "dk", "dv"].into_iter().zip(part) {
             for at in 0..want.len() {

@@ -26,7 +26,7 @@ fn nearest(x: f32) -> u16 {
     // The infinity beyond the largest finite one counts as the next power of two.
     let above = if above.is_infinite() { 2f64.powi(128).copysign(above) } else { above };
     let (down, up) = ((x as f64 - below).abs(), (above - x as f64).abs());
-    if x.is_infinite() || down < up || down == up && low % 2 == 0 { low } else { low + 1 }
+    if x.is_infinite() || down < up || down == up && low.is_multiple_of(2) { low } else { low + 1 }
 }
 
 fn widen(half: u16) -> f32 {

@@ -2,6 +2,7 @@
 
 mod activation;
 mod adamw;
+mod attention;
 mod bf16;
 mod dropout;
 mod embedding;
@@ -122,6 +123,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(activation::rows());
     rows.extend(loss::rows());
     rows.extend(matmul::rows());
+    rows.extend(attention::rows());
     rows
 }
 
