@@ -17,6 +17,7 @@ mod bf16;
 mod cross_entropy;
 mod dropout;
 mod embedding;
+mod linear_loss;
 mod matmul;
 mod norm;
 mod optim;

@@ -21,6 +21,7 @@ mod dropout;
 mod embedding;
 mod golden;
 mod golden_loss;
+mod linear_loss;
 mod loss_errors;
 mod matmul;
 mod matmul_errors;
