@@ -19,6 +19,7 @@ mod dropout;
 mod embedding;
 mod linear_loss;
 mod matmul;
+mod muon;
 mod norm;
 mod optim;
 mod reduce;

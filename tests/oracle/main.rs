@@ -26,6 +26,7 @@ mod loss_errors;
 mod matmul;
 mod matmul_errors;
 mod matmul_golden;
+mod muon;
 mod norm;
 mod norm_errors;
 mod optim;
