@@ -41,8 +41,10 @@ use crate::tier::active;
 use crate::tuning;
 
 mod kernel;
+mod linear;
 
 use kernel::{Rows, Terms, Total};
+pub use linear::LINEAR_ROWS;
 
 /// How the losses of the rows become one number; the gradient follows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,6 +55,27 @@ pub enum Reduction {
     Sum,
     /// Their sum times this factor: for a part of a batch, one over the rows that count in all of it.
     Scaled(f32),
+}
+
+impl Reduction {
+    /// What the loss of one row counts for, if `counted` rows count.
+    fn weight(self, counted: usize) -> f64 {
+        match self {
+            Reduction::Mean => 1.0 / counted as f64,
+            Reduction::Sum => 1.0,
+            Reduction::Scaled(factor) => factor as f64,
+        }
+    }
+
+    /// The losses of the rows as one number.
+    fn total(self, counted: usize, losses: &[f32]) -> f32 {
+        let total = dispatch(active(), Total { losses });
+        match self {
+            Reduction::Mean => total / counted as f32,
+            Reduction::Sum => total,
+            Reduction::Scaled(factor) => total * factor,
+        }
+    }
 }
 
 /// A label that is neither a class nor the ignored index. Nothing was written.
@@ -180,11 +203,19 @@ impl CrossEntropy {
         losses: &mut [f32],
     ) -> Result<f32, LabelError> {
         let counted = self.check_labels(labels)?;
-        let w = match reduction {
-            Reduction::Mean => 1.0 / counted as f64,
-            Reduction::Sum => 1.0,
-            Reduction::Scaled(factor) => factor as f64,
-        };
+        self.rows::<MODE>(logits, labels, reduction.weight(counted), dlogits, losses);
+        Ok(reduction.total(counted, losses))
+    }
+
+    /// Losses and gradients of rows whose labels were checked and whose weight in the result is `w`.
+    fn rows<const MODE: u8>(
+        &self,
+        logits: &[f32],
+        labels: &[u32],
+        w: f64,
+        dlogits: &mut [f32],
+        losses: &mut [f32],
+    ) {
         let (keep, spread) = (1.0 - self.smoothing, self.smoothing / self.classes as f64);
         let terms = Terms {
             classes: self.classes,
@@ -198,19 +229,12 @@ impl CrossEntropy {
         let active = active();
         let (threshold, piece) = (tuning::SOFTMAX_PARALLEL, tuning::SOFTMAX_PIECE);
         if self.smoothing > 0.0 {
-            let work = Rows::<MODE, true> { active, terms, logits, labels, dlogits, losses: &mut losses[..] };
+            let work = Rows::<MODE, true> { active, terms, logits, labels, dlogits, losses };
             parallel::run(work, threshold, piece);
         } else {
-            let work =
-                Rows::<MODE, false> { active, terms, logits, labels, dlogits, losses: &mut losses[..] };
+            let work = Rows::<MODE, false> { active, terms, logits, labels, dlogits, losses };
             parallel::run(work, threshold, piece);
         }
-        let total = dispatch(active, Total { losses });
-        Ok(match reduction {
-            Reduction::Mean => total / counted as f32,
-            Reduction::Sum => total,
-            Reduction::Scaled(factor) => total * factor,
-        })
     }
 
     /// How many rows count.

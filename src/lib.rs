@@ -7,6 +7,7 @@
 //! | [`attention`] | scaled dot-product attention, causal or full, forward and backward | multipliers, then exponentials |
 //! | [`sgd`], [`lion`] | optimizer steps: SGD with momentum and Nesterov, Lion | copy bandwidth |
 //! | [`adafactor`] | optimizer step with a factored second moment | read bandwidth, multipliers |
+//! | [`muon`] | optimizer step with orthogonal momentum | multipliers |
 //! | [`norm`] | LayerNorm and RMSNorm forward and backward, also with a residual | copy bandwidth |
 //! | [`reduce`] | sum, dot product, norm, mean and variance, maximum; many gradients into one | read bandwidth |
 //! | [`clip`] | clipping by the global norm, fused with unscaling and AdamW | copy bandwidth |
@@ -86,6 +87,7 @@ pub mod limits;
 pub mod lion;
 mod math;
 pub mod matmul;
+pub mod muon;
 #[doc(hidden)]
 pub mod naive;
 pub mod norm;

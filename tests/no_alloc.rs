@@ -12,6 +12,11 @@ use hotlanes::sparse::Csr;
 use hotlanes::tuning::with_gather;
 use hotlanes::{Tier, convert, limits, with_tier};
 
+#[path = "no_alloc/layers.rs"]
+mod layers;
+#[path = "no_alloc/steps.rs"]
+mod steps;
+
 /// The system's allocator, which counts each thread's calls.
 struct Counting;
 
@@ -66,7 +71,7 @@ fn data(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i % 13) as f32 / 8.0 - 0.7).collect()
 }
 
-/// Of every kernel one line, and one for each path that has scratch of its own.
+/// Of every kernel one line, and one for each path that has scratch of its own; more are in [`layers`] and [`steps`].
 const KERNELS: &[Line] = &[
     ("activation", || activation(Activation::GeluErf)),
     ("activation backward", || activation_backward(Activation::GeluErf)),
@@ -225,7 +230,7 @@ fn calls(f: impl FnOnce()) -> usize {
 /// The kernels that went to the allocator in their second call, on any tier.
 fn allocating() -> Vec<String> {
     let mut found = vec![];
-    for &(name, prepare) in KERNELS {
+    for &(name, prepare) in KERNELS.iter().chain(layers::KERNELS).chain(steps::KERNELS) {
         for tier in Tier::available() {
             for gather in [false, true] {
                 let mut call = prepare();
