@@ -144,6 +144,7 @@ fn reduction(f: fn(&[f32]) -> f32) -> Call {
     Box::new(move || assert!(f(&x).is_finite()))
 }
 
+#[allow(clippy::type_complexity)]
 fn bf16_call(f: fn(&[f32], &mut [u16], &mut [u16], &mut [f32])) -> Call {
     let (x, mut high, mut low, mut y) = (data(1000), vec![0x3F80; 1000], vec![0; 1000], data(1000));
     Box::new(move || f(&x, &mut high, &mut low, &mut y))
