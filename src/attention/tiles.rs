@@ -224,6 +224,7 @@ fn dots_tile<L: Lanes, const M: usize, const N: usize>(
 /// `out[i] = out[i] * factor`, then the chain over `n` rows of their value `i` times their weights, for each query of the
 /// vectors from `j0` to `j1`.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub(super) fn mix<L: Lanes>(
     l: L,
     lines: Lines<'_>,
