@@ -255,6 +255,9 @@ fn everything_is_within_its_bound() {
 /// Every result came this near to its bound, at least once.
 const LOOSE: f64 = 0.08;
 
+/// One of the inputs.
+type Part = fn(&mut Inputs) -> &mut Vec<f32>;
+
 #[test]
 fn the_oracle_is_the_derivative_of_its_output() {
     let mut rng = Rng::new(2);
@@ -269,7 +272,10 @@ fn the_oracle_is_the_derivative_of_its_output() {
         }
         let (want, _) = oracle(&i);
         let loss = |i: &Inputs| dot(&oracle(i).0.out, &wide(&i.dout));
+<<<<<<< HEAD
         type Part = fn(&mut Inputs) -> &mut Vec<f32>;
+=======
+>>>>>>> h-attn
         let part: [(Part, _); 3] =
             [(|i| &mut i.q, &want.dq), (|i| &mut i.k, &want.dk), (|i| &mut i.v, &want.dv)];
         for (name, (of, want)) in ["dq", "dk", "dv"].into_iter().zip(part) {

@@ -306,6 +306,9 @@ fn emulate(program: &Path, only: Option<&str>) -> Result<Counted> {
 /// Why a case that no tier can be forced on was not counted.
 const MULTIVERSION: &str = "multiversion chooses by the CPU alone";
 
+/// Why a case was not counted on the scalar tier.
+const NOT_STEPPED: &str = "its scalar tier is read, and not stepped through";
+
 /// Says on the error stream what takes its time.
 fn note(what: &str) {
     eprintln!("gate: {what}");
@@ -358,6 +361,7 @@ fn table(
                 now.skipped = match (case.forced, ran) {
                     (false, _) => Some(MULTIVERSION.to_owned()),
                     (true, false) => Some(format!("this CPU lacks {tier}")),
+                    (true, true) if tier == Tier::Scalar => Some(NOT_STEPPED.to_owned()),
                     (true, true) => None,
                 };
             }
