@@ -272,10 +272,6 @@ fn the_oracle_is_the_derivative_of_its_output() {
         }
         let (want, _) = oracle(&i);
         let loss = |i: &Inputs| dot(&oracle(i).0.out, &wide(&i.dout));
-<<<<<<< HEAD
-        type Part = fn(&mut Inputs) -> &mut Vec<f32>;
-=======
->>>>>>> h-attn
         let part: [(Part, _); 3] =
             [(|i| &mut i.q, &want.dq), (|i| &mut i.k, &want.dk), (|i| &mut i.v, &want.dv)];
         for (name, (of, want)) in ["dq", "dk", "dv"].into_iter().zip(part) {
