@@ -3,6 +3,7 @@
 //!
 //! | module | kernels | limit on data in cache |
 //! |---|---|---|
+//! | [`matmul`] | products of `f32` or bf16 with bias and activation, packed weights | multipliers |
 //! | [`adamw`] | optimizer step: AdamW, Adam (L2), AMSGrad; one tensor or many | square roots, then copy bandwidth |
 //! | [`attention`] | scaled dot-product attention, causal or full, forward and backward | multipliers, then exponentials |
 //! | [`sgd`], [`lion`] | optimizer steps: SGD with momentum and Nesterov, Lion | copy bandwidth |

@@ -37,7 +37,7 @@
 use std::ops::Range;
 
 use crate::error::check_len;
-use crate::lanes::dispatch;
+use crate::lanes::{Kernel, dispatch};
 use crate::parallel;
 use crate::tier::{Active, active};
 use crate::tuning;
@@ -65,7 +65,7 @@ pub fn sum(x: &[f32]) -> f32 {
     let active = active();
     let piece = |at: Range<usize>| {
         let x = [&x[at]];
-        let kernel = |[x]: [&[f32]; 1]| dispatch(active, Sum { x });
+        let kernel = |[x]: [&[f32]; 1]| once(active, Sum { x });
         let plain = kernel(x);
         // 4096 of the largest f32 fit, times 2^-24.
         if plain.is_finite() { plain } else { rescaled(x, DOWN_24, &kernel) / DOWN_24 as f64 }
@@ -86,7 +86,7 @@ pub fn dot(x: &[f32], y: &[f32]) -> f32 {
     let active = active();
     let piece = |at: Range<usize>| {
         let both = [&x[at.clone()], &y[at]];
-        let kernel = |[x, y]: [&[f32]; 2]| dispatch(active, Dot { x, y });
+        let kernel = |[x, y]: [&[f32]; 2]| once(active, Dot { x, y });
         let plain = kernel(both);
         if plain.is_finite() {
             plain
@@ -109,7 +109,7 @@ pub fn norm(x: &[f32]) -> f32 {
 pub(crate) fn sum_of_squares(active: Active, x: &[f32], spread: bool) -> f64 {
     let piece = |at: Range<usize>| {
         let x = [&x[at]];
-        let kernel = |[x]: [&[f32]; 1]| dispatch(active, Squares { x });
+        let kernel = |[x]: [&[f32]; 1]| once(active, Squares { x });
         let plain = kernel(x);
         // From 2^-80 on, what underflow takes from the squares of a piece, 2^-150 each, is nothing.
         if (DOWN_80 as f64..f64::INFINITY).contains(&plain) {
@@ -133,13 +133,13 @@ pub fn mean_var(x: &[f32]) -> MeanVar {
     let active = active();
     let piece = |at: Range<usize>| {
         let x = [&x[at]];
-        let plain = dispatch(active, Moments { x: x[0] });
+        let plain = once(active, Moments { x: x[0] });
         if plain.is_finite() {
             return plain;
         }
         let mut scaled = Statistics::EMPTY;
         each_rescaled(x, DOWN_80, &mut |[x]| {
-            scaled = scaled.join(dispatch(active, Moments { x }));
+            scaled = scaled.join(once(active, Moments { x }));
         });
         scaled.times(1.0 / DOWN_80 as f64)
     };
@@ -263,4 +263,10 @@ fn each_rescaled<const N: usize>(x: [&[f32]; N], factor: f32, f: &mut impl FnMut
 #[cold]
 fn all_zero(x: &[f32]) -> bool {
     x.iter().fold(0, |bits, x| bits | x.to_bits() << 1) == 0
+}
+
+/// [`dispatch`] in one place for each kernel, however often the code around it is instantiated: the gate wants one copy.
+#[inline(never)]
+fn once<K: Kernel>(active: Active, kernel: K) -> K::Output {
+    dispatch(active, kernel)
 }

@@ -227,10 +227,11 @@ impl Facts {
         for (built, arch) in [(&x86, Arch::X86), (&arm, Arch::Arm)] {
             for library in &built.libraries {
                 for f in symbols::load(library, arch)?.into_iter().filter(|f| f.tier.arch() == arch) {
-                    let key = (f.kernel.clone(), f.tier);
+                    let (name, tier) = (f.kernel.clone(), f.tier);
+                    let key = (name.clone(), tier);
                     if functions.insert(key, f).is_some() {
                         problems.push(format!(
-                            "two copies of a kernel in {}: one would hide the other",
+                            "two copies of {name} on {tier} in {}: one would hide the other",
                             library.display()
                         ));
                     }
