@@ -14,7 +14,7 @@
 //! clipping and step one after the other read them four times and write them twice.
 //!
 //! # Order, and with it bits
-//! The squares of a tensor are summed as [`reduce::norm`](crate::reduce::norm) does it, the tensors in f64 by a tree that
+//! The squares of a tensor are summed as [`reduce::norm`] does it, the tensors in f64 by a tree that
 //! halves their number; `norm` and `clip` are f64, and the factor is rounded to f32 once. So neither tier nor threads
 //! move a bit. The norm is off by at most 35 u, u = 2^-24, an element of the gradient by 37 u more than without a
 //! clip, as long as the factor is a normal f32: a norm up to 8e37 times `max_norm`.
