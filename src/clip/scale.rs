@@ -43,14 +43,13 @@ impl Work for Scale<'_, '_> {
     }
 
     fn run(self) {
-        match self.grads {
-            // The norm has read the last ones last, so the caches hold them still.
-            Part::Many(slices) => {
-                for x in slices.iter_mut().rev() {
-                    dispatch(self.active, ScaleOne { x, factor: self.factor });
-                }
-            }
-            Part::One(x) => dispatch(self.active, ScaleOne { x, factor: self.factor }),
+        let (many, one): (&mut [&mut [f32]], _) = match self.grads {
+            Part::Many(slices) => (slices, None),
+            Part::One(x) => (&mut [], Some(x)),
+        };
+        // The norm has read the last ones last, so the caches hold them still.
+        for x in many.iter_mut().rev().map(|x| &mut **x).chain(one) {
+            dispatch(self.active, ScaleOne { x, factor: self.factor });
         }
     }
 }
