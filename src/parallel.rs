@@ -41,6 +41,8 @@ fn halve<W: Work>(work: W, piece: usize) {
 
 /// Results of the indices of `range` (at least one), combined by a fixed tree: halves of the range, down to one index.
 /// With `spread` the halves of what has more than `piece` of `size` may run on two threads.
+// Without rayon everything is one piece, and nothing asks for sizes.
+#[cfg_attr(not(feature = "rayon"), allow(unused_variables, clippy::only_used_in_recursion))]
 pub(crate) fn reduce<T: Send>(
     range: Range<usize>,
     spread: bool,

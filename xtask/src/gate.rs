@@ -97,7 +97,7 @@ pub struct Outcome {
 pub fn run(args: &Args) -> Result<bool> {
     let start = Instant::now();
     let quick = args.bless || args.explain.is_some();
-    let scope = Scope { callgrind: !quick, ..Scope::all() };
+    let scope = Scope { callgrind: !quick, only: args.explain.clone(), ..Scope::all() };
     if args.bless {
         return bless(Facts::gather(&scope)?, &scope.root.join(budget::FILE));
     }

@@ -16,8 +16,9 @@ use super::tier::Tier;
 /// A linked program, for what its addresses mean.
 pub struct Program {
     arch: Arch,
-    /// Kernels by their first address: length, kernel, tier.
-    kernels: BTreeMap<u64, (u64, String, Tier)>,
+    /// Kernels by their first address: length, kernels, tier. Where two come to the same machine code, LLVM keeps one
+    /// copy under both names.
+    kernels: BTreeMap<u64, (u64, Vec<String>, Tier)>,
     /// The library's functions and the probe's markers, without its plain loops: first address and length.
     library: Vec<(u64, u64)>,
     /// Code by its first address.
@@ -29,7 +30,8 @@ impl Program {
     pub fn read(file: &Path, arch: Arch) -> Result<Program> {
         let data = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let object = object::File::parse(&*data)?;
-        let (mut kernels, mut library) = (BTreeMap::new(), Vec::new());
+        let mut kernels = BTreeMap::<u64, (u64, Vec<String>, Tier)>::new();
+        let mut library = Vec::new();
         for symbol in object.symbols().filter(|s| s.kind() == SymbolKind::Text && s.size() > 0) {
             let name = demangle(symbol.name()?);
             if name.contains("hotlanes::")
@@ -40,7 +42,9 @@ impl Program {
                 library.push((symbol.address(), symbol.size()));
             }
             if let Some((kernel, tier)) = kernel_of(&name, arch) {
-                kernels.insert(symbol.address(), (symbol.size(), kernel, tier));
+                let (_, names, _) =
+                    kernels.entry(symbol.address()).or_insert((symbol.size(), Vec::new(), tier));
+                names.push(kernel);
             }
         }
         let mut text = BTreeMap::new();
@@ -64,10 +68,10 @@ impl Program {
     fn offsets(&self, run: &Run, kernel: &str) -> BTreeMap<u64, u64> {
         let mut counts = BTreeMap::new();
         for (pc, n) in &run.pcs {
-            if let Some((start, (len, name, tier))) = self.kernels.range(..=pc).next_back()
+            if let Some((start, (len, names, tier))) = self.kernels.range(..=pc).next_back()
                 && pc - start < *len
                 && *tier == run.tier
-                && name == kernel
+                && names.iter().any(|name| name == kernel)
             {
                 *counts.entry(pc - start).or_default() += n;
             }
