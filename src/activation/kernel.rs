@@ -74,13 +74,10 @@ const GROUP: usize = 4;
 /// How many vectors ahead the loops ask for their data: the CPU's own prefetch stops at a page's end.
 const AHEAD: usize = 16;
 
-/// `N` vectors from `at` on, of a slice or, in place, of the other.
+/// `N` vectors from `at` on.
 #[inline(always)]
-fn load<L: Lanes, const N: usize>(l: L, from: Option<&[Chunk]>, in_place: &[Chunk], at: usize) -> [L::F; N] {
-    let from = match from {
-        Some(from) => &from[at..at + N],
-        None => &in_place[at..at + N],
-    };
+fn load<L: Lanes, const N: usize>(l: L, from: &[Chunk], at: usize) -> [L::F; N] {
+    let from = &from[at..at + N];
     let mut v = [l.splat(0.0); N];
     for i in 0..N {
         v[i] = l.load(&from[i]);
@@ -107,17 +104,10 @@ impl<F: Function> Kernel for Forward<'_, F> {
     fn run<L: Lanes>(self, l: L) {
         let (x, x_rest) = cut(self.x);
         let (y, y_rest) = self.y.as_chunks_mut();
-        let n = y.len();
-        let mut at = 0;
-        if L::WIDE {
-            while at + GROUP <= n {
-                forward::<L, F, GROUP>(l, x, y, at);
-                at += GROUP;
-            }
-        }
-        while at < n {
-            forward::<L, F, 1>(l, x, y, at);
-            at += 1;
+        // Asked once, not for each vector.
+        match x {
+            Some(x) => forward_all::<L, F, false>(l, x, y),
+            None => forward_all::<L, F, true>(l, &[], y),
         }
         if !y_rest.is_empty() {
             let [v] = F::value(l, [l.load_part(x_rest.unwrap_or(y_rest), l.splat(0.0))]);
@@ -127,14 +117,36 @@ impl<F: Function> Kernel for Forward<'_, F> {
 }
 
 #[inline(always)]
-fn forward<L: Lanes, F: Function, const N: usize>(l: L, x: Option<&[Chunk]>, y: &mut [Chunk], at: usize) {
+fn forward_all<L: Lanes, F: Function, const IN_PLACE: bool>(l: L, x: &[Chunk], y: &mut [Chunk]) {
+    let n = y.len();
+    let x = if IN_PLACE { x } else { &x[..n] };
+    let mut at = 0;
+    if L::WIDE {
+        while at + GROUP <= n {
+            forward::<L, F, GROUP, IN_PLACE>(l, x, y, at);
+            at += GROUP;
+        }
+    }
+    while at < n {
+        forward::<L, F, 1, IN_PLACE>(l, x, y, at);
+        at += 1;
+    }
+}
+
+#[inline(always)]
+fn forward<L: Lanes, F: Function, const N: usize, const IN_PLACE: bool>(
+    l: L,
+    x: &[Chunk],
+    y: &mut [Chunk],
+    at: usize,
+) {
     for i in 0..N {
-        if let Some(x) = x {
+        if !IN_PLACE {
             l.prefetch(x, at + i + AHEAD);
         }
         l.prefetch(y, at + i + AHEAD);
     }
-    let v = F::value(l, load::<L, N>(l, x, y, at));
+    let v = F::value(l, load::<L, N>(l, if IN_PLACE { y } else { x }, at));
     let y = &mut y[at..at + N];
     for i in 0..N {
         l.store(&mut y[i], v[i]);
@@ -149,17 +161,9 @@ impl<F: Slope> Kernel for Backward<'_, F> {
         let (dy, dy_rest) = cut(self.dy);
         let (x, x_rest) = self.x.as_chunks();
         let (dx, dx_rest) = self.dx.as_chunks_mut();
-        let n = dx.len();
-        let mut at = 0;
-        if L::WIDE {
-            while at + GROUP <= n {
-                backward::<L, F, GROUP>(l, dy, x, dx, at);
-                at += GROUP;
-            }
-        }
-        while at < n {
-            backward::<L, F, 1>(l, dy, x, dx, at);
-            at += 1;
+        match dy {
+            Some(dy) => backward_all::<L, F, false>(l, dy, x, dx),
+            None => backward_all::<L, F, true>(l, &[], x, dx),
         }
         if !dx_rest.is_empty() {
             let zero = l.splat(0.0);
@@ -171,22 +175,39 @@ impl<F: Slope> Kernel for Backward<'_, F> {
 }
 
 #[inline(always)]
-fn backward<L: Lanes, F: Slope, const N: usize>(
+fn backward_all<L: Lanes, F: Slope, const IN_PLACE: bool>(l: L, dy: &[Chunk], x: &[Chunk], dx: &mut [Chunk]) {
+    let n = dx.len();
+    let (dy, x) = (if IN_PLACE { dy } else { &dy[..n] }, &x[..n]);
+    let mut at = 0;
+    if L::WIDE {
+        while at + GROUP <= n {
+            backward::<L, F, GROUP, IN_PLACE>(l, dy, x, dx, at);
+            at += GROUP;
+        }
+    }
+    while at < n {
+        backward::<L, F, 1, IN_PLACE>(l, dy, x, dx, at);
+        at += 1;
+    }
+}
+
+#[inline(always)]
+fn backward<L: Lanes, F: Slope, const N: usize, const IN_PLACE: bool>(
     l: L,
-    dy: Option<&[Chunk]>,
+    dy: &[Chunk],
     x: &[Chunk],
     dx: &mut [Chunk],
     at: usize,
 ) {
     for i in 0..N {
-        if let Some(dy) = dy {
+        if !IN_PLACE {
             l.prefetch(dy, at + i + AHEAD);
         }
         l.prefetch(x, at + i + AHEAD);
         l.prefetch(dx, at + i + AHEAD);
     }
-    let x = load::<L, N>(l, Some(x), &[], at);
-    let v = F::gradient(l, load::<L, N>(l, dy, dx, at), x);
+    let dy = load::<L, N>(l, if IN_PLACE { dx } else { dy }, at);
+    let v = F::gradient(l, dy, load::<L, N>(l, x, at));
     let dx = &mut dx[at..at + N];
     for i in 0..N {
         l.store(&mut dx[i], v[i]);

@@ -60,7 +60,11 @@ twins! {
     activation_backward, activation_backward_auto,
     (activation: Activation, dy: &[f32], x: &[f32], dx: &mut [f32]) {
         match activation {
-            Activation::Relu => gradient(dy, x, dx, |x| if x > 0.0 { 1.0 } else { 0.0 }),
+            Activation::Relu => {
+                for ((dx, dy), x) in dx.iter_mut().zip(dy).zip(x) {
+                    *dx = if *x > 0.0 { *dy } else if x.is_nan() { *x } else { 0.0 };
+                }
+            }
             Activation::SquaredRelu => gradient(dy, x, dx, |x| 2.0 * x.max(0.0)),
             Activation::Silu => gradient(dy, x, dx, |x| sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x)))),
             Activation::GeluTanh => gradient(dy, x, dx, |x| {

@@ -346,6 +346,8 @@ fn table(
 ) -> Table {
     let mut table = Table::new();
     for case in cases {
+        // Said by x86-64's counter; the emulator's log holds this library alone.
+        let calls_library = counted.iter().any(|c| twin_calls_library(&case.name, &c.runs));
         for tier in Tier::ALL {
             let mut now = Measured {
                 function: functions.get(&(case.kernel.clone(), tier)).cloned(),
@@ -354,7 +356,7 @@ fn table(
             };
             let from = counted.iter().find(|c| c.program.arch() == tier.arch());
             match from {
-                Some(from) => now.count_from(case, tier, from),
+                Some(from) => now.count_from(case, tier, from, calls_library),
                 None => now.skipped = Some("not counted on this machine".to_owned()),
             }
             if now.count.is_none() && now.skipped.is_none() {
@@ -377,8 +379,17 @@ fn table(
     table
 }
 
+/// Whether a case's plain loop enters the C library the more often the more elements it has.
+fn twin_calls_library(case: &str, runs: &[Run]) -> bool {
+    Tier::ALL.into_iter().any(|tier| {
+        let of = |r: &&Run| r.kernel == case && r.twin && r.tier == tier;
+        let calls: Vec<u64> = runs.iter().filter(of).map(|r| r.outside_calls).collect();
+        calls.windows(2).any(|c| c[0] < c[1])
+    })
+}
+
 impl Measured {
-    fn count_from(&mut self, case: &Case, tier: Tier, from: &Counted) {
+    fn count_from(&mut self, case: &Case, tier: Tier, from: &Counted, calls_library: bool) {
         let runs = |tier: Tier, twin: bool| -> Vec<&Run> {
             from.runs.iter().filter(|r| r.kernel == case.name && r.tier == tier && r.twin == twin).collect()
         };
@@ -396,8 +407,9 @@ impl Measured {
         if let (Some(function), [_, larger]) = (&self.function, ours.as_slice()) {
             self.hot = hot::counted(function, &from.program, larger);
         }
-        // The scalar tier emulates fused multiply-adds, which the plain loop does not use.
-        if tier != Tier::Scalar {
+        // The scalar tier emulates fused multiply-adds, which the plain loop does not use. A plain loop that calls the C
+        // library for each element or row is not the compiler's work, and the library's is not in the count.
+        if tier != Tier::Scalar && !calls_library {
             self.weighted =
                 count(&ours, &|r| from.program.weighted(r)).zip(count(&twin, &|r| from.program.weighted(r)));
         }

@@ -9,7 +9,7 @@ use crate::check::{close, data, prepared};
 use crate::{Case, Prepared};
 
 /// Rows long enough for the loop over their vectors to be what counts.
-const FEATURES: usize = 256;
+const FEATURES: usize = 512;
 const VOCAB: usize = 8;
 
 /// The forward, by positions.

@@ -14,7 +14,7 @@ const LONG: usize = 256;
 /// The same for the backward, whose longest loop takes a vector in one turn: above `tuning::NORM_SMALL`.
 const MIDDLE: usize = 144;
 /// Rows below `tuning::NORM_SMALL`, sixteen at a time.
-const SHORT: usize = 16;
+const SHORT: usize = 64;
 
 /// The forward, by rows.
 pub(super) const FORWARD: Case = Case {

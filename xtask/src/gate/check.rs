@@ -157,6 +157,10 @@ fn libm(insn: &Insn) -> Option<&str> {
     names.contains(&stem).then_some(name)
 }
 
+/// Instructions per element that the rules forgive: four for sixteen lanes, the loop's own and its row's, of which a compiler
+/// that unrolls has fewer. A lost vectorization costs one an element and more.
+const OVERHEAD: f64 = 0.25;
+
 /// What must hold whatever the budgets say.
 fn rules(tier: Tier, now: &Measured, problems: &mut Vec<String>) {
     if let Some(function) = &now.function {
@@ -176,20 +180,20 @@ fn rules(tier: Tier, now: &Measured, problems: &mut Vec<String>) {
         }
     }
     for (narrower, other) in &now.narrower {
-        if let Some(count) = now.count.filter(|c| c.per_element() > other.per_element()) {
+        if let Some(count) = now.count.filter(|c| c.per_element() > other.per_element() + OVERHEAD) {
             problems.push(format!(
-                "rule: {:.3} instructions per element, more than the {:.3} of {narrower}",
+                "rule: {:.3} instructions per element, more than the {:.3} of {narrower} and {OVERHEAD} for the loop",
                 count.per_element(),
                 other.per_element()
             ));
         }
     }
     if let Some((ours, twin)) = now.weighted
-        && ours.per_element() > twin.per_element()
+        && ours.per_element() > twin.per_element() + OVERHEAD
     {
         problems.push(format!(
             "rule: {:.3} instructions per element, a lane's division or root counting as one; the compiler's own \
-             vectorization of the plain loop needs {:.3}",
+             vectorization of the plain loop needs {:.3}, and {OVERHEAD} are allowed for",
             ours.per_element(),
             twin.per_element()
         ));

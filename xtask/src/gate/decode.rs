@@ -45,6 +45,8 @@ pub enum Kind {
     Packed(Arithmetic, u32),
     /// Loads by a vector of indices, into registers of so many bits.
     Gather(u32),
+    /// Asks a cache for memory, and computes nothing.
+    Prefetch,
 }
 
 /// Which arithmetic.

@@ -39,6 +39,7 @@ pub fn explain(table: &Table, kernel: &str) -> Result<()> {
             before = Some(i);
             let kind = match insn.kind {
                 Kind::Other => "",
+                Kind::Prefetch => "ahead",
                 Kind::Scalar(_) => "scalar",
                 Kind::Packed(_, bits) if bits < tier.width() => "narrow",
                 Kind::Packed(Arithmetic::Plain, _) => "packed",

@@ -79,20 +79,19 @@ impl Program {
         counts
     }
 
-    /// Instructions executed, with each division and root as one instruction a lane. A rough weight, to put a short
-    /// loop that divides on a scale with a long one that does not.
+    /// Instructions executed, with each division and root as one instruction a lane, and without prefetches. A rough
+    /// weight, to put a short loop that divides on a scale with a long one that does not.
     pub fn weighted(&self, run: &Run) -> u64 {
-        let extra = |pc: u64, n: u64| {
+        let weight = |pc: u64, n: u64| {
             let code = self.text.range(..=pc).next_back();
             let code = code.and_then(|(start, code)| code.get((pc - start) as usize..)).unwrap_or(&[]);
             match kind_of(self.arch, code) {
-                Kind::Packed(Arithmetic::Div | Arithmetic::Sqrt, bits) => {
-                    n * (bits / 32).saturating_sub(1) as u64
-                }
-                _ => 0,
+                Kind::Packed(Arithmetic::Div | Arithmetic::Sqrt, bits) => n * (bits / 32).max(1) as u64,
+                Kind::Prefetch => 0,
+                _ => n,
             }
         };
-        run.instructions + run.pcs.iter().map(|(pc, n)| extra(*pc, *n)).sum::<u64>()
+        run.pcs.iter().map(|(pc, n)| weight(*pc, *n)).sum()
     }
 }
 

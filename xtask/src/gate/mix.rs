@@ -46,7 +46,7 @@ impl Mix {
             mix.stack += insn.stack as u32;
             mix.calls += matches!(insn.flow, Flow::Call(_) | Flow::TailCall(_)) as u32;
             match insn.kind {
-                Kind::Other => {}
+                Kind::Other | Kind::Prefetch => {}
                 Kind::Scalar(what) => {
                     mix.scalar += 1;
                     mix.estimates += (what == Arithmetic::Estimate) as u32;

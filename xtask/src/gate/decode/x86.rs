@@ -78,6 +78,9 @@ fn kind(i: &Instruction) -> Kind {
     if name.starts_with("gather") || name.starts_with("pgather") {
         return Kind::Gather(widest(i));
     }
+    if name.starts_with("prefetch") {
+        return Kind::Prefetch;
+    }
     // Conversions have two types in their name: cvtps2pd, cvtsi2ss, cvttss2si.
     if let Some(types) = name.strip_prefix("cvt") {
         let scalar = ["ss", "sd"].iter().any(|t| types.contains(t));
