@@ -36,14 +36,13 @@
 
 use crate::error::{HyperParamError, check_len};
 use crate::parallel;
-use crate::tensors::{Tensor, Tensors, unscaling};
+use crate::tensors::{Run, Tensor, Tensors, unscaling};
 use crate::tier::active;
 use crate::tuning;
 
 mod kernel;
 mod mixed;
 
-use kernel::Run;
 pub use mixed::{Bf16Param, Bf16Tensor, Gradient};
 
 /// How weight decay enters.

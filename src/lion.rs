@@ -27,13 +27,11 @@
 
 use crate::error::{HyperParamError, check_len};
 use crate::parallel;
-use crate::tensors::{Tensor, Tensors, unscaling};
+use crate::tensors::{Run, Tensor, Tensors, unscaling};
 use crate::tier::active;
 use crate::tuning;
 
 mod kernel;
-
-use kernel::Run;
 
 /// The hyper-parameters. The defaults are the authors' code's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -210,7 +208,7 @@ impl LionStep {
         for tensor in tensors.iter() {
             tensor.check();
         }
-        let work = Run { step: self, active: active(), tensors: Tensors::new(tensors) };
+        let work = Run { step: self, active: active(), backwards: false, tensors: Tensors::new(tensors) };
         parallel::run(work, tuning::LION_PARALLEL, tuning::LION_PIECE);
     }
 }

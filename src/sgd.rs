@@ -36,13 +36,11 @@
 
 use crate::error::{HyperParamError, check_len};
 use crate::parallel;
-use crate::tensors::{Tensor, Tensors, unscaling};
+use crate::tensors::{Run, Tensor, Tensors, unscaling};
 use crate::tier::active;
 use crate::tuning;
 
 mod kernel;
-
-use kernel::Run;
 
 /// The hyper-parameters. The defaults are PyTorch's: no momentum, no decay.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -246,7 +244,7 @@ impl SgdStep {
         for tensor in tensors.iter() {
             tensor.check(self.buffer);
         }
-        let work = Run { step: self, active: active(), tensors: Tensors::new(tensors) };
+        let work = Run { step: self, active: active(), backwards: false, tensors: Tensors::new(tensors) };
         parallel::run(work, tuning::SGD_PARALLEL, tuning::SGD_PIECE);
     }
 }

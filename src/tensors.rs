@@ -1,6 +1,9 @@
 //! Runs of tensors that are cut over threads: what the elementwise optimizers share.
 
 use crate::error::HyperParamError;
+use crate::lanes::{Kernel, Lanes, dispatch};
+use crate::parallel::Work;
+use crate::tier::Active;
 
 /// Slices of one length that an optimizer's step takes together.
 pub(crate) trait Tensor: Send {
@@ -73,6 +76,79 @@ impl<'a, T: Tensor> Tensors<'a, T> {
             None => {
                 let (a, b) = tail.take().map(|t| T::split_at(t, middle - before)).unzip();
                 (left(head, first, a), right(b, &mut [], None))
+            }
+        }
+    }
+}
+
+/// An elementwise optimizer's step.
+pub(crate) trait Step: Sync {
+    /// What it updates.
+    type Tensor<'t>: Tensor;
+    /// Its constants, in all lanes.
+    type Constants<L: Lanes>;
+
+    fn constants<L: Lanes>(&self, l: L) -> Self::Constants<L>;
+    /// Updates one tensor or a part of one.
+    fn update<'t, 'a, L: Lanes>(l: L, c: &Self::Constants<L>, t: <Self::Tensor<'t> as Tensor>::Part<'a>)
+    where
+        Self::Tensor<'t>: 'a;
+}
+
+/// A step on a run of tensors.
+pub(crate) struct Run<'a, 't, S: Step> {
+    pub(crate) step: &'a S,
+    pub(crate) active: Active,
+    /// Whether the last tensor comes first: the results are the same.
+    pub(crate) backwards: bool,
+    pub(crate) tensors: Tensors<'a, S::Tensor<'t>>,
+}
+
+impl<S: Step> Work for Run<'_, '_, S> {
+    fn size(&self) -> usize {
+        self.tensors.size
+    }
+
+    fn split(self) -> Result<(Self, Self), Self> {
+        let Run { step, active, backwards, tensors } = self;
+        let (a, b) = tensors.split();
+        Ok((Run { step, active, backwards, tensors: a }, Run { step, active, backwards, tensors: b }))
+    }
+
+    fn run(self) {
+        dispatch(self.active, self);
+    }
+}
+
+impl<S: Step> Kernel for Run<'_, '_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let c = self.step.constants(l);
+        let backwards = self.backwards;
+        let Tensors { mut head, mut whole, mut tail, .. } = self.tensors;
+        let last = whole.len() + 1;
+        // One call for all, so that there is one copy of each loop.
+        for i in 0..=last {
+            let i = if backwards { last - i } else { i };
+            let tensor = if i == 0 {
+                head.take()
+            } else if i == last {
+                tail.take()
+            } else {
+                let all = std::mem::take(&mut whole);
+                let end = if backwards { all.split_last_mut() } else { all.split_first_mut() };
+                match end {
+                    Some((tensor, others)) => {
+                        whole = others;
+                        Some(tensor.whole())
+                    }
+                    None => None,
+                }
+            };
+            if let Some(tensor) = tensor {
+                S::update(l, &c, tensor);
             }
         }
     }

@@ -1,65 +1,30 @@
 //! The step's loop and its arithmetic.
 
 use super::{AdamWStep, AdamWTensor};
-use crate::lanes::{Chunk, Half, Kernel, LANES, Lanes, dispatch};
-use crate::parallel::Work;
-use crate::tensors::{Tensor, Tensors};
-use crate::tier::Active;
+use crate::lanes::{Chunk, Half, LANES, Lanes};
+use crate::tensors::Step;
 
-/// A step on a run of tensors.
-pub(super) struct Run<'a, 't> {
-    pub(super) step: &'a AdamWStep,
-    pub(super) active: Active,
-    /// Whether the last tensor comes first: the results are the same.
-    pub(super) backwards: bool,
-    pub(super) tensors: Tensors<'a, AdamWTensor<'t>>,
-}
-
-impl Work for Run<'_, '_> {
-    fn size(&self) -> usize {
-        self.tensors.size
-    }
-
-    fn split(self) -> Result<(Self, Self), Self> {
-        let Run { step, active, backwards, tensors } = self;
-        let (a, b) = tensors.split();
-        Ok((Run { step, active, backwards, tensors: a }, Run { step, active, backwards, tensors: b }))
-    }
-
-    fn run(self) {
-        dispatch(self.active, self);
-    }
-}
-
-impl Kernel for Run<'_, '_> {
-    type Output = ();
+impl Step for AdamWStep {
+    type Tensor<'t> = AdamWTensor<'t>;
+    type Constants<L: Lanes> = Constants<L>;
 
     #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        let c = Constants::new(l, self.step);
-        let backwards = self.backwards;
-        let Tensors { mut head, whole, mut tail, .. } = self.tensors;
-        let last = whole.len() + 1;
-        // One call for all, so that there is one copy of each loop.
-        for i in 0..=last {
-            let i = if backwards { last - i } else { i };
-            let tensor = if i == 0 {
-                head.take()
-            } else if i == last {
-                tail.take()
-            } else {
-                Some(whole[i - 1].whole())
-            };
-            if let Some(tensor) = tensor {
-                update_one(l, &c, tensor);
-            }
-        }
+    fn constants<L: Lanes>(&self, l: L) -> Constants<L> {
+        Constants::new(l, self)
+    }
+
+    #[inline(always)]
+    fn update<'t, 'a, L: Lanes>(l: L, c: &Constants<L>, t: AdamWTensor<'a>)
+    where
+        't: 'a,
+    {
+        update_one(l, c, t);
     }
 }
 
 /// The step's constants, in all lanes.
 #[derive(Clone, Copy)]
-pub(super) struct Constants<L: Lanes> {
+pub(crate) struct Constants<L: Lanes> {
     scale: L::F,
     decay: L::F,
     l2: L::F,

@@ -1,56 +1,30 @@
 //! The step's loop and its arithmetic.
 
 use super::{SgdStep, SgdTensor};
-use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
-use crate::parallel::Work;
-use crate::tensors::{Tensor, Tensors};
-use crate::tier::Active;
+use crate::lanes::{Chunk, LANES, Lanes};
+use crate::tensors::Step;
 
-/// A step on a run of tensors.
-pub(super) struct Run<'a, 't> {
-    pub(super) step: &'a SgdStep,
-    pub(super) active: Active,
-    pub(super) tensors: Tensors<'a, SgdTensor<'t>>,
-}
-
-impl Work for Run<'_, '_> {
-    fn size(&self) -> usize {
-        self.tensors.size
-    }
-
-    fn split(self) -> Result<(Self, Self), Self> {
-        let Run { step, active, tensors } = self;
-        let (a, b) = tensors.split();
-        Ok((Run { step, active, tensors: a }, Run { step, active, tensors: b }))
-    }
-
-    fn run(self) {
-        dispatch(self.active, self);
-    }
-}
-
-impl Kernel for Run<'_, '_> {
-    type Output = ();
+impl Step for SgdStep {
+    type Tensor<'t> = SgdTensor<'t>;
+    type Constants<L: Lanes> = Constants<L>;
 
     #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        let c = Constants::new(l, self.step);
-        let Tensors { head, whole, tail, .. } = self.tensors;
-        if let Some(tensor) = head {
-            update_one(l, &c, tensor);
-        }
-        for tensor in whole {
-            update_one(l, &c, tensor.whole());
-        }
-        if let Some(tensor) = tail {
-            update_one(l, &c, tensor);
-        }
+    fn constants<L: Lanes>(&self, l: L) -> Constants<L> {
+        Constants::new(l, self)
+    }
+
+    #[inline(always)]
+    fn update<'t, 'a, L: Lanes>(l: L, c: &Constants<L>, t: SgdTensor<'a>)
+    where
+        't: 'a,
+    {
+        update_one(l, c, t);
     }
 }
 
 /// The step's constants, in all lanes.
 #[derive(Clone, Copy)]
-struct Constants<L: Lanes> {
+pub(crate) struct Constants<L: Lanes> {
     scale: L::F,
     l2: L::F,
     momentum: L::F,

@@ -11,7 +11,7 @@ use crate::{Case, Prepared};
 /// The usual step: decoupled decay, no scale. 512 parameters are seven turns of AVX-512's loop by four vectors.
 pub(super) const PLAIN: Case = Case {
     name: "adamw",
-    kernel: "hotlanes::adamw::kernel::Run",
+    kernel: "hotlanes::tensors::Run<hotlanes::adamw::AdamWStep>",
     sizes: [512, 1024],
     elements_per_size: 1,
     element: "parameter",

@@ -13,7 +13,7 @@ use crate::{Case, Prepared};
 /// Descent without a buffer.
 pub(super) const SGD: Case = Case {
     name: "sgd",
-    kernel: "hotlanes::sgd::kernel::Run",
+    kernel: "hotlanes::tensors::Run<hotlanes::sgd::SgdStep>",
     sizes: [256, 512],
     elements_per_size: 1,
     element: "parameter",
@@ -65,7 +65,7 @@ pub(super) const SGD_NESTEROV_L2: Case = Case {
 /// Lion has one loop.
 pub(super) const LION: Case = Case {
     name: "lion",
-    kernel: "hotlanes::lion::kernel::Run",
+    kernel: "hotlanes::tensors::Run<hotlanes::lion::LionStep>",
     prepare: |n| lion(n, false),
     twin: Some(|n| lion(n, true)),
     ..SGD

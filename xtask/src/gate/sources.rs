@@ -85,8 +85,7 @@ mod tests {
     fn this_repository_has_the_kernels_it_is_known_for() {
         let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
         let found = kernels(&src).unwrap();
-        for name in
-            ["adamw::kernel::Run", "norm::forward::Forward", "sparse::batch::MatMul", "convert::scale_loop"]
+        for name in ["tensors::Run", "norm::forward::Forward", "sparse::batch::MatMul", "convert::scale_loop"]
         {
             assert!(found.contains(&format!("hotlanes::{name}")), "{name} not in {found:?}");
         }
