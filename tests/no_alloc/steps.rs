@@ -91,7 +91,8 @@ fn adafactor(matrix: bool) -> Call {
         } else {
             SecondMoment::Unfactored { v: &mut v }
         };
-        step.update(AdafactorTensor { param: &mut param, grad: &grad, moment }, &mut scratch);
+        // Of many it is the same call for each.
+        step.update_many(&mut [AdafactorTensor { param: &mut param, grad: &grad, moment }], &mut scratch);
     })
 }
 
