@@ -1,19 +1,35 @@
 //! What forward and backward share: blocks of queries in the lanes, and the products with them.
 
 use crate::lanes::{Block, Chunk, LANES, Lanes};
-use crate::matmul::tile::{self, Across, Down, Panels, Plain, Start, each};
+use crate::matmul::tile::{self, Across, Panels, Start, each};
 
-/// Queries that are taken together: two vectors.
-pub(super) const QUERIES: usize = 2 * LANES;
+/// Vectors of queries that are taken together.
+pub(super) const VECTORS: usize = 4;
+/// Queries that are taken together.
+pub(super) const QUERIES: usize = VECTORS * LANES;
 /// Keys that are taken together.
 pub(super) const KEYS: usize = 64;
 /// The largest head.
 pub(super) const MAX_DIM: usize = 128;
 /// Vectors that a block of queries takes, turned.
-pub(super) const TURNED: usize = 2 * MAX_DIM;
+pub(super) const TURNED: usize = VECTORS * MAX_DIM;
 
 /// A value for each query of a block.
-pub(super) type Pair = [Chunk; 2];
+pub(super) type Quad = [Chunk; VECTORS];
+
+/// How many of the keys at hand each vector of queries sees: none where the block has fewer vectors. A later vector sees as
+/// many as an earlier one, or more.
+pub(super) type Sees = [usize; VECTORS];
+
+/// Of `n` keys from `key` on, those that each of `count` vectors of queries from `query` on sees any of.
+#[inline(always)]
+pub(super) fn sees(causal: bool, (query, count): (usize, usize), (key, n): (usize, usize)) -> Sees {
+    let mut sees = [0; VECTORS];
+    for j in 0..count {
+        sees[j] = seen(causal, query + (j + 1) * LANES, key + n).saturating_sub(key);
+    }
+    sees
+}
 
 /// The rows of one head.
 #[derive(Clone, Copy)]
@@ -110,7 +126,7 @@ pub(super) fn turn<L: Lanes>(
                 if at < n {
                     v[i] = l.mul(load(l, &lines.row(first + at, dim)[c * LANES..][..width]), factor);
                     if !rows.is_empty() {
-                        l.store(&mut rows[at * columns + c], v[i]);
+                        l.store(&mut rows[c * QUERIES + at], v[i]);
                     }
                 }
             }
@@ -127,8 +143,8 @@ pub(super) fn turn<L: Lanes>(
 #[inline(always)]
 pub(super) fn turn_back<L: Lanes>(
     l: L,
-    turned: &[Pair],
-    factor: &Pair,
+    turned: &[Quad],
+    factor: &Quad,
     block: &mut Block<'_>,
     (first, n): (usize, usize),
     dim: usize,
@@ -153,46 +169,33 @@ pub(super) fn turn_back<L: Lanes>(
     }
 }
 
-/// The next keys that are taken together, of those from `key` to `end`: how many, and the first vector of queries that sees
-/// any of them, of `count`. Keys at the diagonal's end are for the second one alone.
-#[inline(always)]
-pub(super) fn next_keys(
-    causal: bool,
-    (query, count): (usize, usize),
-    (key, end): (usize, usize),
-) -> (usize, usize) {
-    let (n, half) = ((end - key).min(KEYS), query + LANES);
-    if !causal || count < 2 {
-        (n, 0)
-    } else if key < half {
-        (n.min(half - key), 0)
-    } else {
-        (n, 1)
-    }
-}
-
-/// The products of `n` rows, from `first` on, with each query of the vectors from `j0` to `j1`: `out[row]`.
+/// The products of rows from `first` on, with each query of the vectors that see them: `out[row]`.
 #[inline(always)]
 pub(super) fn dots<L: Lanes>(
     l: L,
     lines: Lines<'_>,
-    (first, n): (usize, usize),
+    first: usize,
     dim: usize,
     turned: &[Chunk],
-    (j0, j1): (usize, usize),
-    out: &mut [Pair],
+    sees: &Sees,
+    out: &mut [Quad],
 ) {
-    tiles!(L, n, |i, M| {
-        let at = (first + i, dim);
-        let out = &mut out[i..][..M];
-        if L::WIDE && j1 - j0 == 2 {
-            dots_tile::<L, M, 2>(l, lines, at, turned, 0, out);
-        } else {
-            for j in j0..j1 {
+    let mut j = 0;
+    while j < VECTORS {
+        // Two vectors as far as both see the rows, then the second by itself.
+        let two = L::WIDE && j % 2 == 0 && sees[j + 1] > 0;
+        let from = if L::WIDE && j % 2 == 1 { sees[j - 1] } else { 0 };
+        tiles!(L, sees[j] - from.min(sees[j]), |i, M| {
+            let at = (first + from + i, dim);
+            let out = &mut out[from + i..][..M];
+            if two {
+                dots_tile::<L, M, 2>(l, lines, at, turned, j, out);
+            } else {
                 dots_tile::<L, M, 1>(l, lines, at, turned, j, out);
             }
-        }
-    });
+        });
+        j += 1;
+    }
 }
 
 #[inline(always)]
@@ -202,7 +205,7 @@ fn dots_tile<L: Lanes, const M: usize, const N: usize>(
     (first, dim): (usize, usize),
     turned: &[Chunk],
     j0: usize,
-    out: &mut [Pair],
+    out: &mut [Quad],
 ) {
     let width = dim.next_multiple_of(LANES);
     let mut rows: [&[f32]; M] = [&[]; M];
@@ -221,43 +224,47 @@ fn dots_tile<L: Lanes, const M: usize, const N: usize>(
     });
 }
 
-/// `out[i] = out[i] * factor`, then the chain over `n` rows of their value `i` times their weights, for each query of the
-/// vectors from `j0` to `j1`.
+/// `out[i] = out[i] * factor`, then the chain over the rows from `first` on of their value `i` times their weights, for each
+/// query of the vectors that see any.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn mix<L: Lanes>(
     l: L,
     lines: Lines<'_>,
-    (first, n): (usize, usize),
+    first: usize,
     dim: usize,
-    weights: &[Pair],
-    (j0, j1): (usize, usize),
-    factor: &Pair,
-    out: &mut [Pair],
+    weights: &[Quad],
+    sees: &Sees,
+    factor: &Quad,
+    out: &mut [Quad],
 ) {
-    let weights = &weights[..n];
-    let lines = Lines { data: &lines.data[first * lines.stride..], ..lines };
-    tiles!(L, dim, |i, M| {
-        let out = &mut out[i..][..M];
-        let down = Down { data: &lines.data[i..], stride: lines.stride };
-        if L::WIDE && j1 - j0 == 2 {
-            mix_tile::<L, M, 2>(l, down, weights, 0, factor, out);
-        } else {
-            for j in j0..j1 {
-                mix_tile::<L, M, 1>(l, down, weights, j, factor, out);
+    let data = &lines.data[first * lines.stride..];
+    let mut j = 0;
+    while j < VECTORS && sees[j] > 0 {
+        let two = L::WIDE && sees[j + 1 - j % 2] > 0;
+        tiles!(L, dim, |i, M| {
+            let out = &mut out[i..][..M];
+            let down = Lines { data: &data[i..], ..lines };
+            if two {
+                mix_tile::<L, M, 2>(l, down, weights, [sees[j], sees[j + 1]], j, factor, out);
+            } else {
+                mix_tile::<L, M, 1>(l, down, weights, [sees[j]], j, factor, out);
             }
-        }
-    });
+        });
+        j += if two { 2 } else { 1 };
+    }
 }
 
+/// Vector `j` of the tile goes through as many rows as it sees.
 #[inline(always)]
 fn mix_tile<L: Lanes, const M: usize, const N: usize>(
     l: L,
-    down: Down<'_>,
-    weights: &[Pair],
+    down: Lines<'_>,
+    weights: &[Quad],
+    sees: [usize; N],
     j0: usize,
-    factor: &Pair,
-    out: &mut [Pair],
+    factor: &Quad,
+    out: &mut [Quad],
 ) {
     let out = &mut out[..M];
     let mut c = [[l.splat(0.0); N]; M];
@@ -265,38 +272,65 @@ fn mix_tile<L: Lanes, const M: usize, const N: usize>(
         let factor = l.load(&factor[j0 + j]);
         each!(i < M => c[i][j] = l.mul(l.load(&out[i][j0 + j]), factor));
     });
-    let right = Plain { data: &weights.as_flattened().as_flattened()[j0 * LANES..], stride: QUERIES };
-    let c = tile::chains(l, weights.len(), down, right, c);
+    let (mut left, stride) = (down.data, down.stride);
+    let (both, last) = weights[..sees[N - 1]].split_at(sees[0]);
+    for p in 0..both.len() {
+        let mut w = [l.splat(0.0); N];
+        each!(j < N => w[j] = l.load(&both[p][j0 + j]));
+        let row = &left[..M];
+        each!(i < M => {
+            let x = l.splat(row[i]);
+            each!(j < N => c[i][j] = l.mul_add(x, w[j], c[i][j]));
+        });
+        // The last row may end before the next would begin.
+        left = &left[stride.min(left.len())..];
+    }
+    for p in 0..last.len() {
+        let w = l.load(&last[p][j0 + N - 1]);
+        let row = &left[..M];
+        each!(i < M => c[i][N - 1] = l.mul_add(l.splat(row[i]), w, c[i][N - 1]));
+        left = &left[stride.min(left.len())..];
+    }
     each!(i < M => {
         each!(j < N => l.store(&mut out[i][j0 + j], c[i][j]));
     });
 }
 
-/// Continues the chains of rows `first` on of the block, over the queries from `q0` to `q1`: of their weights for that row,
+/// Continues the chains of rows `first` on of the block, over the `n` queries that see them: of their weights for that row,
 /// times their `rows` of `dim` values.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub(super) fn gather<L: Lanes>(
     l: L,
-    weights: &[Pair],
-    (q0, q1): (usize, usize),
+    weights: &[Quad],
+    sees: &Sees,
+    n: usize,
     rows: &[Chunk],
     block: &mut Block<'_>,
     first: usize,
     dim: usize,
 ) {
     let columns = dim.div_ceil(LANES);
-    let rows = &rows[q0 * columns..];
     let mut c = 0;
     while c < columns {
         let two = L::WIDE && c + 2 <= columns;
-        tiles!(L, weights.len(), |i, M| {
-            let weights = &weights[i..][..M];
-            if two {
-                gather_tile::<L, M, 2>(l, weights, (q0, q1), rows, c, block, (first + i, dim));
-            } else {
-                gather_tile::<L, M, 1>(l, weights, (q0, q1), rows, c, block, (first + i, dim));
-            }
-        });
+        let mut from = 0;
+        let mut j = 0;
+        // The rows that vector `j` is the first to see.
+        while j < VECTORS && sees[j] > 0 {
+            let queries = (j * LANES, n);
+            tiles!(L, sees[j] - from, |i, M| {
+                let weights = &weights[from + i..][..M];
+                let at = (first + from + i, dim);
+                if two {
+                    gather_tile::<L, M, 2>(l, weights, queries, rows, c, block, at);
+                } else {
+                    gather_tile::<L, M, 1>(l, weights, queries, rows, c, block, at);
+                }
+            });
+            from = sees[j];
+            j += 1;
+        }
         c += if two { 2 } else { 1 };
     }
 }
@@ -304,7 +338,7 @@ pub(super) fn gather<L: Lanes>(
 #[inline(always)]
 fn gather_tile<L: Lanes, const M: usize, const N: usize>(
     l: L,
-    weights: &[Pair],
+    weights: &[Quad],
     (q0, q1): (usize, usize),
     rows: &[Chunk],
     c0: usize,
@@ -316,15 +350,18 @@ fn gather_tile<L: Lanes, const M: usize, const N: usize>(
     for r in 0..M {
         left[r] = &weights[r].as_flattened()[q0..q1];
     }
-    let right = Plain { data: rows[c0..].as_flattened(), stride: dim.next_multiple_of(LANES) };
+    let mut right: [&[Chunk]; N] = [&[]; N];
+    for j in 0..N {
+        right[j] = &rows[(c0 + j) * QUERIES..][q0..q1];
+    }
     let c = tile::load::<L, M, N>(l, block, at, Start::Block);
-    let c = tile::chains(l, q1 - q0, Across(left), right, c);
+    let c = tile::chains(l, q1 - q0, Across(left), Panels(right), c);
     tile::store::<L, M, N>(l, block, at, c);
 }
 
 /// Masks what queries from `query` on do not see of the keys from `key` on: their scores become minus infinity.
 #[inline(always)]
-pub(super) fn mask<L: Lanes>(l: L, scores: &mut [Pair], key: usize, query: usize, j0: usize) {
+pub(super) fn mask<L: Lanes>(l: L, scores: &mut [Quad], key: usize, query: usize, sees: &Sees) {
     const LANE: Chunk = {
         let mut lane = [0.0; LANES];
         let mut i = 0;
@@ -335,11 +372,11 @@ pub(super) fn mask<L: Lanes>(l: L, scores: &mut [Pair], key: usize, query: usize
         lane
     };
     let (lane, hidden) = (l.load(&LANE), l.splat(f32::NEG_INFINITY));
-    for j in j0..2 {
+    for j in 0..VECTORS {
         let query = query + j * LANES;
         // A key is hidden from the queries before it.
         let mut r = (query + 1).saturating_sub(key);
-        while r < scores.len() {
+        while r < sees[j] {
             let before = l.gt(l.splat((key + r - query) as f32), lane);
             let score = l.load(&scores[r][j]);
             l.store(&mut scores[r][j], l.select(before, hidden, score));
@@ -354,11 +391,11 @@ pub(super) fn seen(causal: bool, query: usize, keys: usize) -> usize {
     if causal { query.min(keys) } else { keys }
 }
 
-/// Pairs of a query and a key that it sees, for the sizes of work.
+/// Quads of a query and a key that it sees, for the sizes of work.
 pub(super) fn pairs(causal: bool, queries: std::ops::Range<usize>, keys: std::ops::Range<usize>) -> usize {
     let mut pairs = 0usize;
-    for q in queries.clone().step_by(QUERIES) {
-        let end = (q + QUERIES).min(queries.end);
+    for q in queries.clone().step_by(LANES) {
+        let end = (q + LANES).min(queries.end);
         let seen = seen(causal, end, keys.end).saturating_sub(keys.start);
         pairs = pairs.saturating_add((end - q).saturating_mul(seen));
     }
