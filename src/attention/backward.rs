@@ -167,7 +167,7 @@ impl Kernel for Backward<'_> {
         let mut mixed = Stack::<{ VECTORS * MAX_DIM }>::new();
         let mixed = mixed.first_mut(VECTORS * width).as_chunks_mut::<VECTORS>().0;
 
-        // Keys before this one have gradients that are being summed; the others' are still to be cleared.
+        // Keys before this one have gradients that are being summed; the others' are still to begin.
         let mut cleared = 0;
         for b in self.batch.clone() {
             for h in self.heads.clone() {
@@ -214,10 +214,8 @@ impl Kernel for Backward<'_> {
                                 let (weights, queries): (&[Quad], &[Chunk]) =
                                     if i == 0 { (grads, rows_q) } else { (weights, rows_dout) };
                                 let mut d = d.head(b_out, h_out / group);
-                                for key in cleared..(key + rows).max(cleared) {
-                                    d.row(key - self.keys.start).fill(0.0);
-                                }
-                                gather(l, weights, sees, n, queries, &mut d, key - self.keys.start, dim);
+                                let (at, fresh) = (key - self.keys.start, key >= cleared);
+                                gather(l, weights, sees, n, queries, &mut d, at, dim, fresh);
                             }
                             cleared = cleared.max(key + rows);
                         }
@@ -264,19 +262,25 @@ impl Saved {
         (first, n): (usize, usize),
         dim: usize,
     ) {
+        let columns = dim.div_ceil(LANES);
         for j in 0..n.div_ceil(LANES) {
             let mut v = [l.splat(0.0); LANES];
-            for i in 0..LANES {
-                let at = j * LANES + i;
-                if at < n {
-                    let (dout, out) = (dout.row(first + at, dim), out.row(first + at, dim));
-                    let mut sum = l.splat(0.0);
-                    for c in 0..dim.div_ceil(LANES) {
+            if dim % LANES == 0 && (j + 1) * LANES <= n {
+                for c in 0..columns {
+                    let (dout, out) = (dout.chunks(first + j * LANES, c), out.chunks(first + j * LANES, c));
+                    for i in 0..LANES {
+                        v[i] = l.mul_add(l.load(dout.chunk(i)), l.load(out.chunk(i)), v[i]);
+                    }
+                }
+            } else {
+                for i in 0..(n - j * LANES).min(LANES) {
+                    let at = first + j * LANES + i;
+                    let (dout, out) = (dout.row(at, dim), out.row(at, dim));
+                    for c in 0..columns {
                         let width = (dim - c * LANES).min(LANES);
                         let (dout, out) = (&dout[c * LANES..][..width], &out[c * LANES..][..width]);
-                        sum = l.mul_add(load(l, dout), load(l, out), sum);
+                        v[i] = l.mul_add(load(l, dout), load(l, out), v[i]);
                     }
-                    v[i] = sum;
                 }
             }
             l.store(&mut self.delta[j], l.sum16(&v));

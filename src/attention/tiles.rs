@@ -44,6 +44,21 @@ impl<'a> Lines<'a> {
     pub(super) fn row(self, i: usize, n: usize) -> &'a [f32] {
         &self.data[i * self.stride..][..n]
     }
+
+    /// The rows from `first` on, from their vector `c` on.
+    #[inline(always)]
+    pub(super) fn chunks(self, first: usize, c: usize) -> Self {
+        Lines { data: &self.data[first * self.stride + c * LANES..], ..self }
+    }
+
+    /// The first values of row `i`, a whole vector.
+    #[inline(always)]
+    pub(super) fn chunk(self, i: usize) -> &'a Chunk {
+        let Some(chunk) = self.data[i * self.stride..].first_chunk() else {
+            panic!("row {i} of a head ends too soon");
+        };
+        chunk
+    }
 }
 
 /// How many rows the next tile has, if so many are left; see `matmul`'s. Two tiles of eight rather than one of twelve and
@@ -121,13 +136,22 @@ pub(super) fn turn<L: Lanes>(
         for c in 0..columns {
             let width = (dim - c * LANES).min(LANES);
             let mut v = [l.splat(0.0); LANES];
-            for i in 0..LANES {
-                let at = j * LANES + i;
-                if at < n {
-                    v[i] = l.mul(load(l, &lines.row(first + at, dim)[c * LANES..][..width]), factor);
-                    if !rows.is_empty() {
-                        l.store(&mut rows[c * QUERIES + at], v[i]);
-                    }
+            if width == LANES && (j + 1) * LANES <= n {
+                let lines = lines.chunks(first + j * LANES, c);
+                for i in 0..LANES {
+                    v[i] = l.mul(l.load(lines.chunk(i)), factor);
+                }
+            } else {
+                for i in 0..(n - j * LANES).min(LANES) {
+                    let row = lines.row(first + j * LANES + i, dim);
+                    v[i] = l.mul(load(l, &row[c * LANES..][..width]), factor);
+                }
+            }
+            if !rows.is_empty() {
+                // Rows beyond the last are zeros, which nobody reads.
+                let rows = &mut rows[c * QUERIES + j * LANES..][..LANES];
+                for i in 0..LANES {
+                    l.store(&mut rows[i], v[i]);
                 }
             }
             l.transpose(&mut v);
@@ -159,10 +183,14 @@ pub(super) fn turn_back<L: Lanes>(
                 v[i] = l.mul(l.load(&columns[i][j]), factor);
             }
             l.transpose(&mut v);
-            for i in 0..LANES {
-                let at = j * LANES + i;
-                if at < n {
-                    store(l, &mut block.row(first + at)[c * LANES..][..width], v[i]);
+            if width == LANES && (j + 1) * LANES <= n {
+                for i in 0..LANES {
+                    let row = &mut block.row(first + j * LANES + i)[c * LANES..];
+                    l.store(&mut row.as_chunks_mut().0[0], v[i]);
+                }
+            } else {
+                for i in 0..(n - j * LANES).min(LANES) {
+                    store(l, &mut block.row(first + j * LANES + i)[c * LANES..][..width], v[i]);
                 }
             }
         }
@@ -297,7 +325,7 @@ fn mix_tile<L: Lanes, const M: usize, const N: usize>(
 }
 
 /// Continues the chains of rows `first` on of the block, over the `n` queries that see them: of their weights for that row,
-/// times their `rows` of `dim` values.
+/// times their `rows` of `dim` values. If `fresh`, they begin here.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn gather<L: Lanes>(
@@ -309,7 +337,9 @@ pub(super) fn gather<L: Lanes>(
     block: &mut Block<'_>,
     first: usize,
     dim: usize,
+    fresh: bool,
 ) {
+    let start = if fresh { Start::Zero } else { Start::Block };
     let columns = dim.div_ceil(LANES);
     let mut c = 0;
     while c < columns {
@@ -323,9 +353,9 @@ pub(super) fn gather<L: Lanes>(
                 let weights = &weights[from + i..][..M];
                 let at = (first + from + i, dim);
                 if two {
-                    gather_tile::<L, M, 2>(l, weights, queries, rows, c, block, at);
+                    gather_tile::<L, M, 2>(l, weights, queries, rows, c, block, at, start);
                 } else {
-                    gather_tile::<L, M, 1>(l, weights, queries, rows, c, block, at);
+                    gather_tile::<L, M, 1>(l, weights, queries, rows, c, block, at, start);
                 }
             });
             from = sees[j];
@@ -336,6 +366,7 @@ pub(super) fn gather<L: Lanes>(
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 fn gather_tile<L: Lanes, const M: usize, const N: usize>(
     l: L,
     weights: &[Quad],
@@ -344,6 +375,7 @@ fn gather_tile<L: Lanes, const M: usize, const N: usize>(
     c0: usize,
     block: &mut Block<'_>,
     (first, dim): (usize, usize),
+    start: Start<'_>,
 ) {
     let at = (first, c0 * LANES, (dim - c0 * LANES).min(N * LANES));
     let mut left: [&[f32]; M] = [&[]; M];
@@ -354,7 +386,7 @@ fn gather_tile<L: Lanes, const M: usize, const N: usize>(
     for j in 0..N {
         right[j] = &rows[(c0 + j) * QUERIES..][q0..q1];
     }
-    let c = tile::load::<L, M, N>(l, block, at, Start::Block);
+    let c = tile::load::<L, M, N>(l, block, at, start);
     let c = tile::chains(l, q1 - q0, Across(left), Panels(right), c);
     tile::store::<L, M, N>(l, block, at, c);
 }
@@ -376,8 +408,10 @@ pub(super) fn mask<L: Lanes>(l: L, scores: &mut [Quad], key: usize, query: usize
         let query = query + j * LANES;
         // A key is hidden from the queries before it.
         let mut r = (query + 1).saturating_sub(key);
+        let mut place = l.splat((key + r).saturating_sub(query) as f32);
         while r < sees[j] {
-            let before = l.gt(l.splat((key + r - query) as f32), lane);
+            let before = l.gt(place, lane);
+            place = l.add(place, l.splat(1.0));
             let score = l.load(&scores[r][j]);
             l.store(&mut scores[r][j], l.select(before, hidden, score));
             r += 1;
