@@ -61,11 +61,12 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// How many rows the next tile has, if so many are left; see `matmul`'s. Two tiles of eight rather than one of twelve and
-/// one of four, which would wait for its sums.
+/// How many rows the next tile has, if so many are left and it is two vectors wide, or one; see `matmul`'s. Two tiles of
+/// eight rather than one of twelve and one of four, which would wait for its sums.
 #[inline(always)]
-fn tile_rows<L: Lanes>(left: usize) -> usize {
+fn tile_rows<L: Lanes>(left: usize, two: bool) -> usize {
     match left {
+        16.. if L::WIDE && !two => 16,
         16 if L::WIDE => 8,
         12.. if L::WIDE => 12,
         8.. if L::WIDE => 8,
@@ -76,13 +77,14 @@ fn tile_rows<L: Lanes>(left: usize) -> usize {
     }
 }
 
-/// Goes through `$n` rows in tiles: `$body` for each, from row `$i`, of `$m` rows.
+/// Goes through `$n` rows in tiles, two vectors wide if `$two`: `$body` for each, from row `$i`, of `$m` rows.
 macro_rules! tiles {
-    ($l:ident, $n:expr, |$i:ident, $m:ident| $body:block) => {
+    ($l:ident, $n:expr, $two:expr, |$i:ident, $m:ident| $body:block) => {
         let n = $n;
         let mut $i = 0;
         while $i < n {
-            $i += match tile_rows::<$l>(n - $i) {
+            $i += match tile_rows::<$l>(n - $i, $two) {
+                16 => tiles!(16, $m, $body),
                 12 => tiles!(12, $m, $body),
                 8 => tiles!(8, $m, $body),
                 6 => tiles!(6, $m, $body),
@@ -213,10 +215,10 @@ pub(super) fn dots<L: Lanes>(
         // Two vectors as far as both see the rows, then the second by itself.
         let two = L::WIDE && j % 2 == 0 && sees[j + 1] > 0;
         let from = if L::WIDE && j % 2 == 1 { sees[j - 1] } else { 0 };
-        tiles!(L, sees[j] - from.min(sees[j]), |i, M| {
+        tiles!(L, sees[j] - from.min(sees[j]), two, |i, M| {
             let at = (first + from + i, dim);
             let out = &mut out[from + i..][..M];
-            if two {
+            if two && M < 16 {
                 dots_tile::<L, M, 2>(l, lines, at, turned, j, out);
             } else {
                 dots_tile::<L, M, 1>(l, lines, at, turned, j, out);
@@ -270,10 +272,10 @@ pub(super) fn mix<L: Lanes>(
     let mut j = 0;
     while j < VECTORS && sees[j] > 0 {
         let two = L::WIDE && sees[j + 1 - j % 2] > 0;
-        tiles!(L, dim, |i, M| {
+        tiles!(L, dim, two, |i, M| {
             let out = &mut out[i..][..M];
             let down = Lines { data: &data[i..], ..lines };
-            if two {
+            if two && M < 16 {
                 mix_tile::<L, M, 2>(l, down, weights, [sees[j], sees[j + 1]], j, factor, out);
             } else {
                 mix_tile::<L, M, 1>(l, down, weights, [sees[j]], j, factor, out);
@@ -349,10 +351,10 @@ pub(super) fn gather<L: Lanes>(
         // The rows that vector `j` is the first to see.
         while j < VECTORS && sees[j] > 0 {
             let queries = (j * LANES, n);
-            tiles!(L, sees[j] - from, |i, M| {
+            tiles!(L, sees[j] - from, two, |i, M| {
                 let weights = &weights[from + i..][..M];
                 let at = (first + from + i, dim);
-                if two {
+                if two && M < 16 {
                     gather_tile::<L, M, 2>(l, weights, queries, rows, c, block, at, start);
                 } else {
                     gather_tile::<L, M, 1>(l, weights, queries, rows, c, block, at, start);

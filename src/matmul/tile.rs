@@ -5,11 +5,11 @@
 
 use crate::lanes::{Block, Chunk, LANES, Lanes};
 
-/// The body once for each `$i` below `$n`, at most twelve, written out. A loop that LLVM does not unroll in time would index
+/// The body once for each `$i` below `$n`, at most sixteen, written out. A loop that LLVM does not unroll in time would index
 /// the tile at run time and keep it in memory, every step of k.
 macro_rules! each {
     ($i:ident < $n:ident => $body:expr) => {
-        each!($i < $n => $body; 0 1 2 3 4 5 6 7 8 9 10 11)
+        each!($i < $n => $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
     ($i:ident < $n:ident => $body:expr; $($value:literal)*) => {
         $({
