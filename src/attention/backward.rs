@@ -199,11 +199,9 @@ impl Kernel for Backward<'_> {
                         let sees = &sees(causal, (first, count), (key, rows));
                         // A loop, so that there is one copy of its code; so below.
                         for i in 0..2 {
-                            if i == 0 {
-                                dots(l, k, key, dim, turned_q, sees, weights);
-                            } else {
-                                dots(l, v, key, dim, turned_dout, sees, grads);
-                            }
+                            let (lines, turned, out): (_, &[Chunk], &mut [Quad]) =
+                                if i == 0 { (k, turned_q, weights) } else { (v, turned_dout, grads) };
+                            dots(l, lines, key, dim, turned, sees, out);
                         }
                         if causal {
                             mask(l, weights, key, first, sees);

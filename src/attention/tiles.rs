@@ -77,25 +77,31 @@ fn tile_rows<L: Lanes>(left: usize, two: bool) -> usize {
     }
 }
 
-/// Goes through `$n` rows in tiles, two vectors wide if `$two`: `$body` for each, from row `$i`, of `$m` rows.
+/// Goes through `$rows` rows in tiles: `$body` for each, from row `$i`, of `$m` rows by `$n` vectors: two if `$two`.
 macro_rules! tiles {
-    ($l:ident, $n:expr, $two:expr, |$i:ident, $m:ident| $body:block) => {
-        let n = $n;
+    ($l:ident, $rows:expr, $two:expr, |$i:ident, $m:ident, $n:ident| $body:block) => {
+        let (rows, two) = ($rows, $two);
         let mut $i = 0;
-        while $i < n {
-            $i += match tile_rows::<$l>(n - $i, $two) {
-                16 => tiles!(16, $m, $body),
-                12 => tiles!(12, $m, $body),
-                8 => tiles!(8, $m, $body),
-                6 => tiles!(6, $m, $body),
-                4 => tiles!(4, $m, $body),
-                2 => tiles!(2, $m, $body),
-                _ => tiles!(1, $m, $body),
+        while $i < rows {
+            $i += match (tile_rows::<$l>(rows - $i, two), two) {
+                (12, true) => tiles!(12, 2, $m, $n, $body),
+                (8, true) => tiles!(8, 2, $m, $n, $body),
+                (4, true) => tiles!(4, 2, $m, $n, $body),
+                (2, true) => tiles!(2, 2, $m, $n, $body),
+                (_, true) => tiles!(1, 2, $m, $n, $body),
+                (16, _) => tiles!(16, 1, $m, $n, $body),
+                (12, _) => tiles!(12, 1, $m, $n, $body),
+                (8, _) => tiles!(8, 1, $m, $n, $body),
+                (6, _) => tiles!(6, 1, $m, $n, $body),
+                (4, _) => tiles!(4, 1, $m, $n, $body),
+                (2, _) => tiles!(2, 1, $m, $n, $body),
+                _ => tiles!(1, 1, $m, $n, $body),
             };
         }
     };
-    ($value:literal, $m:ident, $body:block) => {{
-        const $m: usize = $value;
+    ($rows:literal, $vectors:literal, $m:ident, $n:ident, $body:block) => {{
+        const $m: usize = $rows;
+        const $n: usize = $vectors;
         $body
         $m
     }};
@@ -215,14 +221,9 @@ pub(super) fn dots<L: Lanes>(
         // Two vectors as far as both see the rows, then the second by itself.
         let two = L::WIDE && j % 2 == 0 && sees[j + 1] > 0;
         let from = if L::WIDE && j % 2 == 1 { sees[j - 1] } else { 0 };
-        tiles!(L, sees[j] - from.min(sees[j]), two, |i, M| {
-            let at = (first + from + i, dim);
+        tiles!(L, sees[j] - from.min(sees[j]), two, |i, M, N| {
             let out = &mut out[from + i..][..M];
-            if two && M < 16 {
-                dots_tile::<L, M, 2>(l, lines, at, turned, j, out);
-            } else {
-                dots_tile::<L, M, 1>(l, lines, at, turned, j, out);
-            }
+            dots_tile::<L, M, N>(l, lines, (first + from + i, dim), turned, j, out);
         });
         j += 1;
     }
@@ -272,14 +273,9 @@ pub(super) fn mix<L: Lanes>(
     let mut j = 0;
     while j < VECTORS && sees[j] > 0 {
         let two = L::WIDE && sees[j + 1 - j % 2] > 0;
-        tiles!(L, dim, two, |i, M| {
-            let out = &mut out[i..][..M];
+        tiles!(L, dim, two, |i, M, N| {
             let down = Lines { data: &data[i..], ..lines };
-            if two && M < 16 {
-                mix_tile::<L, M, 2>(l, down, weights, [sees[j], sees[j + 1]], j, factor, out);
-            } else {
-                mix_tile::<L, M, 1>(l, down, weights, [sees[j]], j, factor, out);
-            }
+            mix_tile::<L, M, N>(l, down, weights, sees, j, factor, &mut out[i..][..M]);
         });
         j += if two { 2 } else { 1 };
     }
@@ -291,7 +287,7 @@ fn mix_tile<L: Lanes, const M: usize, const N: usize>(
     l: L,
     down: Lines<'_>,
     weights: &[Quad],
-    sees: [usize; N],
+    sees: &Sees,
     j0: usize,
     factor: &Quad,
     out: &mut [Quad],
@@ -303,7 +299,7 @@ fn mix_tile<L: Lanes, const M: usize, const N: usize>(
         each!(i < M => c[i][j] = l.mul(l.load(&out[i][j0 + j]), factor));
     });
     let (mut left, stride) = (down.data, down.stride);
-    let (both, last) = weights[..sees[N - 1]].split_at(sees[0]);
+    let (both, last) = weights[..sees[j0 + N - 1]].split_at(sees[j0]);
     for p in 0..both.len() {
         let mut w = [l.splat(0.0); N];
         each!(j < N => w[j] = l.load(&both[p][j0 + j]));
@@ -351,14 +347,9 @@ pub(super) fn gather<L: Lanes>(
         // The rows that vector `j` is the first to see.
         while j < VECTORS && sees[j] > 0 {
             let queries = (j * LANES, n);
-            tiles!(L, sees[j] - from, two, |i, M| {
+            tiles!(L, sees[j] - from, two, |i, M, N| {
                 let weights = &weights[from + i..][..M];
-                let at = (first + from + i, dim);
-                if two && M < 16 {
-                    gather_tile::<L, M, 2>(l, weights, queries, rows, c, block, at, start);
-                } else {
-                    gather_tile::<L, M, 1>(l, weights, queries, rows, c, block, at, start);
-                }
+                gather_tile::<L, M, N>(l, weights, queries, rows, c, block, (first + from + i, dim), start);
             });
             from = sees[j];
             j += 1;

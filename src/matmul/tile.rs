@@ -53,20 +53,6 @@ impl<const M: usize> Left<M> for Packed<'_, M> {
     }
 }
 
-/// Columns of a matrix as it is, `stride` from one step of k to the next, and side by side within one.
-#[derive(Clone, Copy)]
-pub(crate) struct Down<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) stride: usize,
-}
-
-impl<const M: usize> Left<M> for Down<'_> {
-    #[inline(always)]
-    fn value(self, p: usize, i: usize) -> f32 {
-        self.data[p * self.stride..][..M][i]
-    }
-}
-
 /// The right operand of a tile: for each step of k, `N` vectors.
 pub(crate) trait Right<const N: usize>: Copy {
     fn step<L: Lanes>(self, l: L, p: usize) -> [L::F; N];
