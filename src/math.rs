@@ -57,19 +57,8 @@ pub(crate) fn exp_flush<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; 
 
 /// With the bias in the second the sum has the exponent's field in its low bits. At -88, `n` is -127, the field zero and with
 /// it the power.
-static EXP_TERMS: [f32; 11] = [
-    -88.0,
-    MAGIC + 127.0,
-    std::f32::consts::LOG2_E,
-    LN_2[0],
-    LN_2[1],
-    C[4],
-    C[3],
-    C[2],
-    C[1],
-    C[0],
-    1.0,
-];
+static EXP_TERMS: [f32; 11] =
+    [-88.0, MAGIC + 127.0, std::f32::consts::LOG2_E, LN_2[0], LN_2[1], C[4], C[3], C[2], C[1], C[0], 1.0];
 
 /// The constants of [`exp_flush`], in all lanes.
 #[derive(Clone, Copy)]

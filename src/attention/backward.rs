@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::Settings;
 use super::heads::Heads;
 use super::tiles::{
-    KEYS, Lines, MAX_DIM, QUERIES, Quad, Sees, TURNED, VECTORS, dots, gather, load, mask, mix, pairs, seen, sees,
-    turn, turn_back,
+    KEYS, Lines, MAX_DIM, QUERIES, Quad, Sees, TURNED, VECTORS, dots, gather, load, mask, mix, pairs, seen,
+    sees, turn, turn_back,
 };
 use crate::lanes::{Chunk, HeadsBlock, Kernel, LANES, Lanes, Stack, dispatch};
 use crate::math;
@@ -156,14 +156,20 @@ impl Kernel for Backward<'_> {
         let (dim, columns) = (shape.dim, shape.dim.div_ceil(LANES));
         let width = columns * LANES;
         // Queries and the output's gradients: turned, and as they are but padded to whole vectors.
-        let (mut turned_q, mut turned_dout) = (Stack::<TURNED>::new(), Stack::<TURNED>::new());
-        let (turned_q, turned_dout) = (turned_q.first_mut(VECTORS * width), turned_dout.first_mut(VECTORS * width));
-        let (mut rows_q, mut rows_dout) = (Stack::<TURNED>::new(), Stack::<TURNED>::new());
+        // One by one: without optimisation a pair of them is on the stack twice.
+        let mut turned_q = Stack::<TURNED>::new();
+        let mut turned_dout = Stack::<TURNED>::new();
+        let (turned_q, turned_dout) =
+            (turned_q.first_mut(VECTORS * width), turned_dout.first_mut(VECTORS * width));
+        let mut rows_q = Stack::<TURNED>::new();
+        let mut rows_dout = Stack::<TURNED>::new();
         let with_rows = if self.dkv.is_some() { QUERIES * columns } else { 0 };
         let (rows_q, rows_dout) = (rows_q.first_mut(with_rows), rows_dout.first_mut(with_rows));
-        let (mut weights, mut grads) = (Stack::<{ VECTORS * KEYS }>::new(), Stack::<{ VECTORS * KEYS }>::new());
-        let weights = weights.first_mut(VECTORS * KEYS).as_chunks_mut::<VECTORS>().0;
-        let grads = grads.first_mut(VECTORS * KEYS).as_chunks_mut::<VECTORS>().0;
+        let mut weights = Stack::<{ VECTORS * KEYS }>::new();
+        let mut grads = Stack::<{ VECTORS * KEYS }>::new();
+        let together = VECTORS * KEYS.min(k.shape().seq);
+        let weights = weights.first_mut(together).as_chunks_mut::<VECTORS>().0;
+        let grads = grads.first_mut(together).as_chunks_mut::<VECTORS>().0;
         let mut mixed = Stack::<{ VECTORS * MAX_DIM }>::new();
         let mixed = mixed.first_mut(VECTORS * width).as_chunks_mut::<VECTORS>().0;
 
@@ -178,7 +184,7 @@ impl Kernel for Backward<'_> {
                     cleared = self.keys.start;
                 }
                 let lse = &lse[(b * shape.heads + h) * shape.seq..][..shape.seq];
-                let mut query = self.queries.start;
+                let (mut query, mut read) = (self.queries.start, self.keys.start);
                 while query < self.queries.end {
                     let n = (self.queries.end - query).min(QUERIES);
                     let (count, first) = (n.div_ceil(LANES), query);
@@ -199,13 +205,18 @@ impl Kernel for Backward<'_> {
                         let sees = &sees(causal, (first, count), (key, rows));
                         // A loop, so that there is one copy of its code; so below.
                         for i in 0..2 {
-                            let (lines, turned, out): (_, &[Chunk], &mut [Quad]) =
-                                if i == 0 { (k, turned_q, weights) } else { (v, turned_dout, grads) };
-                            dots(l, lines, key, dim, turned, sees, out);
+                            let (lines, turned, next, scores): (_, &[Chunk], _, &mut [Quad]) = if i == 0 {
+                                (k, turned_q, [k, q, out], weights)
+                            } else {
+                                (v, turned_dout, [v, dout, dout], grads)
+                            };
+                            let next: &[Lines<'_>] = if key >= read { &next[..3 - i] } else { &[] };
+                            dots(l, lines, key, dim, turned, sees, next, scores);
                         }
                         if causal {
                             mask(l, weights, key, first, sees);
                         }
+                        read = read.max(key + rows);
                         saved.softmax(l, weights, grads, sees);
                         if let Some(dkv) = &mut self.dkv {
                             for (i, d) in dkv.iter_mut().enumerate() {

@@ -2,7 +2,8 @@
 
 use super::heads::Heads;
 use super::tiles::{
-    KEYS, QUERIES, Quad, Sees, TURNED, VECTORS, dots, mask, mix, pairs, seen, sees, store, turn, turn_back,
+    KEYS, Lines, QUERIES, Quad, Sees, TURNED, VECTORS, dots, mask, mix, pairs, seen, sees, store, turn,
+    turn_back,
 };
 use super::{Settings, tiles::MAX_DIM};
 use crate::lanes::{Block, HeadsBlock, Kernel, LANES, Lanes, Stack, dispatch};
@@ -71,7 +72,7 @@ impl Kernel for Forward<'_> {
         let mut turned = Stack::<TURNED>::new();
         let turned = turned.first_mut(VECTORS * width);
         let mut weights = Stack::<{ VECTORS * KEYS }>::new();
-        let weights = weights.first_mut(VECTORS * KEYS).as_chunks_mut::<VECTORS>().0;
+        let weights = weights.first_mut(VECTORS * KEYS.min(self.k.shape().seq)).as_chunks_mut::<VECTORS>().0;
         let mut mixed = Stack::<{ VECTORS * MAX_DIM }>::new();
         let mixed = mixed.first_mut(VECTORS * width).as_chunks_mut::<VECTORS>().0;
         for b in 0..batches {
@@ -81,7 +82,7 @@ impl Kernel for Forward<'_> {
                 let (k, v) = (self.k.head(batch, head / group), self.v.head(batch, head / group));
                 let mut out = self.out.head(b, h);
                 let lse = self.lse.row(b * heads + h);
-                let mut at = 0;
+                let (mut at, mut read) = (0, 0);
                 while at < queries {
                     let n = (queries - at).min(QUERIES);
                     let query = self.first[2] + at;
@@ -98,7 +99,10 @@ impl Kernel for Forward<'_> {
                     while key < keys {
                         let n = (keys - key).min(KEYS);
                         let sees = &sees(self.settings.causal, (query, count), (key, n));
-                        dots(l, k, key, dim, turned, sees, weights);
+                        // What was not read before is followed by what was not either.
+                        let ahead: &[Lines<'_>] = if key >= read { &[k, v, q] } else { &[] };
+                        read = read.max(key + n);
+                        dots(l, k, key, dim, turned, sees, ahead, weights);
                         if self.settings.causal {
                             mask(l, weights, key, query, sees);
                         }

@@ -51,6 +51,19 @@ impl<'a> Lines<'a> {
         Lines { data: &self.data[first * self.stride + c * LANES..], ..self }
     }
 
+    /// Asks for `n` rows of `dim` values from `first` on before they are needed; they may lie beyond the end.
+    #[inline(always)]
+    fn prefetch<L: Lanes>(self, l: L, first: usize, n: usize, dim: usize) {
+        for i in first..first + n {
+            // Beyond the end there may be no memory, and finding that out is slow.
+            let Some(row) = self.data.get(i.saturating_mul(self.stride)..) else { return };
+            let row = row.as_chunks().0;
+            for c in 0..dim.div_ceil(LANES) {
+                l.prefetch(row, c);
+            }
+        }
+    }
+
     /// The first values of row `i`, a whole vector.
     #[inline(always)]
     pub(super) fn chunk(self, i: usize) -> &'a Chunk {
@@ -205,7 +218,8 @@ pub(super) fn turn_back<L: Lanes>(
     }
 }
 
-/// The products of rows from `first` on, with each query of the vectors that see them: `out[row]`.
+/// The products of rows from `first` on, with each query of the vectors that see them: `out[row]`. Asks for what lies a block
+/// further on in `ahead`.
 #[inline(always)]
 pub(super) fn dots<L: Lanes>(
     l: L,
@@ -214,14 +228,20 @@ pub(super) fn dots<L: Lanes>(
     dim: usize,
     turned: &[Chunk],
     sees: &Sees,
+    ahead: &[Lines<'_>],
     out: &mut [Quad],
 ) {
+    // Short rows are near enough to each other for the CPU to ask by itself.
+    let ahead = if dim > 2 * LANES { ahead } else { &[] };
     let mut j = 0;
     while j < VECTORS {
         // Two vectors as far as both see the rows, then the second by itself.
         let two = L::WIDE && j % 2 == 0 && sees[j + 1] > 0;
         let from = if L::WIDE && j % 2 == 1 { sees[j - 1] } else { 0 };
         tiles!(L, sees[j] - from.min(sees[j]), two, |i, M, N| {
+            for lines in ahead {
+                lines.prefetch(l, first + from + i + KEYS, M, dim);
+            }
             let out = &mut out[from + i..][..M];
             dots_tile::<L, M, N>(l, lines, (first + from + i, dim), turned, j, out);
         });
