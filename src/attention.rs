@@ -37,8 +37,7 @@
 //! # Bits
 //! Products are chains of fused multiply-adds in order: a score over the head's size, from 0, of `scale * q` (rounded) and
 //! `k`; an output and `dq` over the keys; `dk` and `dv` over the heads of a group and their queries. The softmax's maximum
-//! moves after every 64 keys, and where causal once more among the last 16. So results depend on shape and data alone, not on
-//! tier, threads or how the work was cut.
+//! moves after every 64 keys. So results depend on shape and data alone, not on tier, threads or how the work was cut.
 //!
 //! # Not finite
 //! A score that is NaN or infinite makes NaN of its query's output and `lse`; minus infinity hides the key, and a query

@@ -51,34 +51,75 @@ fn exp_near_zero<L: Lanes>(l: L, r: L::F) -> L::F {
 /// [`exp`] of vectors with their chains side by side, where no lane is above 88. The same bits down to -87.68, and from there
 /// on 0, where [`exp`] goes on through the denormals: CPUs take a hundred cycles for a vector that has one.
 #[inline(always)]
-pub(crate) fn exp_flush<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
-    // With the bias in it the sum has the exponent's field in its low bits. At -88, `n` is -127, the field zero and with
-    // it the power; the second operand of `max` stands where one is NaN.
-    let (magic, one) = (l.splat(MAGIC + 127.0), l.splat(1.0));
-    let (mut n, mut power, mut p) = (x, x, [l.splat(C[4]); N]);
-    for i in 0..N {
-        x[i] = l.max(l.splat(-88.0), x[i]);
-        n[i] = l.mul_add(x[i], l.splat(std::f32::consts::LOG2_E), magic);
+pub(crate) fn exp_flush<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+    ExpTerms::of(l, &EXP_TERMS).exp_flush(l, x)
+}
+
+/// With the bias in the second the sum has the exponent's field in its low bits. At -88, `n` is -127, the field zero and with
+/// it the power.
+static EXP_TERMS: [f32; 11] =
+    [-88.0, MAGIC + 127.0, std::f32::consts::LOG2_E, LN_2[0], LN_2[1], C[4], C[3], C[2], C[1], C[0], 1.0];
+
+/// The constants of [`exp_flush`], in all lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct ExpTerms<L: Lanes> {
+    least: L::F,
+    magic: L::F,
+    log2_e: L::F,
+    ln_2: [L::F; 2],
+    c: [L::F; 5],
+    one: L::F,
+}
+
+impl<L: Lanes> ExpTerms<L> {
+    /// Loaded here and now: the compiler does not know that they are constants, so it cannot keep them in registers
+    /// through other loops that need all of them.
+    #[inline(always)]
+    pub(crate) fn loaded(l: L) -> Self {
+        Self::of(l, std::hint::black_box(&EXP_TERMS))
     }
-    for i in 0..N {
-        power[i] = l.from_bits(l.shl(l.to_bits(n[i]), 23));
-        n[i] = l.sub(n[i], magic);
-    }
-    for i in 0..N {
-        x[i] = l.neg_mul_add(n[i], l.splat(LN_2[0]), x[i]);
-    }
-    for i in 0..N {
-        x[i] = l.neg_mul_add(n[i], l.splat(LN_2[1]), x[i]);
-    }
-    for c in [C[3], C[2], C[1], C[0], 1.0] {
-        for i in 0..N {
-            p[i] = l.mul_add(p[i], x[i], l.splat(c));
+
+    #[inline(always)]
+    fn of(l: L, t: &[f32; 11]) -> Self {
+        ExpTerms {
+            least: l.splat(t[0]),
+            magic: l.splat(t[1]),
+            log2_e: l.splat(t[2]),
+            ln_2: [l.splat(t[3]), l.splat(t[4])],
+            c: [l.splat(t[5]), l.splat(t[6]), l.splat(t[7]), l.splat(t[8]), l.splat(t[9])],
+            one: l.splat(t[10]),
         }
     }
-    for i in 0..N {
-        p[i] = l.mul(l.mul_add(p[i], x[i], one), power[i]);
+
+    /// [`exp_flush`]
+    #[inline(always)]
+    pub(crate) fn exp_flush<const N: usize>(&self, l: L, mut x: [L::F; N]) -> [L::F; N] {
+        let (mut n, mut power, mut p) = (x, x, [self.c[0]; N]);
+        for i in 0..N {
+            // The second operand stands where one is NaN.
+            x[i] = l.max(self.least, x[i]);
+            n[i] = l.mul_add(x[i], self.log2_e, self.magic);
+        }
+        for i in 0..N {
+            power[i] = l.from_bits(l.shl(l.to_bits(n[i]), 23));
+            n[i] = l.sub(n[i], self.magic);
+        }
+        for i in 0..N {
+            x[i] = l.neg_mul_add(n[i], self.ln_2[0], x[i]);
+        }
+        for i in 0..N {
+            x[i] = l.neg_mul_add(n[i], self.ln_2[1], x[i]);
+        }
+        for c in [self.c[1], self.c[2], self.c[3], self.c[4], self.one] {
+            for i in 0..N {
+                p[i] = l.mul_add(p[i], x[i], c);
+            }
+        }
+        for i in 0..N {
+            p[i] = l.mul(l.mul_add(p[i], x[i], self.one), power[i]);
+        }
+        p
     }
-    p
 }
 
 /// `ln x`, within [`LOG_ULP`]: `ln(2^e m) = e ln 2 + ln m` with `m` between the roots of 1/2 and 2 (Cody and Waite). NaN for

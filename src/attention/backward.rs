@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::Settings;
 use super::heads::Heads;
 use super::tiles::{
-    KEYS, Lines, MAX_DIM, Pair, QUERIES, TURNED, dots, gather, load, mask, mix, next_keys, pairs, seen, turn,
-    turn_back,
+    KEYS, Lines, MAX_DIM, QUERIES, Quad, Sees, TURNED, VECTORS, dots, gather, load, mask, mix, pairs, seen,
+    sees, turn, turn_back,
 };
 use crate::lanes::{Chunk, HeadsBlock, Kernel, LANES, Lanes, Stack, dispatch};
 use crate::math;
@@ -156,18 +156,24 @@ impl Kernel for Backward<'_> {
         let (dim, columns) = (shape.dim, shape.dim.div_ceil(LANES));
         let width = columns * LANES;
         // Queries and the output's gradients: turned, and as they are but padded to whole vectors.
-        let (mut turned_q, mut turned_dout) = (Stack::<TURNED>::new(), Stack::<TURNED>::new());
-        let (turned_q, turned_dout) = (turned_q.first_mut(2 * width), turned_dout.first_mut(2 * width));
-        let (mut rows_q, mut rows_dout) = (Stack::<TURNED>::new(), Stack::<TURNED>::new());
+        // One by one: without optimisation a pair of them is on the stack twice.
+        let mut turned_q = Stack::<TURNED>::new();
+        let mut turned_dout = Stack::<TURNED>::new();
+        let (turned_q, turned_dout) =
+            (turned_q.first_mut(VECTORS * width), turned_dout.first_mut(VECTORS * width));
+        let mut rows_q = Stack::<TURNED>::new();
+        let mut rows_dout = Stack::<TURNED>::new();
         let with_rows = if self.dkv.is_some() { QUERIES * columns } else { 0 };
         let (rows_q, rows_dout) = (rows_q.first_mut(with_rows), rows_dout.first_mut(with_rows));
-        let (mut weights, mut grads) = (Stack::<{ 2 * KEYS }>::new(), Stack::<{ 2 * KEYS }>::new());
-        let weights = weights.first_mut(2 * KEYS).as_chunks_mut::<2>().0;
-        let grads = grads.first_mut(2 * KEYS).as_chunks_mut::<2>().0;
-        let mut mixed = Stack::<{ 2 * MAX_DIM }>::new();
-        let mixed = mixed.first_mut(2 * width).as_chunks_mut::<2>().0;
+        let mut weights = Stack::<{ VECTORS * KEYS }>::new();
+        let mut grads = Stack::<{ VECTORS * KEYS }>::new();
+        let together = VECTORS * KEYS.min(k.shape().seq);
+        let weights = weights.first_mut(together).as_chunks_mut::<VECTORS>().0;
+        let grads = grads.first_mut(together).as_chunks_mut::<VECTORS>().0;
+        let mut mixed = Stack::<{ VECTORS * MAX_DIM }>::new();
+        let mixed = mixed.first_mut(VECTORS * width).as_chunks_mut::<VECTORS>().0;
 
-        // Keys before this one have gradients that are being summed; the others' are still to be cleared.
+        // Keys before this one have gradients that are being summed; the others' are still to begin.
         let mut cleared = 0;
         for b in self.batch.clone() {
             for h in self.heads.clone() {
@@ -178,7 +184,7 @@ impl Kernel for Backward<'_> {
                     cleared = self.keys.start;
                 }
                 let lse = &lse[(b * shape.heads + h) * shape.seq..][..shape.seq];
-                let mut query = self.queries.start;
+                let (mut query, mut read) = (self.queries.start, self.keys.start);
                 while query < self.queries.end {
                     let n = (self.queries.end - query).min(QUERIES);
                     let (count, first) = (n.div_ceil(LANES), query);
@@ -189,48 +195,47 @@ impl Kernel for Backward<'_> {
                     }
                     turn(l, q, (first, n), dim, scale, turned_q, rows_q);
                     turn(l, dout, (first, n), dim, 1.0, turned_dout, rows_dout);
-                    let mut saved = Saved { lse: [[0.0; LANES]; 2], delta: [[0.0; LANES]; 2] };
+                    let mut saved = Saved { lse: [[0.0; LANES]; VECTORS], delta: [[0.0; LANES]; VECTORS] };
                     saved.lse.as_flattened_mut()[..n].copy_from_slice(&lse[first..query]);
                     saved.find_delta(l, dout, out, (first, n), dim);
-                    mixed.fill([[0.0; LANES]; 2]);
+                    mixed.fill([[0.0; LANES]; VECTORS]);
                     let mut key = self.keys.start;
                     while key < keys_end {
-                        let (rows, j0) = next_keys(causal, (first, count), (key, keys_end));
-                        let (in_use, rows) = ((j0, count), (key, rows));
-                        let (weights, grads) = (&mut weights[..rows.1], &mut grads[..rows.1]);
+                        let rows = (keys_end - key).min(KEYS);
+                        let sees = &sees(causal, (first, count), (key, rows));
                         // A loop, so that there is one copy of its code; so below.
                         for i in 0..2 {
-                            if i == 0 {
-                                dots(l, k, rows, dim, turned_q, in_use, weights);
+                            let (lines, turned, next, scores): (_, &[Chunk], _, &mut [Quad]) = if i == 0 {
+                                (k, turned_q, [k, q, out], weights)
                             } else {
-                                dots(l, v, rows, dim, turned_dout, in_use, grads);
-                            }
+                                (v, turned_dout, [v, dout, dout], grads)
+                            };
+                            let next: &[Lines<'_>] = if key >= read { &next[..3 - i] } else { &[] };
+                            dots(l, lines, key, dim, turned, sees, next, scores);
                         }
                         if causal {
-                            mask(l, weights, key, first, j0);
+                            mask(l, weights, key, first, sees);
                         }
-                        saved.softmax(l, weights, grads, in_use);
+                        read = read.max(key + rows);
+                        saved.softmax(l, weights, grads, sees);
                         if let Some(dkv) = &mut self.dkv {
                             for (i, d) in dkv.iter_mut().enumerate() {
-                                let (weights, rows): (&[Pair], &[Chunk]) =
+                                let (weights, queries): (&[Quad], &[Chunk]) =
                                     if i == 0 { (grads, rows_q) } else { (weights, rows_dout) };
                                 let mut d = d.head(b_out, h_out / group);
-                                for key in cleared..(key + weights.len()).max(cleared) {
-                                    d.row(key - self.keys.start).fill(0.0);
-                                }
-                                let queries = (j0 * LANES, n);
-                                gather(l, weights, queries, rows, &mut d, key - self.keys.start, dim);
+                                let (at, fresh) = (key - self.keys.start, key >= cleared);
+                                gather(l, weights, sees, n, queries, &mut d, at, dim, fresh);
                             }
-                            cleared = cleared.max(key + rows.1);
+                            cleared = cleared.max(key + rows);
                         }
                         if self.dq.is_some() {
-                            mix(l, k, rows, dim, grads, in_use, &[[1.0; LANES]; 2], mixed);
+                            mix(l, k, key, dim, grads, sees, &[[1.0; LANES]; VECTORS], mixed);
                         }
-                        key += rows.1;
+                        key += rows;
                     }
                     if let Some(dq) = &mut self.dq {
                         let at = (first - self.queries.start, n);
-                        turn_back(l, mixed, &[[scale; LANES]; 2], &mut dq.head(b_out, h_out), at, dim);
+                        turn_back(l, mixed, &[[scale; LANES]; VECTORS], &mut dq.head(b_out, h_out), at, dim);
                     }
                 }
                 if let Some(dkv) = &mut self.dkv
@@ -251,9 +256,9 @@ impl Kernel for Backward<'_> {
 
 /// What is known of each query of a block.
 struct Saved {
-    lse: Pair,
+    lse: Quad,
     /// The sum of output times gradient.
-    delta: Pair,
+    delta: Quad,
 }
 
 impl Saved {
@@ -266,19 +271,25 @@ impl Saved {
         (first, n): (usize, usize),
         dim: usize,
     ) {
+        let columns = dim.div_ceil(LANES);
         for j in 0..n.div_ceil(LANES) {
             let mut v = [l.splat(0.0); LANES];
-            for i in 0..LANES {
-                let at = j * LANES + i;
-                if at < n {
-                    let (dout, out) = (dout.row(first + at, dim), out.row(first + at, dim));
-                    let mut sum = l.splat(0.0);
-                    for c in 0..dim.div_ceil(LANES) {
+            if dim % LANES == 0 && (j + 1) * LANES <= n {
+                for c in 0..columns {
+                    let (dout, out) = (dout.chunks(first + j * LANES, c), out.chunks(first + j * LANES, c));
+                    for i in 0..LANES {
+                        v[i] = l.mul_add(l.load(dout.chunk(i)), l.load(out.chunk(i)), v[i]);
+                    }
+                }
+            } else {
+                for i in 0..(n - j * LANES).min(LANES) {
+                    let at = first + j * LANES + i;
+                    let (dout, out) = (dout.row(at, dim), out.row(at, dim));
+                    for c in 0..columns {
                         let width = (dim - c * LANES).min(LANES);
                         let (dout, out) = (&dout[c * LANES..][..width], &out[c * LANES..][..width]);
-                        sum = l.mul_add(load(l, dout), load(l, out), sum);
+                        v[i] = l.mul_add(load(l, dout), load(l, out), v[i]);
                     }
-                    v[i] = sum;
                 }
             }
             l.store(&mut self.delta[j], l.sum16(&v));
@@ -287,12 +298,14 @@ impl Saved {
 
     /// Makes weights of scores, and of their gradients those of the scores.
     #[inline(always)]
-    fn softmax<L: Lanes>(&self, l: L, scores: &mut [Pair], grads: &mut [Pair], (j0, j1): (usize, usize)) {
-        let grads = &mut grads[..scores.len()];
-        for j in j0..j1 {
+    fn softmax<L: Lanes>(&self, l: L, scores: &mut [Quad], grads: &mut [Quad], sees: &Sees) {
+        let exp = math::ExpTerms::loaded(l);
+        for j in 0..VECTORS {
+            let scores = &mut scores[..sees[j]];
+            let grads = &mut grads[..scores.len()];
             let (lse, delta) = (l.load(&self.lse[j]), l.load(&self.delta[j]));
             for i in 0..scores.len() {
-                let [weight] = math::exp_flush(l, [l.sub(l.load(&scores[i][j]), lse)]);
+                let [weight] = exp.exp_flush(l, [l.sub(l.load(&scores[i][j]), lse)]);
                 let grad = l.mul(weight, l.sub(l.load(&grads[i][j]), delta));
                 l.store(&mut scores[i][j], weight);
                 l.store(&mut grads[i][j], grad);

@@ -2,7 +2,8 @@
 
 use super::heads::Heads;
 use super::tiles::{
-    KEYS, Pair, QUERIES, TURNED, dots, mask, mix, next_keys, pairs, seen, store, turn, turn_back,
+    KEYS, Lines, QUERIES, Quad, Sees, TURNED, VECTORS, dots, mask, mix, pairs, seen, sees, store, turn,
+    turn_back,
 };
 use super::{Settings, tiles::MAX_DIM};
 use crate::lanes::{Block, HeadsBlock, Kernel, LANES, Lanes, Stack, dispatch};
@@ -69,11 +70,11 @@ impl Kernel for Forward<'_> {
         let group = self.settings.group;
         let width = dim.next_multiple_of(LANES);
         let mut turned = Stack::<TURNED>::new();
-        let turned = turned.first_mut(2 * width);
-        let mut weights = Stack::<{ 2 * KEYS }>::new();
-        let weights = weights.first_mut(2 * KEYS).as_chunks_mut::<2>().0;
-        let mut mixed = Stack::<{ 2 * MAX_DIM }>::new();
-        let mixed = mixed.first_mut(2 * width).as_chunks_mut::<2>().0;
+        let turned = turned.first_mut(VECTORS * width);
+        let mut weights = Stack::<{ VECTORS * KEYS }>::new();
+        let weights = weights.first_mut(VECTORS * KEYS.min(self.k.shape().seq)).as_chunks_mut::<VECTORS>().0;
+        let mut mixed = Stack::<{ VECTORS * MAX_DIM }>::new();
+        let mixed = mixed.first_mut(VECTORS * width).as_chunks_mut::<VECTORS>().0;
         for b in 0..batches {
             for h in 0..heads {
                 let (batch, head) = (self.first[0] + b, self.first[1] + h);
@@ -81,33 +82,35 @@ impl Kernel for Forward<'_> {
                 let (k, v) = (self.k.head(batch, head / group), self.v.head(batch, head / group));
                 let mut out = self.out.head(b, h);
                 let lse = self.lse.row(b * heads + h);
-                let mut at = 0;
+                let (mut at, mut read) = (0, 0);
                 while at < queries {
                     let n = (queries - at).min(QUERIES);
                     let query = self.first[2] + at;
                     let keys = seen(self.settings.causal, query + n, self.k.shape().seq);
                     turn(l, q, (query, n), dim, self.settings.scale, turned, &mut []);
-                    mixed.fill([[0.0; LANES]; 2]);
+                    mixed.fill([[0.0; LANES]; VECTORS]);
                     let mut softmax = Softmax {
-                        max: [[f32::NEG_INFINITY; LANES]; 2],
-                        sum: [[0.0; LANES]; 2],
-                        correction: [[0.0; LANES]; 2],
+                        max: [[f32::NEG_INFINITY; LANES]; VECTORS],
+                        sum: [[0.0; LANES]; VECTORS],
+                        correction: [[0.0; LANES]; VECTORS],
                     };
                     let count = n.div_ceil(LANES);
                     let mut key = 0;
                     while key < keys {
-                        let (n, first) = next_keys(self.settings.causal, (query, count), (key, keys));
-                        let in_use = (first, count);
-                        let weights = &mut weights[..n];
-                        dots(l, k, (key, n), dim, turned, in_use, weights);
+                        let n = (keys - key).min(KEYS);
+                        let sees = &sees(self.settings.causal, (query, count), (key, n));
+                        // What was not read before is followed by what was not either.
+                        let ahead: &[Lines<'_>] = if key >= read { &[k, v, q] } else { &[] };
+                        read = read.max(key + n);
+                        dots(l, k, key, dim, turned, sees, ahead, weights);
                         if self.settings.causal {
-                            mask(l, weights, key, query, first);
+                            mask(l, weights, key, query, sees);
                         }
-                        softmax.add(l, weights, in_use);
-                        mix(l, v, (key, n), dim, weights, in_use, &softmax.correction, mixed);
+                        softmax.add(l, weights, sees);
+                        mix(l, v, key, dim, weights, sees, &softmax.correction, mixed);
                         key += n;
                     }
-                    let mut factor = [[0.0; LANES]; 2];
+                    let mut factor = [[0.0; LANES]; VECTORS];
                     for j in 0..count {
                         let sum = l.load(&softmax.sum[j]);
                         if keys > 0 {
@@ -126,18 +129,23 @@ impl Kernel for Forward<'_> {
 
 /// The softmax over the keys so far, for each query of a block.
 struct Softmax {
-    max: Pair,
+    max: Quad,
     /// Of the weights, relative to `max`.
-    sum: Pair,
+    sum: Quad,
     /// What the weights before the last block of keys are to be multiplied by.
-    correction: Pair,
+    correction: Quad,
 }
 
 impl Softmax {
     /// Makes weights of the next keys' scores.
     #[inline(always)]
-    fn add<L: Lanes>(&mut self, l: L, scores: &mut [Pair], (j0, j1): (usize, usize)) {
-        for j in j0..j1 {
+    fn add<L: Lanes>(&mut self, l: L, scores: &mut [Quad], sees: &Sees) {
+        let exp = math::ExpTerms::loaded(l);
+        for j in 0..VECTORS {
+            let scores = &mut scores[..sees[j]];
+            if scores.is_empty() {
+                break;
+            }
             let before = l.load(&self.max[j]);
             // Several, since each comparison waits for the one before it. A NaN loses all of them and is a weight below.
             let mut max = [before; 4];
@@ -153,10 +161,10 @@ impl Softmax {
             let max = l.max(l.max(max[0], max[1]), l.max(max[2], max[3]));
             // Where all scores so far are minus infinity, their weights are 0 and not NaN: others may follow.
             let shift = l.select(l.eq(max, l.splat(f32::NEG_INFINITY)), l.splat(0.0), max);
-            let [correction] = math::exp_flush(l, [l.sub(before, shift)]);
+            let [correction] = exp.exp_flush(l, [l.sub(before, shift)]);
             let mut sum = l.mul(l.load(&self.sum[j]), correction);
             for row in scores.iter_mut() {
-                let [weight] = math::exp_flush(l, [l.sub(l.load(&row[j]), shift)]);
+                let [weight] = exp.exp_flush(l, [l.sub(l.load(&row[j]), shift)]);
                 sum = l.add(sum, weight);
                 l.store(&mut row[j], weight);
             }

@@ -5,11 +5,11 @@
 
 use crate::lanes::{Block, Chunk, LANES, Lanes};
 
-/// The body once for each `$i` below `$n`, at most twelve, written out. A loop that LLVM does not unroll in time would index
+/// The body once for each `$i` below `$n`, at most sixteen, written out. A loop that LLVM does not unroll in time would index
 /// the tile at run time and keep it in memory, every step of k.
 macro_rules! each {
     ($i:ident < $n:ident => $body:expr) => {
-        each!($i < $n => $body; 0 1 2 3 4 5 6 7 8 9 10 11)
+        each!($i < $n => $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
     ($i:ident < $n:ident => $body:expr; $($value:literal)*) => {
         $({
@@ -50,20 +50,6 @@ impl<const M: usize> Left<M> for Packed<'_, M> {
     #[inline(always)]
     fn value(self, p: usize, i: usize) -> f32 {
         self.0[p][i]
-    }
-}
-
-/// Columns of a matrix as it is, `stride` from one step of k to the next, and side by side within one.
-#[derive(Clone, Copy)]
-pub(crate) struct Down<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) stride: usize,
-}
-
-impl<const M: usize> Left<M> for Down<'_> {
-    #[inline(always)]
-    fn value(self, p: usize, i: usize) -> f32 {
-        self.data[p * self.stride..][..M][i]
     }
 }
 

@@ -199,7 +199,7 @@ fn errors(got: &Results<f32>, want: &Results<f64>, bound: &Results<f64>) -> [f64
 }
 
 /// Batch, heads, heads of keys, queries, keys, size of a head: each size around the vectors and the tiles, lengths around the
-/// blocks of 32 queries and 64 keys.
+/// blocks of 64 queries and 64 keys.
 fn shapes() -> Vec<[usize; 6]> {
     let mut shapes: Vec<_> = (1..=33).map(|d| [1, 2, 1, 5, 5, d]).collect();
     shapes.extend([40, 47, 48, 49, 63, 64, 65, 80, 96, 100, 112, 127, 128].map(|d| [1, 1, 1, 17, 18, d]));
