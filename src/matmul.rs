@@ -40,9 +40,11 @@ use crate::parallel;
 use crate::tier::active;
 use crate::tuning;
 
+mod finish;
 mod kernel;
 mod mat;
 mod pack;
+mod thin;
 pub(crate) mod tile;
 
 use kernel::{Product, RightOperand};

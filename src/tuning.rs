@@ -100,6 +100,9 @@ pub const MATMUL_PACK_STEPS: usize = 64;
 /// Rows up to which a matrix product reads its right operand where it lies: 512 x 512 by one row that way is 2.8 times as
 /// fast as packed on the way, by twelve 1.3 times (`matmul/avx512/*`).
 pub const MATMUL_THIN_ROWS: usize = 24;
+/// Columns up to which a matrix product is made as its transpose's, with rows of the left operand in the lanes, which costs
+/// turning them.
+pub const MATMUL_THIN_COLS: usize = 12;
 
 /// The ways of a matrix product; all give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
