@@ -34,22 +34,31 @@ impl<T: Element> Product<'_, T> {
     /// more than the part, of any values.
     #[inline(always)]
     pub(super) fn finish<L: Lanes>(&mut self, l: L, waiting: &mut [Chunk], part: Part) {
-        if self.activated.is_some() {
-            put(l, waiting, &mut self.c, part);
-        }
-        let to = self.activated.as_mut().unwrap_or(&mut self.c);
-        match self.activation {
-            Activation::Identity => put(l, waiting, to, part),
-            Activation::Relu => apply::<L, functions::Relu>(l, waiting, to, part),
-            Activation::SquaredRelu => apply::<L, functions::SquaredRelu>(l, waiting, to, part),
-            Activation::Silu => apply::<L, functions::Silu>(l, waiting, to, part),
-            Activation::GeluTanh => apply::<L, functions::GeluTanh>(l, waiting, to, part),
-            Activation::GeluErf => apply::<L, functions::GeluErf>(l, waiting, to, part),
-            Activation::Sigmoid => apply::<L, functions::Sigmoid>(l, waiting, to, part),
-            Activation::Tanh => apply::<L, functions::Tanh>(l, waiting, to, part),
-        }
-        if part.turned && self.activation != Activation::Identity {
-            put(l, waiting, to, part);
+        // First before the activation, if that is asked for: one copy of the code for both.
+        let mut before = self.activated.is_some();
+        loop {
+            let to = match &mut self.activated {
+                Some(activated) if !before => activated,
+                _ => &mut self.c,
+            };
+            let activation = if before { Activation::Identity } else { self.activation };
+            match activation {
+                Activation::Identity => {}
+                Activation::Relu => apply::<L, functions::Relu>(l, waiting, to, part),
+                Activation::SquaredRelu => apply::<L, functions::SquaredRelu>(l, waiting, to, part),
+                Activation::Silu => apply::<L, functions::Silu>(l, waiting, to, part),
+                Activation::GeluTanh => apply::<L, functions::GeluTanh>(l, waiting, to, part),
+                Activation::GeluErf => apply::<L, functions::GeluErf>(l, waiting, to, part),
+                Activation::Sigmoid => apply::<L, functions::Sigmoid>(l, waiting, to, part),
+                Activation::Tanh => apply::<L, functions::Tanh>(l, waiting, to, part),
+            }
+            if part.turned || activation == Activation::Identity {
+                put(l, waiting, to, part);
+            }
+            if !before {
+                return;
+            }
+            before = false;
         }
     }
 }
@@ -119,7 +128,7 @@ impl Place {
 
 /// Stores what waits.
 #[inline(always)]
-pub(super) fn put<L: Lanes>(l: L, waiting: &[Chunk], block: &mut Block<'_>, part: Part) {
+fn put<L: Lanes>(l: L, waiting: &[Chunk], block: &mut Block<'_>, part: Part) {
     let (Part { rows, cols, turned }, n) = (part, part.vectors());
     if turned {
         return put_turned(l, waiting, block, part);

@@ -2,7 +2,7 @@
 //! packing it all would cost more than it saves.
 
 use super::Element;
-use super::finish::{Part, put};
+use super::finish::Part;
 use super::kernel::{Product, Range, RightOperand};
 use super::mat::Mat;
 use super::tile::{self, Right, Start, Strided, each};
@@ -88,19 +88,21 @@ impl Kernel for Thin<'_> {
         let direct =
             k > 0 && !self.turned && !self.product.finishes() && (shallow || !apart && rows > READING_ONLY);
         let mut j = 0;
-        if direct && apart {
-            while cols - j >= LANES {
-                let vectors = ((cols - j) / LANES).min(SHALLOW);
-                let some = Range { from: j, len: vectors * LANES };
-                let turned = self.operands.turn(l, Range { from: 0, len: k }, some, &mut scratch);
-                let mut i = 0;
-                while i < rows {
-                    let rows = Range { from: i, len: (rows - i).min(FEW) };
-                    self.direct(l, rows, some, turned);
-                    i += rows.len;
-                }
-                j += some.len;
+        while direct && cols - j >= LANES {
+            let most = if apart { SHALLOW } else { ROOM / rows.min(FEW) };
+            let some = Range { from: j, len: ((cols - j) / LANES).min(most) * LANES };
+            let right = if apart {
+                self.operands.turn(l, Range { from: 0, len: k }, some, &mut scratch)
+            } else {
+                many.lines_from(0, j)
+            };
+            let mut i = 0;
+            while i < rows {
+                let rows = Range { from: i, len: (rows - i).min(FEW) };
+                self.direct(l, rows, some, right);
+                i += rows.len;
             }
+            j += some.len;
         }
         let (done, mut i) = (j, 0);
         while i < rows {
@@ -109,21 +111,12 @@ impl Kernel for Thin<'_> {
             let vectors = if apart { TURNED } else { ROOM / rows.len };
             j = done;
             while j < cols {
-                let mut cols = Range { from: j, len: (cols - j).min(vectors * LANES) };
-                if direct && !apart && cols.len >= LANES {
-                    cols.len -= cols.len % LANES;
-                    self.direct(l, rows, cols, many.lines_from(0, j));
-                } else {
-                    let part = Part { rows, cols, turned: self.turned };
-                    let vectors = room.first_mut(rows.len * part.vectors());
-                    self.start(l, vectors, part);
-                    self.chains(l, vectors, part, &mut scratch);
-                    if self.product.finishes() {
-                        self.product.finish(l, vectors, part);
-                    } else {
-                        put(l, vectors, &mut self.product.c, part);
-                    }
-                }
+                let cols = Range { from: j, len: (cols - j).min(vectors * LANES) };
+                let part = Part { rows, cols, turned: self.turned };
+                let vectors = room.first_mut(rows.len * part.vectors());
+                self.start(l, vectors, part);
+                self.chains(l, vectors, part, &mut scratch);
+                self.product.finish(l, vectors, part);
                 j += cols.len;
             }
             i += rows.len;
@@ -194,15 +187,18 @@ impl Thin<'_> {
         while p < k {
             let steps = Range { from: p, len: (k - p).min(most) };
             let mut to = Target { block: &mut room, row: 0, col: 0, accumulate: true, bias: None };
-            if plain > 0 {
-                operands.plain(l, &mut to, rows, plain, steps, operands.many.lines_from(p, cols.from));
-            }
-            if plain < n {
-                let at = plain * LANES;
-                let turned =
-                    operands.turn(l, steps, Range { from: cols.from + at, len: cols.len - at }, scratch);
-                to.col = at;
-                operands.plain(l, &mut to, rows, n - plain, steps, turned);
+            let mut q = 0;
+            while q < n {
+                let at = cols.from + q * LANES;
+                let (some, right) = if q < plain {
+                    (plain, operands.many.lines_from(p, at))
+                } else {
+                    let rest = Range { from: at, len: cols.len - q * LANES };
+                    (n - q, operands.turn(l, steps, rest, scratch))
+                };
+                to.col = q * LANES;
+                operands.plain(l, &mut to, rows, some, steps, right);
+                q += some;
             }
             p += steps.len;
         }
