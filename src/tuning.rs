@@ -88,8 +88,8 @@ pub const ADAFACTOR_PARALLEL: usize = 1 << 18;
 /// Elements in one piece of a pass of a parallel Adafactor step.
 pub const ADAFACTOR_PIECE: usize = 1 << 15;
 
-/// Multiplications from which a matrix product is spread over threads: 80 us on one. Smaller ones do not gain: of 2^19 to 2^21
-/// two threads made nothing faster.
+/// Multiplications from which a matrix product is spread over threads: 80 us on one (AVX-512). What is no more than one piece
+/// is not cut. The gain of two threads near here is not yet measured on a machine that is idle.
 pub const MATMUL_PARALLEL: usize = 1 << 23;
 /// Multiplications in one piece of a parallel matrix product, at least; an eighth of the product if that is more, and no
 /// more than [`MATMUL_PIECE_MOST`]. Each piece packs its operands itself, which costs as much as about 20 rows and 20 columns
