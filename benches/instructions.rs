@@ -82,7 +82,7 @@ mod count {
         sgd sgd_momentum sgd_nesterov sgd_l2 sgd_momentum_l2 sgd_nesterov_l2 lion
         adafactor_grad_squares adafactor_factor adafactor_unit_squares adafactor_apply
         adafactor_squares adafactor_units adafactor_descend
-        matmul matmul_thin matmul_left_packed matmul_both_packed matmul_right_packed matmul_bf16
+        matmul matmul_thin matmul_few_columns matmul_left_packed matmul_both_packed matmul_right_packed matmul_bf16
         matmul_bf16_both_packed matmul_pack matmul_pack_transposed matmul_pack_bf16
         attention_fwd attention_bwd
         layernorm_fwd layernorm_fwd_small layernorm_bwd layernorm_bwd_small layernorm_bwd_chunks layernorm_add_chunks

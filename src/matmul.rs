@@ -31,18 +31,21 @@
 //! # Algorithm
 //! Tiles of the result stay in registers; panels of `b` lie in the L1 cache and blocks of `a` in the L2 cache (Goto and van
 //! de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). Where a result is taken up again after a block of
-//! k, its chain goes on from `c`.
+//! k, its chain goes on from `c`. Of few rows, columns or steps, the larger operand is not packed but read where it lies; lines
+//! of it that lie along k are turned, sixteen by sixteen.
 
 use crate::activation::Activation;
 use crate::error::check_len;
 use crate::lanes::{Chunk, Half, Kernel, LANES, Lanes, dispatch};
-use crate::parallel;
+use crate::parallel::{self, Work};
 use crate::tier::active;
 use crate::tuning;
 
+mod finish;
 mod kernel;
 mod mat;
 mod pack;
+mod thin;
 pub(crate) mod tile;
 
 use kernel::{Product, RightOperand};
@@ -291,5 +294,6 @@ pub fn matmul_with<'a, T: Element + 'a>(
         None => (c.0, None),
     };
     let work = Product { active: active(), a, b, c, activated, accumulate, bias, activation };
-    parallel::run(work, tuning::MATMUL_PARALLEL, tuning::MATMUL_PIECE);
+    let piece = (work.size() / 8).clamp(tuning::MATMUL_PIECE, tuning::MATMUL_PIECE_MOST);
+    parallel::run(work, tuning::MATMUL_PARALLEL, piece);
 }

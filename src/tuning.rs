@@ -88,18 +88,27 @@ pub const ADAFACTOR_PARALLEL: usize = 1 << 18;
 /// Elements in one piece of a pass of a parallel Adafactor step.
 pub const ADAFACTOR_PIECE: usize = 1 << 15;
 
-/// Multiplications from which a matrix product is spread over threads: 4 us on one (AVX-512).
-pub const MATMUL_PARALLEL: usize = 1 << 19;
-/// Multiplications in one piece of a parallel matrix product: 30 us, so that packing stays a small part.
-pub const MATMUL_PIECE: usize = 1 << 22;
+/// Multiplications from which a matrix product is spread over threads: 80 us on one (AVX-512). What is no more than one piece
+/// is not cut. The gain of two threads near here is not yet measured on a machine that is idle.
+pub const MATMUL_PARALLEL: usize = 1 << 23;
+/// Multiplications in one piece of a parallel matrix product, at least; an eighth of the product if that is more, and no
+/// more than [`MATMUL_PIECE_MOST`]. Each piece packs its operands itself, which costs as much as about 20 rows and 20 columns
+/// of results.
+pub const MATMUL_PIECE: usize = 1 << 23;
+/// Multiplications in one piece at most.
+pub const MATMUL_PIECE_MOST: usize = 1 << 26;
 /// Columns from which a matrix product packs its left operand too, if it has more than 36 rows: packing costs as much as
 /// about 20 columns, and saves the CPU from rows that lie apart.
 pub const MATMUL_PACK_COLS: usize = 129;
 /// Steps of k for the same.
 pub const MATMUL_PACK_STEPS: usize = 64;
-/// Rows up to which a matrix product reads its right operand where it lies: 512 x 512 by one row that way is 2.8 times as
-/// fast as packed on the way, by twelve 1.3 times (`matmul/avx512/*`).
+/// Rows up to which a matrix product reads its right operand where it lies, by tiles of up to six rows: 512 x 512 by one row
+/// takes 11 us, by six 18, by sixteen 50 (`matmul_gemm`).
 pub const MATMUL_THIN_ROWS: usize = 24;
+/// Columns up to which a matrix product is made as its transpose's, with rows of the left operand in the lanes, which costs
+/// turning them: 512 x 512 by two columns takes 35 us that way and 56 with columns in the lanes, by twelve 61 and 64, by
+/// sixteen more (`matmul_gemm`).
+pub const MATMUL_THIN_COLS: usize = 12;
 
 /// The ways of a matrix product; all give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

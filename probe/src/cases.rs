@@ -56,6 +56,7 @@ pub static CASES: &[Case] = &[
     optim::ADAFACTOR_DESCEND,
     matmul::DIRECT,
     matmul::THIN,
+    matmul::FEW_COLUMNS,
     matmul::LEFT_PACKED,
     matmul::BOTH_PACKED,
     matmul::RIGHT_PACKED,

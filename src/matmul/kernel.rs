@@ -1,11 +1,12 @@
 //! The loops over a product: blocks of k, groups of columns whose panels stay in the L1 cache, rows.
 
+use super::finish::Part;
 use super::mat::Mat;
 use super::pack::{pack, pack_left};
+use super::thin::Thin;
 use super::tile::{self, Panels, Start};
 use super::{Element, Packed};
 use crate::activation::Activation;
-use crate::activation::functions::{self, Function};
 use crate::lanes::{Block, Chunk, Kernel, LANES, Lanes, PanelStack, Stack, dispatch};
 use crate::parallel::Work;
 use crate::tier::Active;
@@ -15,10 +16,19 @@ use crate::tuning::{self, ProductPath};
 const K_BLOCK: usize = 256;
 /// Rows of the left operand that are gone through before the next block of k: with it 512 KiB, for the L2 cache.
 const ROW_BLOCK: usize = 512;
-/// Rows whose results are still in the L1 cache when the activation is applied to them.
+/// Rows whose results wait in the L1 cache for the activation.
 const EPILOGUE_ROWS: usize = 48;
 /// Panels that a group has at most.
 const GROUP: usize = 2;
+/// Panels that are packed together where there is room.
+const MANY: usize = 8;
+/// Steps up to which all of those stay in the L1 cache. Then a few rows go through all columns, as the results lie, before the
+/// next rows do.
+const SHALLOW: usize = 64;
+/// How many rows those are: whole tiles.
+const SHALLOW_ROWS: usize = 24;
+/// Steps from which a tile takes long enough for what is asked for in time.
+const PREFETCH_STEPS: usize = 16;
 
 /// The right operand.
 #[derive(Clone, Copy)]
@@ -112,26 +122,23 @@ const LARGE: usize = 264 * K_BLOCK / LANES;
 /// The product by the way that suits its shape, or by the one that is asked for where it can.
 pub(super) fn run_f32(product: Product<'_, f32>) {
     let (rows, cols, k) = (product.c.rows(), product.c.cols(), product.a.cols());
-    let thin = cols.is_multiple_of(LANES)
-        && !product.a.is_transposed()
-        && matches!(product.b, RightOperand::Mat(b) if !b.is_transposed());
     let path = tuning::product_path().unwrap_or({
-        if rows > 36 && cols >= tuning::MATMUL_PACK_COLS && k >= tuning::MATMUL_PACK_STEPS {
-            ProductPath::BothPacked
-        } else if rows <= tuning::MATMUL_THIN_ROWS {
+        if Thin::suits(&product) {
             ProductPath::Thin
+        } else if rows > 36 && cols >= tuning::MATMUL_PACK_COLS && k >= tuning::MATMUL_PACK_STEPS {
+            ProductPath::BothPacked
         } else {
             ProductPath::Plain
         }
     });
-    match path {
-        ProductPath::BothPacked => dispatch(product.active, LeftPacked::<f32, LARGE, 8>(product)),
-        ProductPath::LeftPacked => dispatch(product.active, LeftPacked::<f32, SMALL, GROUP>(product)),
+    match (path, product.b) {
+        (ProductPath::BothPacked, _) => dispatch(product.active, LeftPacked::<f32, LARGE, MANY>(product)),
+        (ProductPath::LeftPacked, _) => dispatch(product.active, LeftPacked::<f32, SMALL, GROUP>(product)),
+        (ProductPath::Thin, RightOperand::Mat(b)) => dispatch(product.active, Thin::new(product, b)),
         _ if product.a.is_transposed() => {
             dispatch(product.active, LeftPacked::<f32, SMALL, GROUP>(product));
         }
-        ProductPath::Thin if thin => dispatch(product.active, Thin(product)),
-        ProductPath::Thin | ProductPath::Plain => dispatch(product.active, product),
+        _ => dispatch(product.active, product),
     }
 }
 
@@ -139,17 +146,17 @@ pub(super) fn run_f32(product: Product<'_, f32>) {
 pub(super) fn run_bf16(product: Product<'_, u16>) {
     let large = product.c.rows() > 36;
     match tuning::product_path() {
-        Some(ProductPath::BothPacked) => dispatch(product.active, LeftPacked::<u16, LARGE, 8>(product)),
-        None if large => dispatch(product.active, LeftPacked::<u16, LARGE, 8>(product)),
+        Some(ProductPath::BothPacked) => dispatch(product.active, LeftPacked::<u16, LARGE, MANY>(product)),
+        None if large => dispatch(product.active, LeftPacked::<u16, LARGE, MANY>(product)),
         _ => dispatch(product.active, LeftPacked::<u16, SMALL, GROUP>(product)),
     }
 }
 
-/// A range of rows and of steps of k.
+/// A range of rows or of steps of k.
 #[derive(Clone, Copy)]
-struct Range {
-    from: usize,
-    len: usize,
+pub(super) struct Range {
+    pub(super) from: usize,
+    pub(super) len: usize,
 }
 
 impl Kernel for Product<'_, f32> {
@@ -157,7 +164,7 @@ impl Kernel for Product<'_, f32> {
 
     #[inline(always)]
     fn run<L: Lanes>(mut self, l: L) {
-        self.blocks::<L, 0, GROUP>(l);
+        self.blocks::<L, 0, MANY>(l);
     }
 }
 
@@ -173,68 +180,6 @@ impl<T: Element, const LEFT: usize, const RIGHT: usize> Kernel for LeftPacked<'_
     }
 }
 
-/// A product of so few rows that packing the right operand would cost more than it saves: whole vectors of columns of it
-/// are read where they lie, over all of k.
-struct Thin<'a>(Product<'a, f32>);
-
-impl Kernel for Thin<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(mut self, l: L) {
-        let (rows, cols) = (self.0.c.rows(), self.0.c.cols());
-        let mut j = 0;
-        // The fewer rows, the more vectors it takes to keep the multipliers busy.
-        while j < cols {
-            let left = (cols - j) / LANES;
-            j += LANES
-                * match rows {
-                    1 if left >= 4 => self.columns::<L, 4>(l, j),
-                    1 | 2 if left >= 2 => self.columns::<L, 2>(l, j),
-                    _ if L::WIDE && left >= 2 => self.columns::<L, 2>(l, j),
-                    _ => self.columns::<L, 1>(l, j),
-                };
-        }
-        self.0.epilogue(l, Range { from: 0, len: rows }, (0, cols));
-    }
-}
-
-impl Thin<'_> {
-    /// All rows times `N` vectors of columns. Returns `N`.
-    #[inline(always)]
-    fn columns<L: Lanes, const N: usize>(&mut self, l: L, j: usize) -> usize {
-        let (mut i, rows) = (0, self.0.c.rows());
-        while i < rows {
-            i += match tile_rows::<L>(rows - i) {
-                12 => self.tile::<L, 12, N>(l, i, j),
-                8 => self.tile::<L, 8, N>(l, i, j),
-                6 => self.tile::<L, 6, N>(l, i, j),
-                4 => self.tile::<L, 4, N>(l, i, j),
-                2 => self.tile::<L, 2, N>(l, i, j),
-                _ => self.tile::<L, 1, N>(l, i, j),
-            };
-        }
-        N
-    }
-
-    #[inline(always)]
-    fn tile<L: Lanes, const M: usize, const N: usize>(&mut self, l: L, i: usize, j: usize) -> usize {
-        let (k, at) = (self.0.a.cols(), (i, j, N * LANES));
-        let mut bias = [[0.0; LANES]; N];
-        let start = self.0.start(j, N * LANES, &mut bias);
-        let c = tile::load::<L, M, N>(l, &mut self.0.c, at, start);
-        let mut lines: [&[f32]; M] = [&[]; M];
-        for (r, line) in lines.iter_mut().enumerate() {
-            *line = self.0.a.line(i + r, 0, k);
-        }
-        let RightOperand::Mat(b) = self.0.b else { unreachable!("what is packed is taken from the panels") };
-        let (data, stride) = b.lines_from(0, j);
-        let right = tile::Plain { data, stride };
-        tile::store::<L, M, N>(l, &mut self.0.c, at, tile::chains(l, k, tile::Across(lines), right, c));
-        M
-    }
-}
-
 /// What the tiles of a group of columns have in common.
 #[derive(Clone, Copy)]
 struct Group<'a> {
@@ -242,7 +187,7 @@ struct Group<'a> {
     steps: Range,
     j: usize,
     width: usize,
-    /// The packed left operand: panel after panel, each of the rows of its tile.
+    /// The packed left operand from the first of the rows on: panel after panel, each of the rows of its tile.
     left: &'a [f32],
     /// The packed right operand: the group's panels.
     right: [&'a [Chunk]; GROUP],
@@ -256,6 +201,7 @@ impl<T: Element> Product<'_, T> {
         // A step more than is used, so that panels do not start in the same set of the cache.
         let mut right_room = PanelStack::<{ K_BLOCK + 1 }, RIGHT>::new();
         let mut left_room = Stack::<LEFT>::new();
+        let mut waiting = Stack::<{ EPILOGUE_ROWS * GROUP }>::new();
         let row_block = if LEFT > 0 { LEFT * LANES / K_BLOCK } else { ROW_BLOCK };
         let col_block = RIGHT * LANES;
         let mut i = 0;
@@ -276,25 +222,36 @@ impl<T: Element> Product<'_, T> {
                         let at = (j, width.div_ceil(LANES));
                         pack(l, b, (steps.from, steps.len), at, &mut right_room);
                     }
-                    let (end, mut panel) = (j + width, 0);
-                    while j < end {
-                        let width = (end - j).min(if L::WIDE { GROUP * LANES } else { LANES });
-                        let right = match self.b {
-                            RightOperand::Packed(packed, first) => {
-                                let panel = |q: usize| {
-                                    &packed.panel(first + j / LANES + q)[steps.from..][..steps.len]
-                                };
-                                [panel(0), if width > LANES { panel(1) } else { &[] }]
-                            }
-                            RightOperand::Mat(_) => [
-                                right_room.panel(panel),
-                                if width > LANES { right_room.panel(panel + 1) } else { &[] },
-                            ],
-                        };
-                        self.columns::<L, LEFT>(l, Group { rows, steps, j, width, left, right });
-                        j += width;
-                        panel += if L::WIDE { GROUP } else { 1 };
+                    let mut from = rows.from;
+                    while from < rows.from + rows.len {
+                        let mut some = Range { from, len: rows.from + rows.len - from };
+                        if steps.len <= SHALLOW {
+                            some.len = some.len.min(SHALLOW_ROWS);
+                        }
+                        let left = if LEFT > 0 { &left[(from - rows.from) * steps.len..] } else { left };
+                        let (mut at, mut panel) = (j, 0);
+                        while at < j + width {
+                            let width = (j + width - at).min(if L::WIDE { GROUP * LANES } else { LANES });
+                            let right = match self.b {
+                                RightOperand::Packed(packed, first) => {
+                                    let panel = |q: usize| {
+                                        &packed.panel(first + at / LANES + q)[steps.from..][..steps.len]
+                                    };
+                                    [panel(0), if width > LANES { panel(1) } else { &[] }]
+                                }
+                                RightOperand::Mat(_) => [
+                                    right_room.panel(panel),
+                                    if width > LANES { right_room.panel(panel + 1) } else { &[] },
+                                ],
+                            };
+                            let group = Group { rows: some, steps, j: at, width, left, right };
+                            self.columns::<L, LEFT>(l, group, &mut waiting);
+                            at += width;
+                            panel += if L::WIDE { GROUP } else { 1 };
+                        }
+                        from += some.len;
                     }
+                    j += width;
                 }
                 p += steps.len;
                 if p == k {
@@ -305,24 +262,37 @@ impl<T: Element> Product<'_, T> {
         }
     }
 
-    /// All rows of the range times a group's panels.
+    /// All rows of the range times a group's panels. Results that an activation is applied to wait for it together: it
+    /// reads them where they lie side by side, not just after they were stored.
     #[inline(always)]
-    fn columns<L: Lanes, const LEFT: usize>(&mut self, l: L, at: Group<'_>) {
+    fn columns<L: Lanes, const LEFT: usize>(
+        &mut self,
+        l: L,
+        at: Group<'_>,
+        waiting: &mut Stack<{ EPILOGUE_ROWS * GROUP }>,
+    ) {
         let Group { rows, steps, j, width, .. } = at;
         let mut bias = [[0.0; LANES]; GROUP];
         let start = if steps.from > 0 { Start::Block } else { self.start(j, width, &mut bias) };
-        let last = steps.from + steps.len == self.a.cols();
+        let finish = self.finishes() && steps.from + steps.len == self.a.cols();
+        let vectors = width.div_ceil(LANES);
         let (mut i, end) = (rows.from, rows.from + rows.len);
         while i < end {
             // A whole number of tiles, so that the next ones begin where a packed panel does.
-            let some = Range { from: i, len: (end - i).min(EPILOGUE_ROWS) };
-            if L::WIDE && width > LANES {
-                self.tiles::<L, 2, LEFT>(l, some, at, start);
-            } else {
-                self.tiles::<L, 1, LEFT>(l, some, at, start);
+            let some = Range { from: i, len: if finish { (end - i).min(EPILOGUE_ROWS) } else { end - i } };
+            let mut room = None;
+            if finish {
+                let values = waiting.first_mut(EPILOGUE_ROWS * GROUP).as_flattened_mut();
+                room = Some(Block::new(values, EPILOGUE_ROWS, vectors * LANES, vectors * LANES));
             }
-            if last {
-                self.epilogue(l, some, (j, width));
+            if L::WIDE && width > LANES {
+                self.tiles::<L, 2, LEFT>(l, some, at, start, room);
+            } else {
+                self.tiles::<L, 1, LEFT>(l, some, at, start, room);
+            }
+            if finish {
+                let part = Part { rows: some, cols: Range { from: j, len: width }, turned: false };
+                self.finish(l, waiting.first_mut(EPILOGUE_ROWS * GROUP), part);
             }
             i += some.len;
         }
@@ -349,6 +319,7 @@ impl<T: Element> Product<'_, T> {
         rows: Range,
         at: Group<'_>,
         start: Start<'_>,
+        mut room: Option<Block<'_>>,
     ) {
         let mut panels: [&[Chunk]; N] = [&[]; N];
         for (q, panel) in panels.iter_mut().enumerate() {
@@ -358,31 +329,34 @@ impl<T: Element> Product<'_, T> {
         let (mut i, end) = (rows.from, rows.from + rows.len);
         while i < end {
             i += match tile_rows::<L>(end - i) {
-                12 => self.tile::<L, 12, N, LEFT>(l, i, at, panels, start),
-                8 => self.tile::<L, 8, N, LEFT>(l, i, at, panels, start),
-                6 => self.tile::<L, 6, N, LEFT>(l, i, at, panels, start),
-                4 => self.tile::<L, 4, N, LEFT>(l, i, at, panels, start),
-                2 => self.tile::<L, 2, N, LEFT>(l, i, at, panels, start),
-                _ => self.tile::<L, 1, N, LEFT>(l, i, at, panels, start),
+                12 => self.tile::<L, 12, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
+                8 => self.tile::<L, 8, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
+                6 => self.tile::<L, 6, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
+                4 => self.tile::<L, 4, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
+                2 => self.tile::<L, 2, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
+                _ => self.tile::<L, 1, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
             };
         }
     }
 
-    /// One tile. Returns its rows.
+    /// One tile, from row `i` on; in the room, if there is one, from row `waits` on. Returns its rows.
     #[inline(always)]
     fn tile<L: Lanes, const M: usize, const N: usize, const LEFT: usize>(
         &mut self,
         l: L,
-        i: usize,
+        (i, waits): (usize, usize),
         at: Group<'_>,
         panels: Panels<'_, N>,
         start: Start<'_>,
+        room: &mut Option<Block<'_>>,
     ) -> usize {
         let Group { rows, steps, j, width, left, .. } = at;
         let at = (i, j, width);
         // What is loaded has nothing to hide behind, so that is the next tile's; a store waits for its line as well.
-        let ahead = if matches!(start, Start::Block | Start::BlockAndBias(_)) { M } else { 0 };
-        tile::prefetch::<L, M, N>(l, &mut self.c, (i + ahead, j, width));
+        if steps.len >= PREFETCH_STEPS {
+            let ahead = if matches!(start, Start::Block | Start::BlockAndBias(_)) { M } else { 0 };
+            tile::prefetch::<L, M, N>(l, &mut self.c, (i + ahead, j, width));
+        }
         let c = tile::load::<L, M, N>(l, &mut self.c, at, start);
         let c = if LEFT > 0 {
             let panel = &left[(i - rows.from) * steps.len..][..M * steps.len];
@@ -394,52 +368,13 @@ impl<T: Element> Product<'_, T> {
             }
             tile::chains(l, steps.len, tile::Across(lines), panels, c)
         };
-        tile::store::<L, M, N>(l, &mut self.c, at, c);
+        // One copy of the stores.
+        let (mut to, at) = match room {
+            Some(room) => (room.reborrow(), (waits, 0, width)),
+            None => (self.c.reborrow(), at),
+        };
+        tile::store::<L, M, N>(l, &mut to, at, c);
         M
-    }
-
-    /// Applies the activation to rows that are done, while they are in the L1 cache.
-    #[inline(always)]
-    fn epilogue<L: Lanes>(&mut self, l: L, rows: Range, cols: (usize, usize)) {
-        match self.activation {
-            Activation::Identity if self.activated.is_none() => {}
-            Activation::Identity => self.activate::<L, functions::Identity>(l, rows, cols),
-            Activation::Relu => self.activate::<L, functions::Relu>(l, rows, cols),
-            Activation::SquaredRelu => self.activate::<L, functions::SquaredRelu>(l, rows, cols),
-            Activation::Silu => self.activate::<L, functions::Silu>(l, rows, cols),
-            Activation::GeluTanh => self.activate::<L, functions::GeluTanh>(l, rows, cols),
-            Activation::GeluErf => self.activate::<L, functions::GeluErf>(l, rows, cols),
-            Activation::Sigmoid => self.activate::<L, functions::Sigmoid>(l, rows, cols),
-            Activation::Tanh => self.activate::<L, functions::Tanh>(l, rows, cols),
-        }
-    }
-
-    /// From `c` to where activated results go. Two vectors of two rows in lockstep on AVX-512.
-    #[inline(always)]
-    fn activate<L: Lanes, F: Function>(&mut self, l: L, rows: Range, (j, width): (usize, usize)) {
-        let (mut i, end) = (rows.from, rows.from + rows.len);
-        if width == GROUP * LANES {
-            while L::WIDE && i + 2 <= end {
-                let [a, b] = tile::load::<L, 1, 2>(l, &mut self.c, (i, j, width), Start::Block)[0];
-                let [c, d] = tile::load::<L, 1, 2>(l, &mut self.c, (i + 1, j, width), Start::Block)[0];
-                let [a, b, c, d] = F::value(l, [a, b, c, d]);
-                let out = self.activated.as_mut().unwrap_or(&mut self.c);
-                tile::store::<L, 1, 2>(l, out, (i, j, width), [[a, b]]);
-                tile::store::<L, 1, 2>(l, out, (i + 1, j, width), [[c, d]]);
-                i += 2;
-            }
-        }
-        while i < end {
-            let mut q = 0;
-            while q < width {
-                let at = (i, j + q, (width - q).min(LANES));
-                let x = tile::load::<L, 1, 1>(l, &mut self.c, at, Start::Block)[0];
-                let out = self.activated.as_mut().unwrap_or(&mut self.c);
-                tile::store::<L, 1, 1>(l, out, at, [F::value(l, x)]);
-                q += LANES;
-            }
-            i += 1;
-        }
     }
 }
 

@@ -62,6 +62,21 @@ pub(crate) fn pack<L: Lanes, T: Element>(
         let j0 = j0 + q * LANES;
         let width = (b.cols() - j0).min(LANES);
         let mut p = 0;
+        if width == LANES {
+            // The same with all numbers known, so that nothing goes through memory.
+            while p + LANES <= k {
+                let (lines, stride) = b.lines_from(j0, p0 + p);
+                let mut v = [l.splat(0.0); LANES];
+                for j in 0..LANES {
+                    v[j] = T::load(l, &lines[j * stride..][..LANES]);
+                }
+                l.transpose(&mut v);
+                for i in 0..LANES {
+                    panels.push(l, q, v[i]);
+                }
+                p += LANES;
+            }
+        }
         while p < k {
             let steps = (k - p).min(LANES);
             let mut v = [l.splat(0.0); LANES];
@@ -95,6 +110,19 @@ pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
         return M;
     }
     let mut p = 0;
+    while p + LANES <= k {
+        let (lines, stride) = a.lines_from(i0, p0 + p);
+        let mut v = [l.splat(0.0); LANES];
+        for r in 0..M {
+            v[r] = T::load(l, &lines[r * stride..][..LANES]);
+        }
+        l.transpose(&mut v);
+        for s in 0..LANES {
+            l.store(&mut chunk, v[s]);
+            panel.push(chunk.first_chunk::<M>().expect("a tile has no more rows than lanes"));
+        }
+        p += LANES;
+    }
     while p < k {
         let steps = (k - p).min(LANES);
         let mut v = [l.splat(0.0); LANES];

@@ -42,6 +42,20 @@ impl<const M: usize> Left<M> for Across<'_, M> {
     }
 }
 
+/// Rows whose values lie `step` apart along k. All are as long.
+#[derive(Clone, Copy)]
+pub(crate) struct Strided<'a, const M: usize> {
+    pub(crate) lines: [&'a [f32]; M],
+    pub(crate) step: usize,
+}
+
+impl<const M: usize> Left<M> for Strided<'_, M> {
+    #[inline(always)]
+    fn value(self, p: usize, i: usize) -> f32 {
+        self.lines[i][p * self.step]
+    }
+}
+
 /// A packed panel: for each step of k the tile's rows, side by side.
 #[derive(Clone, Copy)]
 pub(crate) struct Packed<'a, const M: usize>(pub(crate) &'a [[f32; M]]);

@@ -144,12 +144,9 @@ fn a_result_does_not_depend_on_the_others() {
 fn sizes() -> Vec<[usize; 3]> {
     let over = |m: usize, n: usize, pieces: usize| [m, n, (MATMUL_PIECE * pieces).div_ceil(m * n) + 1];
     let mut sizes = vec![
-        [16, 32, MATMUL_PARALLEL / 512 - 1],
-        [16, 32, MATMUL_PARALLEL / 512],
-        [16, 33, MATMUL_PARALLEL / 512],
         // By rows: more than columns, or more than a block.
         over(161, 150, 1),
-        over(515, 530, 2),
+        over(515, 530, 1),
         // By columns, in one half not of whole vectors; what is packed is cut as well.
         over(100, 401, 1),
         over(20, 331, 1),
@@ -158,6 +155,9 @@ fn sizes() -> Vec<[usize; 3]> {
     ];
     if !cfg!(debug_assertions) {
         sizes.extend([
+            [16, 32, MATMUL_PARALLEL / 512 - 1],
+            [16, 32, MATMUL_PARALLEL / 512],
+            [16, 33, MATMUL_PARALLEL / 512],
             over(2100, 40, 3),
             over(40, 2100, 3),
             over(49, 65, 2),

@@ -99,6 +99,43 @@ fn each_result_is_one_chain_in_blocks_too() {
     }
 }
 
+/// Few rows or few columns, as the kernel counts them, on either side of each of its lengths: of rows that are taken together,
+/// of steps that are turned, of columns that wait. With everything that is done besides.
+#[test]
+fn few_rows_and_few_columns() {
+    let mut rng = Rng::new(11);
+    let few = [1, 2, 3, 4, 5, 6, 7, 9, 11, 12, 13, 16, 17, 23, 24, 25];
+    let steps = [1, 5, 15, 16, 17, 33, 65];
+    for i in 0..if cfg!(debug_assertions) { 64 } else { 1120 } {
+        let (some, k) = (few[i % 16], steps[i % 7]);
+        let many = [26, 48, 70, 131, 260][i % 5];
+        let (_, a, b) = ORIENTATIONS[i / 16 % 4];
+        let shape = if i / 3 % 2 == 0 { [many, some, k] } else { [some, many, k] };
+        let choice = Choice { a, b, special: false, ..Choice::random(&mut rng) };
+        let product = Product::<f32>::random(&mut rng, shape, choice);
+        let chains = product.chains();
+        let [m, n, _] = shape;
+        let mut activated = chains.clone();
+        Activation::Silu.forward_in_place(&mut activated);
+        for_each_tier(|tier| {
+            assert_same(&product.run(), &chains, format_args!("{tier}, {product}"));
+            let zeros = || vec![f32::NAN; m * n];
+            let (mut c, mut pre) = (product.c.clone().unwrap_or_else(zeros), zeros());
+            let epilogue = Epilogue {
+                accumulate: product.c.is_some(),
+                bias: product.bias.as_deref(),
+                activation: Activation::Silu,
+                pre_activation: (i % 3 == 0).then(|| MatMut::new(&mut pre, m, n)),
+            };
+            matmul_with(product.a.mat(), product.b.mat(), MatMut::new(&mut c, m, n), epilogue);
+            assert_same(&c, &activated, format_args!("{tier}, activated, {product}"));
+            if i % 3 == 0 {
+                assert_same(&pre, &chains, format_args!("{tier}, before the activation, {product}"));
+            }
+        });
+    }
+}
+
 /// The largest error, as a part of the documented bound.
 fn worst(product: &Product, got: &[f32]) -> f64 {
     let (sums, sizes) = product.exact();

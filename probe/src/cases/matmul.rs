@@ -14,6 +14,8 @@ use crate::{Case, Prepared};
 const ROWS: usize = 12;
 /// Columns: as many as the widest tile has.
 const COLS: usize = 32;
+/// Rows of one column.
+const TALL: usize = 32;
 /// The operands as they are, by steps.
 pub(super) const DIRECT: Case = Case {
     name: "matmul",
@@ -30,9 +32,19 @@ pub(super) const DIRECT: Case = Case {
 /// Both operands where they lie.
 pub(super) const THIN: Case = Case {
     name: "matmul_thin",
-    kernel: "hotlanes::matmul::kernel::Thin",
+    kernel: "hotlanes::matmul::thin::Thin",
     prepare: |k| product(ROWS, COLS, k, Way::Thin),
     ..DIRECT
+};
+
+/// Few columns: the transpose's product, with rows of the left operand turned to lanes.
+pub(super) const FEW_COLUMNS: Case = Case {
+    name: "matmul_few_columns",
+    sizes: [16, 32],
+    elements_per_size: TALL,
+    prepare: |k| product(TALL, 1, k, Way::Thin),
+    twin: Some(|k| twin(TALL, 1, k)),
+    ..THIN
 };
 
 /// The left operand a transpose: packed, a few rows at a time.
@@ -172,7 +184,9 @@ fn product(rows: usize, cols: usize, k: usize, way: Way) -> Box<dyn Prepared> {
                 Way::Bf16BothPacked => with_product_path(ProductPath::BothPacked, || {
                     matmul(Mat::new(a16, rows, k), Mat::new(b16, k, cols), c)
                 }),
-                Way::Transposed => matmul(Mat::new(a, k, rows).t(), Mat::new(b, k, cols), c),
+                Way::Transposed => with_product_path(ProductPath::LeftPacked, || {
+                    matmul(Mat::new(a, k, rows).t(), Mat::new(b, k, cols), c)
+                }),
                 Way::Packed => matmul(Mat::new(a, rows, k), &*packed, c),
             }
         },
