@@ -211,7 +211,7 @@ impl Kernel for Backward<'_> {
                                 (v, turned_dout, [v, dout, dout], grads)
                             };
                             let next: &[Lines<'_>] = if key >= read { &next[..3 - i] } else { &[] };
-                            dots(l, lines, key, dim, turned, sees, next, scores);
+                            dots(l, lines, (key, dim), turned, sees, next, scores);
                         }
                         if causal {
                             mask(l, weights, key, first, sees);
@@ -274,7 +274,7 @@ impl Saved {
         let columns = dim.div_ceil(LANES);
         for j in 0..n.div_ceil(LANES) {
             let mut v = [l.splat(0.0); LANES];
-            if dim % LANES == 0 && (j + 1) * LANES <= n {
+            if dim.is_multiple_of(LANES) && (j + 1) * LANES <= n {
                 for c in 0..columns {
                     let (dout, out) = (dout.chunks(first + j * LANES, c), out.chunks(first + j * LANES, c));
                     for i in 0..LANES {

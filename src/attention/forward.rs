@@ -102,7 +102,7 @@ impl Kernel for Forward<'_> {
                         // What was not read before is followed by what was not either.
                         let ahead: &[Lines<'_>] = if key >= read { &[k, v, q] } else { &[] };
                         read = read.max(key + n);
-                        dots(l, k, key, dim, turned, sees, ahead, weights);
+                        dots(l, k, (key, dim), turned, sees, ahead, weights);
                         if self.settings.causal {
                             mask(l, weights, key, query, sees);
                         }

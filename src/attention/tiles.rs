@@ -224,8 +224,7 @@ pub(super) fn turn_back<L: Lanes>(
 pub(super) fn dots<L: Lanes>(
     l: L,
     lines: Lines<'_>,
-    first: usize,
-    dim: usize,
+    (first, dim): (usize, usize),
     turned: &[Chunk],
     sees: &Sees,
     ahead: &[Lines<'_>],

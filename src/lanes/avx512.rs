@@ -144,12 +144,13 @@ impl Lanes for Avx512 {
         // In 2^-63 <= |x| < 2^65 neither the reciprocal nor a residue leaves the normal range, and no zero, infinity or
         // NaN is among them.
         let in_range = if above {
-            // As integers, what is negative or NaN is larger than any of them.
+            // As integers, what is negative or NaN is larger than any of them. Residues are those of x y, near 1 whatever x
+            // is: the range ends where the reciprocal's does, at 2^125.
             let mut largest = f._mm512_castps_si512(x[0]);
             for i in 1..N {
                 largest = f._mm512_max_epu32(largest, f._mm512_castps_si512(x[i]));
             }
-            f._mm512_cmpge_epu32_mask(largest, f._mm512_set1_epi32(192 << 23)) == 0
+            f._mm512_cmpge_epu32_mask(largest, f._mm512_set1_epi32(252 << 23)) == 0
         } else {
             // Exponents from 64 to 191 are those whose two top bits differ.
             let mut differ = f._mm512_set1_epi32(-1);

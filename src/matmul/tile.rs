@@ -85,24 +85,6 @@ impl<const N: usize> Right<N> for Panels<'_, N> {
     }
 }
 
-/// Rows of a matrix as they are, `stride` from one step of k to the next.
-#[derive(Clone, Copy)]
-pub(crate) struct Plain<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) stride: usize,
-}
-
-impl<const N: usize> Right<N> for Plain<'_> {
-    #[inline(always)]
-    fn step<L: Lanes>(self, l: L, p: usize) -> [L::F; N] {
-        let row = &self.data[p * self.stride..];
-        let row = row[..N * LANES].as_chunks::<LANES>().0;
-        let mut b = [l.splat(0.0); N];
-        each!(j < N => b[j] = l.load(&row[j]));
-        b
-    }
-}
-
 /// Continues the chains of `c` over `k` steps.
 #[inline(always)]
 pub(crate) fn chains<L: Lanes, const M: usize, const N: usize>(

@@ -119,8 +119,12 @@ fn at_every_exponent_of_both_signs() {
 
 #[test]
 fn at_the_ends_of_the_fast_range() {
-    let ends = [FAST.start << 23, FAST.end << 23];
-    assert_eq!(ends.map(f32::from_bits), [1.0 / (1u64 << 63) as f32, (1u128 << 65) as f32]);
+    // The last is the end where all are promised to be above its start.
+    let ends = [FAST.start << 23, FAST.end << 23, 252 << 23];
+    assert_eq!(
+        ends.map(f32::from_bits),
+        [1.0 / (1u64 << 63) as f32, (1u128 << 65) as f32, (1u128 << 125) as f32]
+    );
     for end in ends {
         let around = if cfg!(miri) { 1 } else { 40 };
         for bits in end - around..end + around {
