@@ -116,6 +116,10 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn eq(self, a: Self::F, b: Self::F) -> Self::M;
     /// `yes` where `mask` holds, else `no`
     fn select(self, mask: Self::M, yes: Self::F, no: Self::F) -> Self::F;
+    /// Lane `i` holds where bit `i` is set.
+    fn mask_of(self, bits: u16) -> Self::M;
+    /// Bit `i` is set where lane `i` holds.
+    fn bits_of(self, mask: Self::M) -> u16;
 
     /// All lanes `x`.
     fn splat_u32(self, x: u32) -> Self::I;
@@ -181,6 +185,12 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn sum(self, v: Self::F) -> f32;
     /// [`Lanes::sum`] of each of sixteen vectors, by transposition: lane `i` is `sum(v[i])`, bit for bit.
     fn sum16(self, v: &[Self::F; LANES]) -> Self::F;
+
+    /// [`Lanes::sum`] of sixteen vectors in two steps, of which this is the first two halvings of four of them: lanes `4 j` to
+    /// `4 j + 3` are what is left of vector `j`.
+    fn sum_quad(self, v: [Self::F; 4]) -> Self::F;
+    /// The other two halvings: lane `4 q + j` is the sum of vector `j` of quad `q`.
+    fn sum_quads(self, v: &[Self::F; 4]) -> Self::F;
 
     /// The block's values, and zero in the lanes that it has no index for; by the CPU's gather instruction where
     /// there is one.

@@ -234,6 +234,14 @@ impl Lanes for Avx512 {
     fn select(self, mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
         self.token.avx512f._mm512_mask_blend_ps(mask, no, yes)
     }
+    #[inline(always)]
+    fn mask_of(self, bits: u16) -> __mmask16 {
+        bits
+    }
+    #[inline(always)]
+    fn bits_of(self, mask: __mmask16) -> u16 {
+        mask
+    }
 
     #[inline(always)]
     fn splat_u32(self, x: u32) -> __m512i {
@@ -373,6 +381,19 @@ impl Lanes for Avx512 {
         let (q0, q1) = (self.add_pairs(p0, p1), self.add_pairs(p2, p3));
         let f = self.token.avx512f;
         f._mm512_add_ps(f._mm512_shuffle_ps::<0x88>(q0, q1), f._mm512_shuffle_ps::<0xDD>(q0, q1))
+    }
+
+    #[inline(always)]
+    fn sum_quad(self, v: [__m512; 4]) -> __m512 {
+        self.add_quarters(self.add_halves(v[0], v[1]), self.add_halves(v[2], v[3]))
+    }
+    #[inline(always)]
+    fn sum_quads(self, v: &[__m512; 4]) -> __m512 {
+        let f = self.token.avx512f;
+        let (p, q) = (self.add_pairs(v[0], v[1]), self.add_pairs(v[2], v[3]));
+        let sums = f._mm512_add_ps(f._mm512_shuffle_ps::<0x88>(p, q), f._mm512_shuffle_ps::<0xDD>(p, q));
+        let order = f._mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        f._mm512_permutexvar_ps(order, sums)
     }
 
     #[inline(always)]
