@@ -1,4 +1,6 @@
-//! What is built on the hotlanes kernels; for now the report, which the binary `hotlanes` prints.
+//! What is built on the hotlanes kernels: the report that the binary `hotlanes` prints, and trainers.
 #![forbid(unsafe_code)]
 
+pub mod population;
 pub mod report;
+pub mod rng;
