@@ -116,6 +116,10 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn eq(self, a: Self::F, b: Self::F) -> Self::M;
     /// `yes` where `mask` holds, else `no`
     fn select(self, mask: Self::M, yes: Self::F, no: Self::F) -> Self::F;
+    /// Lane `i` holds where bit `i` is set.
+    fn mask_of(self, bits: u16) -> Self::M;
+    /// Bit `i` is set where lane `i` holds.
+    fn bits_of(self, mask: Self::M) -> u16;
 
     /// All lanes `x`.
     fn splat_u32(self, x: u32) -> Self::I;

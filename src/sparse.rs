@@ -35,11 +35,13 @@ mod backward;
 mod batch;
 mod csr;
 mod example;
+mod masked;
 mod plan;
 
 use crate::error::HyperParamError;
 
 pub use csr::{Csr, CsrError};
+pub use masked::Masked;
 pub use plan::Plan;
 
 /// A learning rate as the fused steps take it.

@@ -287,6 +287,22 @@ impl Lanes for Avx2 {
         let x = self.0.avx;
         F32x16(x._mm256_blendv_ps(no.0, yes.0, mask.0), x._mm256_blendv_ps(no.1, yes.1, mask.1))
     }
+    #[inline(always)]
+    fn mask_of(self, bits: u16) -> Mask {
+        let (x, y) = (self.0.avx, self.0.avx2);
+        let all = x._mm256_set1_epi32(bits as i32);
+        let low = x._mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        let high = x._mm256_setr_epi32(1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15);
+        Mask(
+            x._mm256_castsi256_ps(y._mm256_cmpeq_epi32(y._mm256_and_si256(all, low), low)),
+            x._mm256_castsi256_ps(y._mm256_cmpeq_epi32(y._mm256_and_si256(all, high), high)),
+        )
+    }
+    #[inline(always)]
+    fn bits_of(self, mask: Mask) -> u16 {
+        let x = self.0.avx;
+        (x._mm256_movemask_ps(mask.0) | x._mm256_movemask_ps(mask.1) << 8) as u16
+    }
 
     #[inline(always)]
     fn splat_u32(self, x: u32) -> U32x16 {

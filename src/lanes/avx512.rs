@@ -233,6 +233,14 @@ impl Lanes for Avx512 {
     fn select(self, mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
         self.token.avx512f._mm512_mask_blend_ps(mask, no, yes)
     }
+    #[inline(always)]
+    fn mask_of(self, bits: u16) -> __mmask16 {
+        bits
+    }
+    #[inline(always)]
+    fn bits_of(self, mask: __mmask16) -> u16 {
+        mask
+    }
 
     #[inline(always)]
     fn splat_u32(self, x: u32) -> __m512i {

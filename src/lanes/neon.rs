@@ -35,6 +35,26 @@ macro_rules! each {
     };
 }
 
+/// In lane `i` bit `i` alone.
+static LANE_BITS: [u32; LANES] = {
+    let mut bits = [0; LANES];
+    let mut i = 0;
+    while i < LANES {
+        bits[i] = 1 << i;
+        i += 1;
+    }
+    bits
+};
+
+#[inline(always)]
+fn lane_bits(l: Neon) -> U32x16 {
+    let (n, p) = (l.0.neon, LANE_BITS.as_ptr());
+    // SAFETY: each load reads four of sixteen u32.
+    unsafe {
+        U32x16(n.vld1q_u32(p), n.vld1q_u32(p.add(4)), n.vld1q_u32(p.add(8)), n.vld1q_u32(p.add(12)))
+    }
+}
+
 impl Neon {
     /// From sixteen lanes to four by halving twice: `(v[i] + v[i+8]) + (v[i+4] + v[i+12])`.
     #[inline(always)]
@@ -203,6 +223,24 @@ impl Lanes for Neon {
     #[inline(always)]
     fn select(self, mask: Mask, yes: F32x16, no: F32x16) -> F32x16 {
         each!(self.vbslq_f32(mask, yes, no))
+    }
+    #[inline(always)]
+    fn mask_of(self, bits: u16) -> Mask {
+        let (n, lanes, bits) = (self.0.neon, lane_bits(self), self.0.neon.vdupq_n_u32(bits as u32));
+        Mask(
+            n.vtstq_u32(bits, lanes.0),
+            n.vtstq_u32(bits, lanes.1),
+            n.vtstq_u32(bits, lanes.2),
+            n.vtstq_u32(bits, lanes.3),
+        )
+    }
+    #[inline(always)]
+    fn bits_of(self, mask: Mask) -> u16 {
+        let (n, lanes) = (self.0.neon, lane_bits(self));
+        let low = n.vorrq_u32(n.vandq_u32(mask.0, lanes.0), n.vandq_u32(mask.1, lanes.1));
+        let high = n.vorrq_u32(n.vandq_u32(mask.2, lanes.2), n.vandq_u32(mask.3, lanes.3));
+        // No bit is in two lanes, so that the sum is the union.
+        n.vaddvq_u32(n.vorrq_u32(low, high)) as u16
     }
 
     #[inline(always)]

@@ -165,6 +165,20 @@ impl Lanes for Scalar {
     fn select(self, mask: Mask, yes: F32x16, no: F32x16) -> F32x16 {
         each!(i => f32::from_bits(yes.0[i].to_bits() & mask.0[i] | no.0[i].to_bits() & !mask.0[i]))
     }
+    #[inline(always)]
+    fn mask_of(self, bits: u16) -> Mask {
+        each!(Mask, i => 0u32.wrapping_sub(bits as u32 >> i & 1))
+    }
+    #[inline(always)]
+    fn bits_of(self, mask: Mask) -> u16 {
+        let mut bits = 0;
+        let mut i = 0;
+        while i < LANES {
+            bits |= mask.0[i] & 1 << i;
+            i += 1;
+        }
+        bits as u16
+    }
 
     #[inline(always)]
     fn splat_u32(self, x: u32) -> U32x16 {
