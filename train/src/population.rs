@@ -9,6 +9,7 @@ pub mod data;
 mod digits;
 pub mod evolve;
 pub mod network;
+pub mod online;
 pub mod plan;
 pub mod run;
 pub mod stream;

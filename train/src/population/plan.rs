@@ -120,7 +120,7 @@ fn first_source(network: &Network, slots: &Range<usize>, rows: &Range<usize>) ->
 }
 
 /// A level's rows by activation; settled networks have them sorted.
-fn groups(network: &Network, rows: Range<usize>) -> Vec<(Activation, Range<usize>)> {
+pub(super) fn groups(network: &Network, rows: Range<usize>) -> Vec<(Activation, Range<usize>)> {
     let mut groups: Vec<(Activation, Range<usize>)> = Vec::new();
     for row in rows {
         let activation = network.nodes()[row].activation;

@@ -12,6 +12,10 @@ const PURPOSE: u64 = 0x73_7472_6561_6d;
 /// over the whole block before the next one is taken up.
 const BLOCK_BYTES: usize = 1 << 20;
 
+/// Examples of a block that are taken one at a time: an individual's form for that fills the second cache by itself, and
+/// is made anew for each block, which so many examples outweigh.
+const BLOCK_EXAMPLES: usize = 4096;
+
 /// Example number `i` of the stream, without end: each epoch is a permutation of the data of its own.
 #[derive(Clone, Debug)]
 pub struct Order {
@@ -59,7 +63,7 @@ pub struct Block {
 impl Block {
     /// How many batches of a size a block should have.
     pub fn batches_for(batch: usize, features: usize) -> usize {
-        (BLOCK_BYTES / (batch * features)).max(1)
+        if batch == 1 { BLOCK_EXAMPLES } else { (BLOCK_BYTES / (batch * features)).max(1) }
     }
 
     /// Lays out the examples with these numbers; their count is a multiple of `batch`.

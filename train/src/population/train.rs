@@ -7,8 +7,10 @@ use hotlanes::cross_entropy::{CrossEntropy, Reduction};
 use hotlanes::sgd::{Sgd, SgdConfig, SgdTensor};
 
 use super::network::Network;
+use super::online;
 use super::plan::Plans;
 use super::stream::Block;
+use crate::aligned::Aligned;
 
 /// A network, its plans, and how far it has come.
 #[derive(Clone, Debug)]
@@ -75,35 +77,39 @@ impl Optimizer {
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     /// `[positions][batch]`: what the nodes give on.
-    acts: Vec<f32>,
+    acts: Aligned,
     /// `[rows][batch]`: their sums before the activation.
-    sums: Vec<f32>,
+    sums: Aligned,
     /// `[rows][batch]`: the gradients of the sums.
-    grads: Vec<f32>,
+    grads: Aligned,
     /// `[connections]`
-    dvalues: Vec<f32>,
+    dvalues: Aligned,
     /// `[batch][outputs]`
-    logits: Vec<f32>,
+    logits: Aligned,
     /// `[batch]`
-    losses: Vec<f32>,
+    losses: Aligned,
 }
 
 impl Scratch {
     fn fit(&mut self, network: &Network, batch: usize) {
-        self.acts.resize(network.positions() * batch, 0.0);
-        self.sums.resize(network.rows() * batch, 0.0);
-        self.grads.resize(network.rows() * batch, 0.0);
-        self.dvalues.resize(network.connections(), 0.0);
-        self.logits.resize(network.outputs() * batch, 0.0);
-        self.losses.resize(batch, 0.0);
+        self.acts.resize(network.positions() * batch);
+        self.sums.resize(network.rows() * batch);
+        self.grads.resize(network.rows() * batch);
+        self.dvalues.resize(network.connections());
+        self.logits.resize(network.outputs() * batch);
+        self.losses.resize(batch);
     }
 }
 
 /// What a pixel of 255 becomes.
-const SCALE: f32 = 1.0 / 255.0;
+pub(super) const SCALE: f32 = 1.0 / 255.0;
 
-/// Trains on the batches of a block, one step each, and adds the losses to the individual's.
+/// Trains on the batches of a block, one step each, and adds the losses to the individual's. Batches of one example with
+/// plain SGD are exact online learning.
 pub fn train(individual: &mut Individual, block: &Block, optimizer: &Optimizer, scratch: &mut Scratch) {
+    if let (1, Optimizer::Sgd(sgd)) = (block.batch, optimizer) {
+        return online::train(individual, block, sgd.config().lr).expect("the optimizer has checked it");
+    }
     let Individual { network, plans, steps, loss } = individual;
     scratch.fit(network, block.batch);
     for (tile, labels) in block.batches() {
@@ -123,7 +129,7 @@ pub fn batch_gradient(individual: &mut Individual, block: &Block) -> (f64, Vec<f
     plans.load(network.values());
     let (tile, labels) = block.batches().next().expect("a block with a batch");
     let loss = gradient(network, plans, tile, labels, &mut scratch);
-    (loss, scratch.dvalues)
+    (loss, scratch.dvalues.to_vec())
 }
 
 /// Forward and backward of a batch; gives the sum of the losses.
