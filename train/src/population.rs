@@ -5,6 +5,7 @@
 //! often it was stopped and resumed.
 
 pub mod baseline;
+pub mod bench;
 pub mod data;
 mod digits;
 pub mod evolve;

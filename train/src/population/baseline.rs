@@ -57,7 +57,7 @@ impl Baseline {
         loss
     }
 
-    fn forward(&mut self, x: &[f32]) {
+    pub(super) fn forward(&mut self, x: &[f32]) {
         self.acts[..self.inputs].copy_from_slice(x);
         self.acts[self.inputs] = 1.0;
         for row in 0..self.activations.len() {
@@ -75,7 +75,7 @@ impl Baseline {
     }
 
     /// Softmax cross-entropy, its gradient into the outputs' places.
-    fn loss(&mut self, label: u32) -> f32 {
+    pub(super) fn loss(&mut self, label: u32) -> f32 {
         let first = self.acts.len() - self.outputs;
         self.grads.fill(0.0);
         let logits = &self.acts[first..];
@@ -90,7 +90,7 @@ impl Baseline {
         sum.ln() + max - logits[label as usize]
     }
 
-    fn backward<const INPUT_GRADS: bool>(&mut self, lr: f32) {
+    pub(super) fn backward<const INPUT_GRADS: bool>(&mut self, lr: f32) {
         for row in (0..self.activations.len()).rev() {
             let (y, dy) = (self.acts[self.first_row + row], self.grads[self.first_row + row]);
             let delta = match self.activations[row] {

@@ -92,8 +92,19 @@ impl Online {
     /// # Panics
     /// If the image has not as many pixels as there are inputs, or the label is no class.
     pub fn step(&mut self, image: &[u8], label: u32, lr: f64) -> Result<f32, HyperParamError> {
-        hotlanes::convert::u8_to_f32(image, SCALE, &mut self.acts[..self.inputs]);
+        self.unpack(image);
         self.forward();
+        let loss = self.loss(label);
+        self.backward(lr)?;
+        Ok(loss)
+    }
+
+    pub(super) fn unpack(&mut self, image: &[u8]) {
+        hotlanes::convert::u8_to_f32(image, SCALE, &mut self.acts[..self.inputs]);
+    }
+
+    /// The loss, and its gradient into the outputs' places.
+    pub(super) fn loss(&mut self, label: u32) -> f32 {
         let first = self.sums.len() - self.outputs;
         self.logits.copy_from_slice(&self.sums[first..]);
         let mut loss = [0.0];
@@ -102,11 +113,10 @@ impl Online {
             .expect("labels were checked when they were read");
         self.grads[..first].fill(0.0);
         self.grads[first..].copy_from_slice(&self.logits);
-        self.backward(lr)?;
-        Ok(loss[0])
+        loss[0]
     }
 
-    fn forward(&mut self) {
+    pub(super) fn forward(&mut self) {
         for level in &self.levels {
             let sums = &mut self.sums[level.rows.clone()];
             if level.parts.is_empty() {
@@ -129,7 +139,7 @@ impl Online {
         }
     }
 
-    fn backward(&mut self, lr: f64) -> Result<(), HyperParamError> {
+    pub(super) fn backward(&mut self, lr: f64) -> Result<(), HyperParamError> {
         for level in self.levels.iter_mut().rev() {
             let (before, own) = self.grads.split_at_mut(level.rows.start);
             for (activation, rows) in &level.groups {

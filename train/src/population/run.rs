@@ -1,6 +1,5 @@
 //! A run: a population that learns block by block and evolves generation by generation.
 
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use hotlanes::HyperParamError;
@@ -11,7 +10,7 @@ use super::data::{CLASSES, Split};
 use super::evolve::{self, Birth, Evolution, EvolutionError};
 use super::network::{Layers, MAX_NODES, Network};
 use super::stream::{Block, Order};
-use super::train::{self, Individual, Optimizer, Score, Scratch};
+use super::train::{self, Individual, Optimizer, Rooms, Score, Scratch};
 use crate::rng::Rng;
 
 /// What random numbers are for.
@@ -234,7 +233,7 @@ pub struct Run<'a> {
     order: Order,
     validation: Vec<Block>,
     test: Vec<Block>,
-    scratch: Mutex<Vec<Scratch>>,
+    rooms: Rooms,
     /// The state.
     pub population: Population,
     /// Since this run was made or resumed.
@@ -264,7 +263,7 @@ impl<'a> Run<'a> {
             order: Order::new(config.seed, data.train.len()),
             validation: Block::of(&data.validation, EVALUATION_BATCH),
             test: Block::of(&data.test, EVALUATION_BATCH),
-            scratch: Mutex::default(),
+            rooms: Rooms::default(),
             config,
             population,
             times: Times::default(),
@@ -299,14 +298,9 @@ impl<'a> Run<'a> {
     /// Calls `f` for every individual, in parallel, on this thread's tier; results by place.
     fn each<R: Send>(&mut self, f: impl Fn(&mut Individual, &mut Scratch) -> R + Sync) -> Vec<R> {
         let tier = hotlanes::tier();
-        let pool = &self.scratch;
-        let lock = || pool.lock().expect("no thread fails while it holds the lock");
+        let rooms = &self.rooms;
         let one = |individual: &mut Individual| {
-            // Taken and given back, not held: a large batch may send this thread to another individual in between.
-            let mut scratch = lock().pop().unwrap_or_default();
-            let result = hotlanes::with_tier(tier, || f(individual, &mut scratch));
-            lock().push(scratch);
-            result.expect("the tier is in use")
+            rooms.with(|scratch| hotlanes::with_tier(tier, || f(individual, scratch)).expect("the tier is in use"))
         };
         self.population.individuals.par_iter_mut().with_max_len(1).map(one).collect()
     }

@@ -1,5 +1,7 @@
 //! Training one individual on a block of examples.
 
+use std::sync::Mutex;
+
 use hotlanes::HyperParamError;
 use hotlanes::adamw::{AdamW, AdamWConfig, AdamWTensor};
 use hotlanes::convert;
@@ -59,7 +61,7 @@ impl Optimizer {
     }
 
     /// One step, the first of which is number 1.
-    fn step(&self, network: &mut Network, grad: &[f32], step: u64) {
+    pub(super) fn step(&self, network: &mut Network, grad: &[f32], step: u64) {
         let [values, m, v] = network.slots_mut();
         let first = "steps count from 1";
         match self {
@@ -83,7 +85,7 @@ pub struct Scratch {
     /// `[rows][batch]`: the gradients of the sums.
     grads: Aligned,
     /// `[connections]`
-    dvalues: Aligned,
+    pub(super) dvalues: Aligned,
     /// `[batch][outputs]`
     logits: Aligned,
     /// `[batch]`
@@ -91,13 +93,33 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    fn fit(&mut self, network: &Network, batch: usize) {
+    /// Room for a network and a batch.
+    pub(super) fn fit(&mut self, network: &Network, batch: usize) {
         self.acts.resize(network.positions() * batch);
         self.sums.resize(network.rows() * batch);
         self.grads.resize(network.rows() * batch);
         self.dvalues.resize(network.connections());
         self.logits.resize(network.outputs() * batch);
         self.losses.resize(batch);
+    }
+}
+
+/// Room for as many threads as come.
+#[derive(Debug, Default)]
+pub struct Rooms(Mutex<Vec<Scratch>>);
+
+impl Rooms {
+    /// Calls `f` with room of its own, which is taken and given back, not held: within `f` a large batch may send the thread
+    /// to another individual.
+    ///
+    /// # Panics
+    /// If another call panicked.
+    pub fn with<R>(&self, f: impl FnOnce(&mut Scratch) -> R) -> R {
+        let lock = || self.0.lock().expect("nothing fails while it holds the lock");
+        let mut scratch = lock().pop().unwrap_or_default();
+        let result = f(&mut scratch);
+        lock().push(scratch);
+        result
     }
 }
 
@@ -135,16 +157,23 @@ pub fn batch_gradient(individual: &mut Individual, block: &Block) -> (f64, Vec<f
 /// Forward and backward of a batch; gives the sum of the losses.
 fn gradient(network: &Network, plans: &Plans, tile: &[u8], labels: &[u32], scratch: &mut Scratch) -> f64 {
     let batch = labels.len();
-    forward(network, plans, tile, batch, scratch);
+    unpack(network, tile, batch, scratch);
+    forward(network, plans, batch, scratch);
     let loss = loss(network, labels, scratch);
-    backward(network, plans, batch, scratch);
+    node_gradients(plans, batch, scratch);
+    value_gradients(network, plans, batch, scratch);
     loss
 }
 
-fn forward(network: &Network, plans: &Plans, tile: &[u8], batch: usize, s: &mut Scratch) {
-    let first = network.first_row();
+/// The inputs and the constant.
+pub(super) fn unpack(network: &Network, tile: &[u8], batch: usize, s: &mut Scratch) {
     convert::u8_to_f32(tile, SCALE, &mut s.acts[..tile.len()]);
-    s.acts[tile.len()..first * batch].fill(1.0);
+    s.acts[tile.len()..network.first_row() * batch].fill(1.0);
+}
+
+/// All sums, and what the nodes give on.
+pub(super) fn forward(network: &Network, plans: &Plans, batch: usize, s: &mut Scratch) {
+    let first = network.first_row();
     for level in &plans.levels {
         let (before, after) = s.acts.split_at_mut((first + level.rows.start) * batch);
         let x = &before[level.first_source * batch..];
@@ -157,7 +186,7 @@ fn forward(network: &Network, plans: &Plans, tile: &[u8], batch: usize, s: &mut 
 }
 
 /// Softmax cross-entropy of the outputs, and its gradient into theirs; gives the sum of the losses.
-fn loss(network: &Network, labels: &[u32], s: &mut Scratch) -> f64 {
+pub(super) fn loss(network: &Network, labels: &[u32], s: &mut Scratch) -> f64 {
     let (batch, outputs) = (labels.len(), network.outputs());
     let first = (network.rows() - outputs) * batch;
     for (c, sums) in s.sums[first..].chunks_exact(batch).enumerate() {
@@ -176,19 +205,23 @@ fn loss(network: &Network, labels: &[u32], s: &mut Scratch) -> f64 {
     s.losses.iter().map(|&l| f64::from(l)).sum()
 }
 
-fn backward(network: &Network, plans: &Plans, batch: usize, s: &mut Scratch) {
-    let first = network.first_row();
-    for (i, level) in plans.levels.iter().enumerate().rev() {
-        if let Some(back) = plans.back.get(i) {
-            let (own, later) = s.grads.split_at_mut(level.rows.end * batch);
-            let own = &mut own[level.rows.start * batch..];
-            back.csr.matmul(later, batch, own);
-            for (activation, rows) in &level.groups {
-                let dy = &mut own[(rows.start - level.rows.start) * batch..(rows.end - level.rows.start) * batch];
-                activation.backward_in_place(dy, &s.sums[rows.start * batch..rows.end * batch]);
-            }
+/// The gradients of all sums, from the last level to the first.
+pub(super) fn node_gradients(plans: &Plans, batch: usize, s: &mut Scratch) {
+    for (level, back) in plans.levels.iter().zip(&plans.back).rev() {
+        let (own, later) = s.grads.split_at_mut(level.rows.end * batch);
+        let own = &mut own[level.rows.start * batch..];
+        back.csr.matmul(later, batch, own);
+        for (activation, rows) in &level.groups {
+            let dy = &mut own[(rows.start - level.rows.start) * batch..(rows.end - level.rows.start) * batch];
+            activation.backward_in_place(dy, &s.sums[rows.start * batch..rows.end * batch]);
         }
-        // The inputs need no gradient, and the nodes before have theirs from the transposed matrices.
+    }
+}
+
+/// The gradients of all weights. Inputs need none, and nodes have theirs from [`node_gradients`].
+pub(super) fn value_gradients(network: &Network, plans: &Plans, batch: usize, s: &mut Scratch) {
+    let first = network.first_row();
+    for level in &plans.levels {
         let x = &s.acts[level.first_source * batch..(first + level.rows.start) * batch];
         let dy = &s.grads[level.rows.start * batch..level.rows.end * batch];
         let dvalues = &mut s.dvalues[level.slots.clone()];
@@ -223,7 +256,8 @@ pub fn evaluate(individual: &mut Individual, blocks: &[Block], scratch: &mut Scr
     for block in blocks {
         scratch.fit(network, block.batch);
         for (tile, labels) in block.batches() {
-            forward(network, plans, tile, block.batch, scratch);
+            unpack(network, tile, block.batch, scratch);
+            forward(network, plans, block.batch, scratch);
             let first = (network.rows() - network.outputs()) * block.batch;
             let sums = &scratch.sums[first..];
             for (e, &label) in labels.iter().enumerate() {
