@@ -2,6 +2,13 @@
 #![forbid(unsafe_code)]
 
 pub mod aligned;
+pub mod checkpoint;
+pub mod cli;
+pub mod files;
+pub mod interrupt;
+pub mod log;
+pub mod plot;
 pub mod population;
+pub mod progress;
 pub mod report;
 pub mod rng;

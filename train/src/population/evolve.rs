@@ -18,6 +18,33 @@ pub enum Selection {
     Truncation(f64),
 }
 
+impl std::str::FromStr for Selection {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?}: must be tournament:N with N at least 1, or truncation:SHARE with a share above 0, at most 1");
+        match text.split_once(':') {
+            Some(("tournament", n)) => {
+                n.parse().ok().filter(|&n| n > 0).map(Selection::Tournament).ok_or_else(wrong)
+            }
+            Some(("truncation", share)) => {
+                let share = share.parse().ok().filter(|&s| s > 0.0 && s <= 1.0);
+                share.map(Selection::Truncation).ok_or_else(wrong)
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl std::fmt::Display for Selection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Selection::Tournament(n) => write!(f, "tournament:{n}"),
+            Selection::Truncation(share) => write!(f, "truncation:{share}"),
+        }
+    }
+}
+
 /// How a population changes between generations.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evolution {
