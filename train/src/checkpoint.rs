@@ -102,7 +102,12 @@ impl Tensors {
     ///
     /// # Panics
     /// If it is not.
-    pub fn add<T: Element>(&mut self, name: impl Into<String>, shape: &[usize], values: impl IntoIterator<Item = T>) {
+    pub fn add<T: Element>(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[usize],
+        values: impl IntoIterator<Item = T>,
+    ) {
         let (name, mut bytes) = (name.into(), Vec::new());
         values.into_iter().for_each(|v| v.put(&mut bytes));
         let count = bytes.len() / T::SIZE;
@@ -141,7 +146,8 @@ pub fn save<S: Serialize>(
     files::replace(&path, &bytes).map_err(|e| io(&path, e))?;
     let json = json_path(directory, name);
     let outer = Outer { format: FORMAT, tensors: file.clone(), state };
-    let text = serde_json::to_vec_pretty(&outer).map_err(|source| CheckpointError::Json { path: json.clone(), source })?;
+    let text = serde_json::to_vec_pretty(&outer)
+        .map_err(|source| CheckpointError::Json { path: json.clone(), source })?;
     files::replace(&json, &text).map_err(|e| io(&json, e))?;
 
     // Nothing names the older ones any more. One that stays behind does no harm.
@@ -166,9 +172,8 @@ pub fn json_path(directory: &Path, name: &str) -> PathBuf {
 /// See [`CheckpointError`].
 pub fn load<S: DeserializeOwned>(directory: &Path, name: &str) -> Result<(S, Stored), CheckpointError> {
     let json = json_path(directory, name);
-    let read = |path: &Path| {
-        fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
-    };
+    let read =
+        |path: &Path| fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source });
     let text = read(&json)?;
     let wrong = |source| CheckpointError::Json { path: json.clone(), source };
     // The format first, so that another version is told as such and not as a missing field.
@@ -249,7 +254,9 @@ mod tests {
         assert_eq!(state, 2);
         assert_eq!(tensors.get::<f32>("x").unwrap(), [1.0, -0.0, f32::MAX, 2.0]);
         assert_eq!(tensors.get::<u64>("n").unwrap(), [u64::MAX]);
-        assert!(tensors.get::<u64>("x").unwrap_err().to_string().contains("tensor \"x\" is F32: must be U64"));
+        assert!(
+            tensors.get::<u64>("x").unwrap_err().to_string().contains("tensor \"x\" is F32: must be U64")
+        );
         assert!(tensors.get::<f32>("y").unwrap_err().to_string().contains("no tensor \"y\""));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }

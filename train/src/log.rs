@@ -72,7 +72,12 @@ mod tests {
         log.file.write_all(b"{\"event\":\"st").unwrap();
         let mut log = Log::open(&path, |line| line["at"].as_u64() < Some(3)).unwrap();
         log.write("step", &At { at: 9 }).unwrap();
-        let lines = ["{\"event\":\"step\",\"at\":1}", "{\"event\":\"step\",\"at\":2}", "{\"event\":\"step\",\"at\":9}", ""];
+        let lines = [
+            "{\"event\":\"step\",\"at\":1}",
+            "{\"event\":\"step\",\"at\":2}",
+            "{\"event\":\"step\",\"at\":9}",
+            "",
+        ];
         assert_eq!(fs::read_to_string(log.path()).unwrap(), lines.join("\n"));
     }
 }

@@ -84,7 +84,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("plot.svg");
         let points = vec![(1.0, 0.5), (2.0, f64::NAN), (3.0, 0.9)];
-        for series in [vec![], vec![Series { name: "best", points: vec![] }], vec![Series { name: "best", points }]] {
+        for series in
+            [vec![], vec![Series { name: "best", points: vec![] }], vec![Series { name: "best", points }]]
+        {
             lines(&path, "Accuracy", "generation", "%", &series).unwrap();
             let svg = std::fs::read_to_string(&path).unwrap();
             assert!(svg.starts_with("<svg") && svg.contains("Accuracy") && !svg.contains("NaN"), "{svg}");

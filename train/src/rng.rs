@@ -73,7 +73,8 @@ mod tests {
     fn streams_are_repeatable_and_differ() {
         let first = |a, b, c, d| Rng::new(a, b, c, d).bits();
         assert_eq!(first(1, 2, 3, 4), first(1, 2, 3, 4));
-        let all = [(1, 2, 3, 4), (0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0)].map(|(a, b, c, d)| first(a, b, c, d));
+        let all = [(1, 2, 3, 4), (0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0)]
+            .map(|(a, b, c, d)| first(a, b, c, d));
         for (i, a) in all.iter().enumerate() {
             assert!(!all[..i].contains(a));
         }

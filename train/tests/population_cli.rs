@@ -15,8 +15,20 @@ fn hotlanes(arguments: &[&str]) -> Command {
 
 /// A small run in a directory.
 const SMALL: [&str; 14] = [
-    "train", "population", "--population", "3", "--hidden", "8", "--images", "100", "--validation", "10",
-    "--generation", "64", "--threads", "1",
+    "train",
+    "population",
+    "--population",
+    "3",
+    "--hidden",
+    "8",
+    "--images",
+    "100",
+    "--validation",
+    "10",
+    "--generation",
+    "64",
+    "--threads",
+    "1",
 ];
 
 fn run(directory: &Path, more: &[&str]) -> Output {
@@ -143,7 +155,23 @@ fn what_makes_no_sense_ends_with_2_and_what_fails_with_1() {
 
 #[test]
 fn the_benchmark_reports_in_json() {
-    let arguments = ["bench", "population", "--population", "2", "--hidden", "16", "--images", "200", "--validation", "10", "--seconds", "1", "--threads", "2", "--json"];
+    let arguments = [
+        "bench",
+        "population",
+        "--population",
+        "2",
+        "--hidden",
+        "16",
+        "--images",
+        "200",
+        "--validation",
+        "10",
+        "--seconds",
+        "1",
+        "--threads",
+        "2",
+        "--json",
+    ];
     let output = hotlanes(&arguments).output().unwrap();
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect(&text(&output.stderr));
     assert_eq!((report["population"].as_u64(), report["threads"].as_u64()), (Some(2), Some(2)));

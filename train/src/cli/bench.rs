@@ -58,14 +58,27 @@ pub(super) fn run(args: Args) -> ExitCode {
 
 fn print(report: &Report, source: &str) {
     let Report { population, connections, threads, batch, tier, clock_ghz, .. } = report;
-    println!("{population} individuals of {connections:.0} connections, batches of {batch}, {threads} threads, tier {tier}, {source}");
-    println!("example-steps/s: an example through all individuals, forward, backward and update; fastest (median) window");
+    println!(
+        "{population} individuals of {connections:.0} connections, batches of {batch}, {threads} threads, tier {tier}, {source}"
+    );
+    println!(
+        "example-steps/s: an example through all individuals, forward, backward and update; fastest (median) window"
+    );
     for way in &report.ways {
         println!("  {:36} {:9.0} ({:.0})  {:6.2}x", way.name, way.steps_per_second, way.median, way.ratio);
     }
     println!("{threads} threads against one, batches: {:.2}x", report.scaling);
-    println!("one individual on one thread; cycles per connection and example at {clock_ghz:.2} GHz (estimated):");
+    println!(
+        "one individual on one thread; cycles per connection and example at {clock_ghz:.2} GHz (estimated):"
+    );
     for p in &report.phases {
-        println!("  {:6} {:24} {:9.1} ns {:7.3} cycles {:5.1}%", p.way, p.name, p.nanoseconds, p.cycles, 100.0 * p.share);
+        println!(
+            "  {:6} {:24} {:9.1} ns {:7.3} cycles {:5.1}%",
+            p.way,
+            p.name,
+            p.nanoseconds,
+            p.cycles,
+            100.0 * p.share
+        );
     }
 }

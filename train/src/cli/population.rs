@@ -71,7 +71,7 @@ pub(super) struct Settings {
     /// How weights follow gradients.
     #[arg(long, value_name = "NAME", default_value = "sgd", value_parser = ["sgd", "adamw"])]
     optimizer: String,
-    /// Learning rate [default: sgd 0.1, for a batch of 1 0.01; adamw 0.002].
+    /// Learning rate [default: sgd 0.01 times the batch, at most 0.3; adamw 0.002].
     #[arg(long, value_name = "RATE")]
     lr: Option<f64>,
     /// AdamW's weight decay.
@@ -153,11 +153,7 @@ impl EvolutionArgs {
 impl Settings {
     pub(super) fn config(&self, evolution: Evolution) -> Config {
         let adamw = self.optimizer == "adamw";
-        let lr = self.lr.unwrap_or(match (adamw, self.batch) {
-            (true, _) => 0.002,
-            (false, 1) => 0.01,
-            (false, _) => 0.1,
-        });
+        let lr = self.lr.unwrap_or(if adamw { 0.002 } else { (0.01 * self.batch as f64).min(0.3) });
         let batch = self.batch.max(1) as u64;
         Config {
             population: self.population,

@@ -67,7 +67,9 @@ pub struct Report {
 
 /// A result that is not what the baseline computes; nothing was timed.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("after {examples} examples a weight is {ours}, the baseline's {baseline}: they should agree; nothing was timed")]
+#[error(
+    "after {examples} examples a weight is {ours}, the baseline's {baseline}: they should agree; nothing was timed"
+)]
 pub struct Disagreement {
     /// Examples learnt from.
     pub examples: usize,
@@ -77,9 +79,10 @@ pub struct Disagreement {
     pub baseline: f32,
 }
 
-/// Examples in a window of the baseline and of online learning: enough that taking up the next individual costs nothing.
-const BASELINE_WINDOW: usize = 64;
-const ONLINE_WINDOW: usize = 256;
+/// Examples in a window of the baseline and of online learning: enough that taking up the next individual costs little, few
+/// enough that some windows find the machine quiet.
+const BASELINE_WINDOW: usize = 32;
+const ONLINE_WINDOW: usize = 128;
 
 /// One way's individuals and windows.
 struct Side<'a> {
@@ -97,7 +100,8 @@ struct Side<'a> {
 /// # Panics
 /// If the settings were not checked for the data.
 pub fn run(options: &Options, data: &Split) -> Result<Report, Disagreement> {
-    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be had");
+    let pool =
+        |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be had");
     let all = pool(options.threads);
     let one = pool(1);
     let Options { config, .. } = options;
@@ -203,7 +207,13 @@ fn each<T: Send>(pool: &ThreadPool, individuals: &mut [T], f: impl Fn(&mut T) + 
     pool.install(|| individuals.par_iter_mut().with_max_len(1).for_each(f));
 }
 
-fn loops<const INPUT_GRADS: bool>(pool: &ThreadPool, all: &mut [Baseline], x: &[f32], labels: &[u32], lr: f32) {
+fn loops<const INPUT_GRADS: bool>(
+    pool: &ThreadPool,
+    all: &mut [Baseline],
+    x: &[f32],
+    labels: &[u32],
+    lr: f32,
+) {
     let features = x.len() / labels.len();
     each(pool, all, |baseline| {
         for (x, &label) in x.chunks_exact(features).zip(labels).take(BASELINE_WINDOW) {

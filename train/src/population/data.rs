@@ -194,9 +194,12 @@ impl Split {
                 }
                 (train, test)
             }
-            (Some((images, labels)), None) | (None, Some((images, labels))) => hold_out(&read(&images, &labels)?),
+            (Some((images, labels)), None) | (None, Some((images, labels))) => {
+                hold_out(&read(&images, &labels)?)
+            }
             (None, None) => {
-                let wanted = "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, or train-... in place of t10k-...";
+                let wanted =
+                    "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, or train-... in place of t10k-...";
                 return Err(DataError::Missing { directory: directory.to_owned(), wanted });
             }
         };
@@ -254,7 +257,11 @@ pub fn read(images: &Path, labels: &Path) -> Result<Data, DataError> {
 const MAX_VALUES: usize = 1 << 30;
 
 /// The dimensions and bytes of an IDX file of `N` dimensions.
-fn idx<const N: usize>(path: &Path, kind: &'static str, want: u32) -> Result<([usize; N], Vec<u8>), DataError> {
+fn idx<const N: usize>(
+    path: &Path,
+    kind: &'static str,
+    want: u32,
+) -> Result<([usize; N], Vec<u8>), DataError> {
     let io = |source| DataError::Io { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let mut file = File::open(path).map_err(io)?;

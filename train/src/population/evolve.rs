@@ -22,7 +22,11 @@ impl std::str::FromStr for Selection {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?}: must be tournament:N with N at least 1, or truncation:SHARE with a share above 0, at most 1");
+        let wrong = || {
+            format!(
+                "{text:?}: must be tournament:N with N at least 1, or truncation:SHARE with a share above 0, at most 1"
+            )
+        };
         match text.split_once(':') {
             Some(("tournament", n)) => {
                 n.parse().ok().filter(|&n| n > 0).map(Selection::Tournament).ok_or_else(wrong)
@@ -153,7 +157,9 @@ impl Evolution {
         let (stay, go) = ranking.split_at(ranking.len() - culled);
         let mut parent = || match self.selection {
             // The best of several draws is the least of several ranks.
-            Selection::Tournament(n) => (0..n.max(1)).map(|_| rng.below(stay.len())).min().expect("one at least"),
+            Selection::Tournament(n) => {
+                (0..n.max(1)).map(|_| rng.below(stay.len())).min().expect("one at least")
+            }
             Selection::Truncation(best) => {
                 rng.below(((ranking.len() as f64 * best) as usize).clamp(1, stay.len()))
             }
@@ -186,8 +192,7 @@ pub fn crossover(fitter: &Network, other: &Network, rng: &mut Rng) -> Network {
     let mut rows: Vec<(u64, usize)> =
         other.nodes().iter().enumerate().map(|(row, n)| (n.id.0, row)).collect();
     rows.sort_unstable();
-    let row_in_other =
-        |id: u64| rows.binary_search_by_key(&id, |&(id, _)| id).ok().map(|at| rows[at].1);
+    let row_in_other = |id: u64| rows.binary_search_by_key(&id, |&(id, _)| id).ok().map(|at| rows[at].1);
     let first = fitter.first_row();
     let mut position_in_other: Vec<Option<usize>> = (0..first).map(Some).collect();
     position_in_other

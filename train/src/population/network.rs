@@ -134,8 +134,7 @@ impl Network {
             let density = if layer == 0 { input_density } else { density };
             let reads = ((before.len() as f64 * density).round() as usize).clamp(1, before.len());
             let limit = (6.0 / reads as f32).sqrt();
-            let activation =
-                if layer + 1 == sizes.len() { Activation::Identity } else { Activation::Relu };
+            let activation = if layer + 1 == sizes.len() { Activation::Identity } else { Activation::Relu };
             for node in first..first + size {
                 rng.shuffle(&mut before);
                 let mut row: Vec<(u16, f32)> =

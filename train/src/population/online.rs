@@ -81,7 +81,18 @@ impl Online {
         grads.resize(network.rows());
         let loss = CrossEntropy::new(outputs, 0.0, None).expect("there are outputs");
         let logits = vec![0.0; outputs];
-        Online { levels, inputs, first_row, outputs, acts, sums, grads, part: Aligned::default(), logits, loss }
+        Online {
+            levels,
+            inputs,
+            first_row,
+            outputs,
+            acts,
+            sums,
+            grads,
+            part: Aligned::default(),
+            logits,
+            loss,
+        }
     }
 
     /// One example forward and backward, and the step of plain SGD on every connection; gives the loss from before the step.
@@ -206,7 +217,8 @@ impl Part {
         let indices = slots.iter().map(|slot| (source(slot) - first) as u16).collect();
         let values = slots.iter().map(|&slot| network.values()[slot as usize]).collect();
         let csr = Csr::new(rows.len(), last + 1 - first, indptr, indices, values).expect("rows are in order");
-        let mut nodes = (first..=last).filter_map(|p| Some(&network.nodes()[p.checked_sub(network.first_row())?]));
+        let mut nodes =
+            (first..=last).filter_map(|p| Some(&network.nodes()[p.checked_sub(network.first_row())?]));
         let gradient = match (last < network.first_row(), nodes.all(|n| n.activation == Activation::Relu)) {
             (true, _) => Gradient::None,
             (false, true) => Gradient::Relu,

@@ -36,8 +36,8 @@ pub(super) struct Level {
 #[derive(Clone, Debug)]
 pub(super) struct Back {
     pub(super) csr: Csr<u16>,
-    /// Where each connection's weight stands in the network.
-    pub(super) slots: Vec<u32>,
+    /// By level that the connections belong to: where each stands in this matrix, and where in the level's.
+    copies: Vec<(usize, Vec<[u32; 2]>)>,
 }
 
 impl Plans {
@@ -57,7 +57,10 @@ impl Plans {
     pub fn update(&mut self, network: &Network) {
         let bounds = network.levels();
         let count = bounds.len() - 1;
-        let same = |old: &[Level]| old.len() == count && old.iter().zip(0..).all(|(l, i)| l.matches(network, bounds[i]..bounds[i + 1]));
+        let same = |old: &[Level]| {
+            old.len() == count
+                && old.iter().zip(0..).all(|(l, i)| l.matches(network, bounds[i]..bounds[i + 1]))
+        };
         if !same(&self.levels) {
             let mut old = std::mem::take(&mut self.levels).into_iter();
             for level in bounds.windows(2) {
@@ -73,14 +76,30 @@ impl Plans {
         }
     }
 
-    /// Copies the network's weights to where the kernels read them.
+    /// Takes the network's weights.
     pub(super) fn load(&mut self, values: &[f32]) {
         for level in &mut self.levels {
             level.csr.values_mut().copy_from_slice(&values[level.slots.clone()]);
         }
+        self.transpose();
+    }
+
+    /// Gives the weights back to the network.
+    pub(super) fn store(&self, values: &mut [f32]) {
+        for level in &self.levels {
+            values[level.slots.clone()].copy_from_slice(level.csr.values());
+        }
+    }
+
+    /// Copies the levels' weights to the transposed matrices, after each step.
+    pub(super) fn transpose(&mut self) {
         for back in &mut self.back {
-            for (value, &slot) in back.csr.values_mut().iter_mut().zip(&back.slots) {
-                *value = values[slot as usize];
+            let transposed = back.csr.values_mut();
+            for (level, copies) in &back.copies {
+                let values = self.levels[*level].csr.values();
+                for &[to, from] in copies {
+                    transposed[to as usize] = values[from as usize];
+                }
             }
         }
     }
@@ -95,7 +114,8 @@ impl Level {
         let indices = sources.iter().map(|&s| s - first_source as u16).collect();
         let columns = network.first_row() + rows.start - first_source;
         let values = network.values()[slots.clone()].to_vec();
-        let csr = Csr::new(rows.len(), columns, indptr, indices, values).expect("a network's rows are in order");
+        let csr =
+            Csr::new(rows.len(), columns, indptr, indices, values).expect("a network's rows are in order");
         let plan = csr.plan();
         Level { groups: groups(network, rows.clone()), rows, slots, first_source, csr, plan }
     }
@@ -107,7 +127,8 @@ impl Level {
             && self.slots == slots
             && self.first_source == first_source(network, &slots, &rows)
             && self.csr.cols() == network.first_row() + rows.start - self.first_source
-            && (network.indptr()[rows.start..=rows.end].iter().zip(self.csr.indptr())).all(|(a, b)| a - slots.start == *b)
+            && (network.indptr()[rows.start..=rows.end].iter().zip(self.csr.indptr()))
+                .all(|(a, b)| a - slots.start == *b)
             && (network.sources()[slots].iter().zip(self.csr.indices()))
                 .all(|(&a, &b)| usize::from(a) == usize::from(b) + self.first_source)
     }
@@ -164,7 +185,16 @@ fn backs(network: &Network, levels: &[Level]) -> Vec<Back> {
         let indptr = starts[start..=end].iter().map(|p| p - at.start).collect();
         let indices = readers[at.clone()].iter().map(|&r| (r as usize - end) as u16).collect();
         let csr = Csr::new(end - start, network.rows() - end, indptr, indices, vec![0.0; at.len()]);
-        Back { csr: csr.expect("counted in order"), slots: slots[at].to_vec() }
+        let mut copies: Vec<(usize, Vec<[u32; 2]>)> = Vec::new();
+        for (to, &slot) in slots[at].iter().enumerate() {
+            let from = levels.partition_point(|l| l.slots.end <= slot as usize);
+            let copy = [to as u32, slot - levels[from].slots.start as u32];
+            match copies.iter_mut().find(|(level, _)| *level == from) {
+                Some((_, copies)) => copies.push(copy),
+                None => copies.push((from, vec![copy])),
+            }
+        }
+        Back { csr: csr.expect("counted in order"), copies }
     });
     back.collect()
 }

@@ -67,7 +67,7 @@ impl Default for Config {
             density: 0.5,
             batch: 32,
             optimizer: OptimizerKind::Sgd,
-            lr: 0.1,
+            lr: 0.3,
             weight_decay: 0.0,
             generation: 8000,
             evolution: Evolution::default(),
@@ -112,7 +112,11 @@ impl Config {
             }
         }
         if self.hidden.contains(&0) {
-            return Err(rule("hidden", format!("{:?}", self.hidden), "every layer has at least 1 node".into()));
+            return Err(rule(
+                "hidden",
+                format!("{:?}", self.hidden),
+                "every layer has at least 1 node".into(),
+            ));
         }
         let nodes = (self.hidden.iter()).try_fold(inputs + 1 + CLASSES, |sum, &n| sum.checked_add(n));
         // Half of what can be, so that there is room to grow.
@@ -300,7 +304,9 @@ impl<'a> Run<'a> {
         let tier = hotlanes::tier();
         let rooms = &self.rooms;
         let one = |individual: &mut Individual| {
-            rooms.with(|scratch| hotlanes::with_tier(tier, || f(individual, scratch)).expect("the tier is in use"))
+            rooms.with(|scratch| {
+                hotlanes::with_tier(tier, || f(individual, scratch)).expect("the tier is in use")
+            })
         };
         self.population.individuals.par_iter_mut().with_max_len(1).map(one).collect()
     }
@@ -351,7 +357,14 @@ impl<'a> Run<'a> {
         };
         let individuals = &self.population.individuals;
         let children: Vec<Individual> = (births.par_iter().with_max_len(1))
-            .map(|birth| child(individuals, birth, &evolution, &mut Rng::new(seed, CHILDREN, number, birth.place as u64)))
+            .map(|birth| {
+                child(
+                    individuals,
+                    birth,
+                    &evolution,
+                    &mut Rng::new(seed, CHILDREN, number, birth.place as u64),
+                )
+            })
             .collect();
         for (birth, child) in births.iter().zip(children) {
             self.population.individuals[birth.place] = child;

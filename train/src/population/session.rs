@@ -10,10 +10,10 @@ use super::data::{DataError, Split};
 use super::run::{Config, ConfigError, Generation, Run, Times};
 use super::state::{self, NAME, Source, State};
 use crate::checkpoint::{self, CheckpointError};
+use crate::interrupt;
 use crate::log::Log;
 use crate::plot::{self, Series};
 use crate::progress::Progress;
-use crate::interrupt;
 
 /// When to stop and what to leave.
 #[derive(Clone, Debug)]
@@ -158,7 +158,8 @@ struct Seconds {
 
 impl From<Times> for Seconds {
     fn from(t: Times) -> Self {
-        let [data, train, evaluate, evolve] = [t.data, t.train, t.evaluate, t.evolve].map(|t| t.as_secs_f64());
+        let [data, train, evaluate, evolve] =
+            [t.data, t.train, t.evaluate, t.evolve].map(|t| t.as_secs_f64());
         Seconds { data, train, evaluate, evolve }
     }
 }
@@ -196,7 +197,8 @@ impl<'a> Session<'a> {
         let path = options.out.join("log.jsonl");
         let io = |source| SessionError::Io { path: path.clone(), source };
         std::fs::create_dir_all(&options.out).map_err(io)?;
-        let mut log = Log::open(&path, |line| line["examples"].as_u64().is_some_and(|e| e <= from)).map_err(io)?;
+        let mut log =
+            Log::open(&path, |line| line["examples"].as_u64().is_some_and(|e| e <= from)).map_err(io)?;
         let begins = Begins {
             config: run.config(),
             source: &source,

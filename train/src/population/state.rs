@@ -118,7 +118,9 @@ pub fn population(state: &State, inputs: usize, stored: &Stored) -> Result<Popul
         let mut nodes = Vec::new();
         for r in row..end {
             let Some(&activation) = ACTIVATIONS.get(usize::from(activations[r])) else {
-                return Err(stored.wrong(format!("row {r} has activation number {}: there are 4", activations[r])));
+                return Err(
+                    stored.wrong(format!("row {r} has activation number {}: there are 4", activations[r]))
+                );
             };
             nodes.push(Node { id: NodeId(ids[r]), activation });
             indptr.push(indptr[r - row] + lengths[r] as usize);
@@ -141,7 +143,9 @@ pub fn population(state: &State, inputs: usize, stored: &Stored) -> Result<Popul
     let population = Population { individuals, examples: state.examples, generation: state.generation };
     let hash = format!("{:016x}", population.hash());
     if hash != state.hash {
-        return Err(stored.wrong(format!("the population's hash is {hash}: the JSON file says {}", state.hash)));
+        return Err(
+            stored.wrong(format!("the population's hash is {hash}: the JSON file says {}", state.hash))
+        );
     }
     Ok(population)
 }

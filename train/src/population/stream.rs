@@ -6,7 +6,7 @@ use super::data::Data;
 use crate::rng::Rng;
 
 /// What the random numbers are for.
-const PURPOSE: u64 = 0x73_7472_6561_6d;
+const PURPOSE: u64 = 0x7374_7265_616d;
 
 /// Bytes of a block: with an individual and its activations it shall lie in the second cache, since every individual goes
 /// over the whole block before the next one is taken up.

@@ -6,11 +6,11 @@ use hotlanes::HyperParamError;
 use hotlanes::adamw::{AdamW, AdamWConfig, AdamWTensor};
 use hotlanes::convert;
 use hotlanes::cross_entropy::{CrossEntropy, Reduction};
-use hotlanes::sgd::{Sgd, SgdConfig, SgdTensor};
+use hotlanes::sgd::{Sgd, SgdConfig};
 
 use super::network::Network;
 use super::online;
-use super::plan::Plans;
+use super::plan::{Level, Plans};
 use super::stream::Block;
 use crate::aligned::Aligned;
 
@@ -60,18 +60,36 @@ impl Optimizer {
         Ok(Optimizer::AdamW(AdamW::new(AdamWConfig { lr, weight_decay, ..Default::default() })?))
     }
 
-    /// One step, the first of which is number 1.
-    pub(super) fn step(&self, network: &mut Network, grad: &[f32], step: u64) {
-        let [values, m, v] = network.slots_mut();
-        let first = "steps count from 1";
+    /// One step on all weights, which the plans hold; the first is number 1. The gradients of the nodes are there.
+    pub(super) fn step(
+        &self,
+        network: &mut Network,
+        plans: &mut Plans,
+        batch: usize,
+        step: u64,
+        s: &mut Scratch,
+    ) {
         match self {
             Optimizer::Sgd(sgd) => {
-                sgd.at(step).expect(first).update(SgdTensor { param: values, grad, buffer: &mut [] });
+                let lr = sgd.config().lr;
+                for level in &mut plans.levels {
+                    let (x, dy) = s.of_level(network, level, batch);
+                    (level.plan.matmul_backward_sgd(&mut level.csr, x, dy, batch, lr, None))
+                        .expect("the optimizer has checked the rate");
+                }
             }
             Optimizer::AdamW(adamw) => {
-                adamw.at(step).expect(first).update(AdamWTensor { param: values, grad, m, v, v_max: None });
+                value_gradients(network, plans, batch, s);
+                let now = adamw.at(step).expect("steps count from 1");
+                let [_, m, v] = network.slots_mut();
+                for Level { csr, slots, .. } in &mut plans.levels {
+                    let (grad, m, v) =
+                        (&s.dvalues[slots.clone()], &mut m[slots.clone()], &mut v[slots.clone()]);
+                    now.update(AdamWTensor { param: csr.values_mut(), grad, m, v, v_max: None });
+                }
             }
         }
+        plans.transpose();
     }
 }
 
@@ -85,7 +103,7 @@ pub struct Scratch {
     /// `[rows][batch]`: the gradients of the sums.
     grads: Aligned,
     /// `[connections]`
-    pub(super) dvalues: Aligned,
+    dvalues: Aligned,
     /// `[batch][outputs]`
     logits: Aligned,
     /// `[batch]`
@@ -101,6 +119,13 @@ impl Scratch {
         self.dvalues.resize(network.connections());
         self.logits.resize(network.outputs() * batch);
         self.losses.resize(batch);
+    }
+
+    /// What a level read, and the gradients of its sums.
+    fn of_level(&self, network: &Network, level: &Level, batch: usize) -> (&[f32], &[f32]) {
+        let before = network.first_row() + level.rows.start;
+        let x = &self.acts[level.first_source * batch..before * batch];
+        (x, &self.grads[level.rows.start * batch..level.rows.end * batch])
     }
 }
 
@@ -134,12 +159,13 @@ pub fn train(individual: &mut Individual, block: &Block, optimizer: &Optimizer, 
     }
     let Individual { network, plans, steps, loss } = individual;
     scratch.fit(network, block.batch);
+    plans.load(network.values());
     for (tile, labels) in block.batches() {
-        plans.load(network.values());
         *steps += 1;
         *loss += gradient(network, plans, tile, labels, scratch);
-        optimizer.step(network, &scratch.dvalues, *steps);
+        optimizer.step(network, plans, block.batch, *steps, scratch);
     }
+    plans.store(network.values_mut());
 }
 
 /// The gradient of the mean loss of a batch, in the order of the network's connections, and the sum of the losses. For tests
@@ -151,17 +177,17 @@ pub fn batch_gradient(individual: &mut Individual, block: &Block) -> (f64, Vec<f
     plans.load(network.values());
     let (tile, labels) = block.batches().next().expect("a block with a batch");
     let loss = gradient(network, plans, tile, labels, &mut scratch);
+    value_gradients(network, plans, block.batch, &mut scratch);
     (loss, scratch.dvalues.to_vec())
 }
 
-/// Forward and backward of a batch; gives the sum of the losses.
+/// Forward and backward of a batch, to the gradients of all nodes; gives the sum of the losses.
 fn gradient(network: &Network, plans: &Plans, tile: &[u8], labels: &[u32], scratch: &mut Scratch) -> f64 {
     let batch = labels.len();
     unpack(network, tile, batch, scratch);
     forward(network, plans, batch, scratch);
     let loss = loss(network, labels, scratch);
     node_gradients(plans, batch, scratch);
-    value_gradients(network, plans, batch, scratch);
     loss
 }
 
@@ -179,7 +205,8 @@ pub(super) fn forward(network: &Network, plans: &Plans, batch: usize, s: &mut Sc
         let x = &before[level.first_source * batch..];
         level.csr.matmul(x, batch, &mut s.sums[level.rows.start * batch..level.rows.end * batch]);
         for (activation, rows) in &level.groups {
-            let y = &mut after[(rows.start - level.rows.start) * batch..(rows.end - level.rows.start) * batch];
+            let y =
+                &mut after[(rows.start - level.rows.start) * batch..(rows.end - level.rows.start) * batch];
             activation.forward(&s.sums[rows.start * batch..rows.end * batch], y);
         }
     }
@@ -219,14 +246,14 @@ pub(super) fn node_gradients(plans: &Plans, batch: usize, s: &mut Scratch) {
 }
 
 /// The gradients of all weights. Inputs need none, and nodes have theirs from [`node_gradients`].
-pub(super) fn value_gradients(network: &Network, plans: &Plans, batch: usize, s: &mut Scratch) {
-    let first = network.first_row();
+fn value_gradients(network: &Network, plans: &Plans, batch: usize, s: &mut Scratch) {
+    let mut dvalues = std::mem::take(&mut s.dvalues);
     for level in &plans.levels {
-        let x = &s.acts[level.first_source * batch..(first + level.rows.start) * batch];
-        let dy = &s.grads[level.rows.start * batch..level.rows.end * batch];
-        let dvalues = &mut s.dvalues[level.slots.clone()];
+        let (x, dy) = s.of_level(network, level, batch);
+        let dvalues = &mut dvalues[level.slots.clone()];
         level.plan.matmul_backward(&level.csr, x, dy, batch, None, Some(dvalues));
     }
+    s.dvalues = dvalues;
 }
 
 /// What an individual makes of some data.

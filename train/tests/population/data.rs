@@ -67,7 +67,12 @@ fn plain_and_gzip_files_give_the_same_images() {
     assert_eq!((both.train.len(), both.validation.len(), both.test.len()), (60, 10, 50));
     fs::write(path("train-images-idx3-ubyte"), idx(0x0803, &[70, 1, 1], &[0; 70])).unwrap();
     let error = Split::load(directory.path(), 10).unwrap_err().to_string();
-    assert!(error.ends_with("t10k-images-idx3-ubyte.gz: images of 6 pixels, but those to train with have 1: must be as many"), "{error}");
+    assert!(
+        error.ends_with(
+            "t10k-images-idx3-ubyte.gz: images of 6 pixels, but those to train with have 1: must be as many"
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -79,11 +84,23 @@ fn broken_files_are_named_with_the_value_and_the_rule() {
         told(&good.0[..100], &good.1),
         "images: 100 bytes: the header (images 20 x 2 x 3) asks for 136"
     );
-    assert_eq!(told(&[&good.0[..], &[0]].concat(), &good.1), "images: 137 bytes: the header (images 20 x 2 x 3) asks for 136");
-    assert_eq!(told(&[], &good.1), "images: 0 bytes: the header (magic number and 3 dimensions of images) asks for 16");
-    assert_eq!(told(&good.0[..9], &good.1), "images: 9 bytes: the header (magic number and 3 dimensions of images) asks for 16");
+    assert_eq!(
+        told(&[&good.0[..], &[0]].concat(), &good.1),
+        "images: 137 bytes: the header (images 20 x 2 x 3) asks for 136"
+    );
+    assert_eq!(
+        told(&[], &good.1),
+        "images: 0 bytes: the header (magic number and 3 dimensions of images) asks for 16"
+    );
+    assert_eq!(
+        told(&good.0[..9], &good.1),
+        "images: 9 bytes: the header (magic number and 3 dimensions of images) asks for 16"
+    );
     assert_eq!(told(&good.0, &labels(19)), "labels: 19 labels for the 20 images of images: must be as many");
-    assert_eq!(told(&idx(0x0803, &[0, 28, 28], &[]), &labels(0)), "images: images 0 x 28 x 28: there must be at least one image of at least one pixel");
+    assert_eq!(
+        told(&idx(0x0803, &[0, 28, 28], &[]), &labels(0)),
+        "images: images 0 x 28 x 28: there must be at least one image of at least one pixel"
+    );
     assert!(told(&idx(0x0803, &[u32::MAX; 3], &[]), &good.1).ends_with("at most 1073741824 values are read"));
     let mut wrong = good.1.clone();
     wrong[8 + 7] = 12;
@@ -91,14 +108,22 @@ fn broken_files_are_named_with_the_value_and_the_rule() {
     let packed = gzip(&good.0);
     let cut = told(&packed[..packed.len() / 2], &good.1);
     assert!(cut.starts_with("images: "), "{cut}");
-    assert_eq!(told(&gzip(&good.0[..50]), &good.1), "images: 50 bytes: the header (images 20 x 2 x 3) asks for 136");
+    assert_eq!(
+        told(&gzip(&good.0[..50]), &good.1),
+        "images: 50 bytes: the header (images 20 x 2 x 3) asks for 136"
+    );
 }
 
 #[test]
 fn a_directory_without_files_and_a_set_too_small_are_told() {
     let directory = tempfile::tempdir().unwrap();
     assert!(matches!(Split::load(directory.path(), 5), Err(DataError::Missing { .. })));
-    assert!(Split::load(Path::new("/nowhere"), 5).unwrap_err().to_string().starts_with("/nowhere: no MNIST files here"));
+    assert!(
+        Split::load(Path::new("/nowhere"), 5)
+            .unwrap_err()
+            .to_string()
+            .starts_with("/nowhere: no MNIST files here")
+    );
     fs::write(directory.path().join(IMAGES), images(20)).unwrap();
     fs::write(directory.path().join(LABELS), labels(20)).unwrap();
     for validation in [0, 16, 500] {

@@ -4,12 +4,17 @@ use std::collections::{HashMap, HashSet};
 
 use hotlanes::activation::Activation;
 use hotlanes_train::population::evolve::{Evolution, Mutation, Selection, crossover, mutate};
-use hotlanes_train::population::network::{ACTIVATIONS, ConnectionId, Layers, Network, NetworkError, Node, NodeId, Parts};
+use hotlanes_train::population::network::{
+    ACTIVATIONS, ConnectionId, Layers, Network, NetworkError, Node, NodeId, Parts,
+};
 use hotlanes_train::rng::Rng;
 use proptest::prelude::*;
 
 fn small(rng: &mut Rng) -> Network {
-    Network::layered(&Layers { inputs: 30, hidden: &[8, 5], outputs: 3, input_density: 0.2, density: 0.5 }, rng)
+    Network::layered(
+        &Layers { inputs: 30, hidden: &[8, 5], outputs: 3, input_density: 0.2, density: 0.5 },
+        rng,
+    )
 }
 
 /// What `check` states, and that levels are right: every source of a row lies in a lower level.
@@ -209,8 +214,14 @@ fn parts_that_make_no_network_are_refused_with_the_rule() {
     assert_eq!(refused(&|p| p.sources[1] = 0), NetworkError::Order { row: 0, source_position: 0, before: 0 });
     assert_eq!(refused(&|p| p.nodes[1].id = NodeId(3)), NetworkError::Name { row: 1, id: 3 });
     assert_eq!(refused(&|p| p.nodes[0].id = NodeId(1)), NetworkError::Name { row: 0, id: 1 });
-    assert_eq!(refused(&|p| p.nodes[1].activation = Activation::Relu), NetworkError::Activation { row: 1, name: "relu" });
-    assert_eq!(refused(&|p| p.nodes[0].activation = Activation::Silu), NetworkError::Activation { row: 0, name: "silu" });
+    assert_eq!(
+        refused(&|p| p.nodes[1].activation = Activation::Relu),
+        NetworkError::Activation { row: 1, name: "relu" }
+    );
+    assert_eq!(
+        refused(&|p| p.nodes[0].activation = Activation::Silu),
+        NetworkError::Activation { row: 0, name: "silu" }
+    );
     assert_eq!(refused(&|p| p.outputs = 3), NetworkError::Size { inputs: 2, outputs: 3, rows: 2 });
     assert_eq!(refused(&|p| p.indptr[1] = 9), NetworkError::Indptr { entries: 3, rows: 2, connections: 4 });
     let length = NetworkError::Length { what: "m", len: 3, connections: 4 };

@@ -161,6 +161,9 @@ fn plans_follow_the_network_and_keep_what_did_not_change() {
         }
         plans.update(&network);
         let mut kept = Individual { plans: plans.clone(), ..Individual::new(network.clone()) };
-        assert_eq!(batch_gradient(&mut kept, &block), batch_gradient(&mut Individual::new(network.clone()), &block));
+        assert_eq!(
+            batch_gradient(&mut kept, &block),
+            batch_gradient(&mut Individual::new(network.clone()), &block)
+        );
     }
 }

@@ -59,7 +59,14 @@ impl<const N: usize> Parts<N> {
         self.0[part] = self.0[part].min(seconds(f));
     }
 
-    fn phases(&self, way: &'static str, names: [&'static str; N], examples: usize, connections: usize, ghz: f64) -> Vec<Phase> {
+    fn phases(
+        &self,
+        way: &'static str,
+        names: [&'static str; N],
+        examples: usize,
+        connections: usize,
+        ghz: f64,
+    ) -> Vec<Phase> {
         let total: f64 = self.0.iter().sum();
         let phase = |(&seconds, name): (&f64, &'static str)| {
             let nanoseconds = seconds * 1e9 / examples as f64;
@@ -120,28 +127,29 @@ pub(super) fn phases(
     let mut scratch = Scratch::default();
     let batch = block.batch;
     scratch.fit(&network, batch);
-    let mut parts = Parts::<7>::new();
+    let mut parts = Parts::<6>::new();
+    plans.load(network.values());
     let mut step = 0;
     for _ in 0..PASSES {
         for (tile, labels) in block.batches() {
             step += 1;
-            parts.time(0, || plans.load(network.values()));
-            parts.time(1, || train::unpack(&network, tile, batch, &mut scratch));
-            parts.time(2, || train::forward(&network, &plans, batch, &mut scratch));
-            parts.time(3, || train::loss(&network, labels, &mut scratch));
-            parts.time(4, || train::node_gradients(&plans, batch, &mut scratch));
-            parts.time(5, || train::value_gradients(&network, &plans, batch, &mut scratch));
-            parts.time(6, || optimizer.step(&mut network, &scratch.dvalues, step));
+            parts.time(0, || train::unpack(&network, tile, batch, &mut scratch));
+            parts.time(1, || train::forward(&network, &plans, batch, &mut scratch));
+            parts.time(2, || train::loss(&network, labels, &mut scratch));
+            parts.time(3, || train::node_gradients(&plans, batch, &mut scratch));
+            parts.time(4, || optimizer.step(&mut network, &mut plans, batch, step, &mut scratch));
+            // A part of the one before, once more.
+            parts.time(5, || plans.transpose());
         }
     }
+    parts.0[4] -= parts.0[5];
     let names = [
-        "weights to the kernels",
         "pixels to f32",
         "forward",
         "loss",
         "backward: nodes",
-        "backward: weights",
-        "update",
+        "backward: weights, update",
+        "transposed weights",
     ];
     all.extend(parts.phases("batch", names, batch, connections, ghz));
     all

@@ -7,7 +7,9 @@ use super::{ACTIVATIONS, MAX_NODES, Network, Parts, Slots};
 #[non_exhaustive]
 pub enum NetworkError {
     /// No inputs, no outputs, fewer rows than outputs, or too many nodes.
-    #[error("{inputs} inputs, {outputs} outputs, {rows} rows: must be at least 1, 1, the outputs, and {MAX_NODES} nodes at most")]
+    #[error(
+        "{inputs} inputs, {outputs} outputs, {rows} rows: must be at least 1, 1, the outputs, and {MAX_NODES} nodes at most"
+    )]
     Size {
         /// Inputs.
         inputs: usize,
@@ -17,7 +19,9 @@ pub enum NetworkError {
         rows: usize,
     },
     /// `indptr` does not ascend from 0 to the number of connections, with one entry more than there are rows.
-    #[error("indptr has {entries} entries for {rows} rows and must ascend from 0 to the {connections} connections")]
+    #[error(
+        "indptr has {entries} entries for {rows} rows and must ascend from 0 to the {connections} connections"
+    )]
     Indptr {
         /// Its entries.
         entries: usize,
@@ -65,7 +69,9 @@ pub enum NetworkError {
         id: u64,
     },
     /// An activation that no node may have.
-    #[error("row {row} has the activation {name}: must be relu, sigmoid, tanh or identity, for an output identity")]
+    #[error(
+        "row {row} has the activation {name}: must be relu, sigmoid, tanh or identity, for an output identity"
+    )]
     Activation {
         /// The row.
         row: usize,
@@ -128,7 +134,8 @@ impl Network {
                 return Err(NetworkError::Activation { row, name: activation.name() });
             }
         }
-        let mut names: Vec<(u64, usize)> = self.nodes.iter().enumerate().map(|(row, n)| (n.id.0, row)).collect();
+        let mut names: Vec<(u64, usize)> =
+            self.nodes.iter().enumerate().map(|(row, n)| (n.id.0, row)).collect();
         names.sort_unstable();
         let mut before = inputs as u64; // the inputs' names and the constant's are their positions
         for &(id, row) in &names {
