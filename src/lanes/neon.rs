@@ -50,7 +50,9 @@ static LANE_BITS: [u32; LANES] = {
 fn lane_bits(l: Neon) -> U32x16 {
     let (n, p) = (l.0.neon, LANE_BITS.as_ptr());
     // SAFETY: each load reads four of sixteen u32.
-    unsafe { U32x16(n.vld1q_u32(p), n.vld1q_u32(p.add(4)), n.vld1q_u32(p.add(8)), n.vld1q_u32(p.add(12))) }
+    unsafe {
+        U32x16(n.vld1q_u32(p), n.vld1q_u32(p.add(4)), n.vld1q_u32(p.add(8)), n.vld1q_u32(p.add(12)))
+    }
 }
 
 impl Neon {

@@ -48,8 +48,8 @@ fn text(bytes: &[u8]) -> String {
 /// The last "stop" of a directory's log.
 fn stop(directory: &Path) -> serde_json::Value {
     let log = std::fs::read_to_string(directory.join("log.jsonl")).unwrap();
-    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    lines.filter(|line| line["event"] == "stop").last().unwrap()
+    let mut lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.rfind(|line| line["event"] == "stop").unwrap()
 }
 
 fn signal(child: &Child, signal: &str) {
@@ -173,7 +173,8 @@ fn the_benchmark_reports_in_json() {
         "--json",
     ];
     let output = hotlanes(&arguments).output().unwrap();
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect(&text(&output.stderr));
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)));
     assert_eq!((report["population"].as_u64(), report["threads"].as_u64()), (Some(2), Some(2)));
     let rates = report["ways"].as_array().unwrap().iter().map(|w| w["steps_per_second"].as_f64().unwrap());
     assert!(rates.clone().count() == 5 && rates.clone().all(|r| r > 0.0));
