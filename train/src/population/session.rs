@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::data::{DataError, Split};
 use super::run::{Config, ConfigError, Generation, Run, Times};
 use super::state::{self, NAME, Source, State};
+use super::train::Score;
 use crate::checkpoint::{self, CheckpointError};
 use crate::interrupt;
 use crate::log::Log;
@@ -182,6 +183,8 @@ struct Ends {
     generation: u64,
     seconds: f64,
     interrupted: bool,
+    /// The accuracy of all on the test images: least, median, most.
+    test: [f64; 3],
     hash: String,
 }
 
@@ -244,7 +247,10 @@ impl<'a> Session<'a> {
         progress.finish();
         self.save()?;
         self.plot()?;
+        let mut test: Vec<f64> = self.run.test().iter().map(Score::accuracy).collect();
+        test.sort_by(f64::total_cmp);
         let ends = Ends {
+            test: [test[0], test[test.len() / 2], test[test.len() - 1]],
             examples: self.run.population.examples,
             generation: self.run.population.generation,
             seconds: self.started.elapsed().as_secs_f64(),
@@ -252,7 +258,7 @@ impl<'a> Session<'a> {
             hash: format!("{:016x}", self.run.population.hash()),
         };
         self.write("stop", &ends)?;
-        self.farewell(ending, &ends.hash);
+        self.farewell(ending, &ends);
         Ok(ending)
     }
 
@@ -348,7 +354,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn farewell(&self, ending: Ending, hash: &str) {
+    fn farewell(&self, ending: Ending, ends: &Ends) {
         let out = self.options.out.display();
         let (t, times) = (self.run.times.total().as_secs_f64().max(1e-9), Seconds::from(self.run.times));
         println!(
@@ -366,7 +372,9 @@ impl<'a> Session<'a> {
                 100.0 * last.best_test
             );
         }
-        let examples = self.run.population.examples;
+        let [least, median, most] = ends.test.map(|share| 100.0 * share);
+        println!("all on the test images: from {least:.2}% to {most:.2}%, median {median:.2}%");
+        let Ends { examples, hash, .. } = ends;
         match ending {
             Ending::Done => println!("saved in {out} after {examples} examples, hash {hash}"),
             Ending::Interrupted => println!(

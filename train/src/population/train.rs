@@ -6,7 +6,7 @@ use hotlanes::HyperParamError;
 use hotlanes::adamw::{AdamW, AdamWConfig, AdamWTensor};
 use hotlanes::convert;
 use hotlanes::cross_entropy::{CrossEntropy, Reduction};
-use hotlanes::sgd::{Sgd, SgdConfig};
+use hotlanes::sgd::{Sgd, SgdConfig, SgdTensor};
 
 use super::network::Network;
 use super::online;
@@ -69,23 +69,19 @@ impl Optimizer {
         step: u64,
         s: &mut Scratch,
     ) {
-        match self {
-            Optimizer::Sgd(sgd) => {
-                let lr = sgd.config().lr;
-                for level in &mut plans.levels {
-                    let (x, dy) = s.of_level(network, level, batch);
-                    (level.plan.matmul_backward_sgd(&mut level.csr, x, dy, batch, lr, None))
-                        .expect("the optimizer has checked the rate");
+        // Not in the backward's sweep: there the weights are gathered one by one, which costs more than this pass.
+        value_gradients(network, plans, batch, s);
+        let number = "steps count from 1";
+        let [_, m, v] = network.slots_mut();
+        for Level { csr, slots, .. } in &mut plans.levels {
+            let (param, grad) = (csr.values_mut(), &s.dvalues[slots.clone()]);
+            match self {
+                Optimizer::Sgd(sgd) => {
+                    sgd.at(step).expect(number).update(SgdTensor { param, grad, buffer: &mut [] });
                 }
-            }
-            Optimizer::AdamW(adamw) => {
-                value_gradients(network, plans, batch, s);
-                let now = adamw.at(step).expect("steps count from 1");
-                let [_, m, v] = network.slots_mut();
-                for Level { csr, slots, .. } in &mut plans.levels {
-                    let (grad, m, v) =
-                        (&s.dvalues[slots.clone()], &mut m[slots.clone()], &mut v[slots.clone()]);
-                    now.update(AdamWTensor { param: csr.values_mut(), grad, m, v, v_max: None });
+                Optimizer::AdamW(adamw) => {
+                    let (m, v) = (&mut m[slots.clone()], &mut v[slots.clone()]);
+                    adamw.at(step).expect(number).update(AdamWTensor { param, grad, m, v, v_max: None });
                 }
             }
         }
