@@ -95,7 +95,8 @@ mod count {
         sparse_matvec sparse_matvec_loads sparse_matvec_u16 sparse_matvec_u16_loads
         sparse_example_bwd sparse_example_bwd_loads sparse_example_bwd_sgd sparse_example_bwd_u16
         sparse_matmul sparse_matmul_u16
-        sparse_bwd sparse_bwd_dx sparse_bwd_dvalues sparse_bwd_sgd sparse_bwd_sgd_loads
+        sparse_bwd sparse_bwd_dx sparse_bwd_dvalues sparse_bwd_dvalues_u16 sparse_bwd_sgd_first sparse_bwd_sgd
+        sparse_bwd_sgd_loads sparse_masked sparse_masked_sgd sparse_masked_sgd_dx sparse_masked_sgd_relu
         embedding_fwd embedding_fwd_pos embedding_bwd embedding_bwd_same dropout
         bf16_from_f32 bf16_to_f32 bf16_split bf16_join
         adamw_bf16_copy adamw_bf16_copy_f32 adamw_bf16_split adamw_bf16_split_f32

@@ -186,6 +186,12 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// [`Lanes::sum`] of each of sixteen vectors, by transposition: lane `i` is `sum(v[i])`, bit for bit.
     fn sum16(self, v: &[Self::F; LANES]) -> Self::F;
 
+    /// [`Lanes::sum`] of sixteen vectors in two steps, of which this is the first two halvings of four of them: lanes `4 j` to
+    /// `4 j + 3` are what is left of vector `j`.
+    fn sum_quad(self, v: [Self::F; 4]) -> Self::F;
+    /// The other two halvings: lane `4 q + j` is the sum of vector `j` of quad `q`.
+    fn sum_quads(self, v: &[Self::F; 4]) -> Self::F;
+
     /// The block's values, and zero in the lanes that it has no index for; by the CPU's gather instruction where
     /// there is one.
     fn gather<I: Index>(self, block: GatherBlock<'_, I>) -> Self::F;

@@ -8,7 +8,7 @@ use hotlanes::activation::Activation;
 use hotlanes::adamw::{AdamW, AdamWConfig, AdamWTensor};
 use hotlanes::matmul::{Epilogue, Mat, MatMut, Packed, matmul, matmul_with};
 use hotlanes::norm::LayerNorm;
-use hotlanes::sparse::Csr;
+use hotlanes::sparse::{Csr, Masked};
 use hotlanes::tuning::with_gather;
 use hotlanes::{Tier, convert, limits, with_tier};
 
@@ -84,6 +84,7 @@ const KERNELS: &[Line] = &[
     ("sparse matvec", || sparse(Sparse::Matvec)),
     ("sparse matvec backward", || sparse(Sparse::MatvecBackward)),
     ("sparse matvec backward sgd", || sparse(Sparse::MatvecBackwardSgd)),
+    ("sparse masked", || sparse(Sparse::Masked)),
     ("sparse matmul", || sparse(Sparse::Matmul)),
     ("sparse matmul backward", || sparse(Sparse::MatmulBackward)),
     ("sparse matmul backward sgd", || sparse(Sparse::MatmulBackwardSgd)),
@@ -152,6 +153,7 @@ enum Sparse {
     Matvec,
     MatvecBackward,
     MatvecBackwardSgd,
+    Masked,
     Matmul,
     MatmulBackward,
     MatmulBackwardSgd,
@@ -163,7 +165,7 @@ fn sparse(what: Sparse) -> Call {
     let indptr = (0..=rows).map(|r| r * each).collect();
     let indices: Vec<u32> = (0..rows).flat_map(|_| (0..each as u32).map(|i| 3 * i)).collect();
     let mut csr = Csr::new(rows, cols, indptr, indices, data(rows * each)).unwrap();
-    let plan = csr.plan();
+    let (plan, mut masked) = (csr.plan(), Masked::new(&csr));
     let (x, dy) = (data(cols * batch), data(rows * batch));
     let (mut y, mut dx, mut dvalues) = (dy.clone(), x.clone(), data(rows * each));
     let lr = 1e-6;
@@ -174,6 +176,11 @@ fn sparse(what: Sparse) -> Call {
         }
         Sparse::MatvecBackwardSgd => {
             csr.matvec_backward_sgd(&x[..cols], &dy[..rows], lr, Some(&mut dx[..cols])).unwrap()
+        }
+        Sparse::Masked => {
+            masked.matvec(&x[..cols], &mut y[..rows]);
+            masked.matvec_backward_sgd(&x[..cols], &dy[..rows], lr, Some(&mut dx[..cols])).unwrap();
+            masked.matvec_backward_sgd_relu(&x[..cols], &dy[..rows], lr, &mut dx[..cols]).unwrap();
         }
         Sparse::Matmul => csr.matmul(&x, batch, &mut y),
         Sparse::MatmulBackward => {

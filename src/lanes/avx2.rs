@@ -48,6 +48,15 @@ impl Avx2 {
         }
     }
 
+    /// The sums of four lanes each: in each half those of `a`, `b`, `c` and `d`.
+    #[inline(always)]
+    fn sum_four_halves(self, a: __m256, b: __m256, c: __m256, d: __m256) -> __m256 {
+        let x = self.0.avx;
+        let p = x._mm256_add_ps(x._mm256_shuffle_ps::<0x44>(a, b), x._mm256_shuffle_ps::<0xEE>(a, b));
+        let q = x._mm256_add_ps(x._mm256_shuffle_ps::<0x44>(c, d), x._mm256_shuffle_ps::<0xEE>(c, d));
+        x._mm256_add_ps(x._mm256_shuffle_ps::<0x88>(p, q), x._mm256_shuffle_ps::<0xDD>(p, q))
+    }
+
     /// The rest of the halving tree, from eight lanes.
     #[inline(always)]
     pub(super) fn sum8(self, v: __m256) -> f32 {
@@ -406,6 +415,31 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn sum16(self, v: &[F32x16; LANES]) -> F32x16 {
         F32x16(self.sum_eight(v, 0), self.sum_eight(v, 8))
+    }
+
+    #[inline(always)]
+    fn sum_quad(self, v: [F32x16; 4]) -> F32x16 {
+        let x = self.0.avx;
+        let (a, b) = (x._mm256_add_ps(v[0].0, v[0].1), x._mm256_add_ps(v[1].0, v[1].1));
+        let (c, d) = (x._mm256_add_ps(v[2].0, v[2].1), x._mm256_add_ps(v[3].0, v[3].1));
+        F32x16(
+            x._mm256_add_ps(x._mm256_permute2f128_ps::<0x20>(a, b), x._mm256_permute2f128_ps::<0x31>(a, b)),
+            x._mm256_add_ps(x._mm256_permute2f128_ps::<0x20>(c, d), x._mm256_permute2f128_ps::<0x31>(c, d)),
+        )
+    }
+    #[inline(always)]
+    fn sum_quads(self, v: &[F32x16; 4]) -> F32x16 {
+        let (x, y) = (self.0.avx, self.0.avx2);
+        // By quad within each vector's half; then by vector within each quad's.
+        let low = self.sum_four_halves(v[0].0, v[1].0, v[2].0, v[3].0);
+        let high = self.sum_four_halves(v[0].1, v[1].1, v[2].1, v[3].1);
+        let order = x._mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7);
+        let low = x._mm256_castps_pd(y._mm256_permutevar8x32_ps(low, order));
+        let high = x._mm256_castps_pd(y._mm256_permutevar8x32_ps(high, order));
+        F32x16(
+            x._mm256_castpd_ps(x._mm256_unpacklo_pd(low, high)),
+            x._mm256_castpd_ps(x._mm256_unpackhi_pd(low, high)),
+        )
     }
 
     #[inline(always)]

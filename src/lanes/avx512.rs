@@ -383,6 +383,19 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn sum_quad(self, v: [__m512; 4]) -> __m512 {
+        self.add_quarters(self.add_halves(v[0], v[1]), self.add_halves(v[2], v[3]))
+    }
+    #[inline(always)]
+    fn sum_quads(self, v: &[__m512; 4]) -> __m512 {
+        let f = self.token.avx512f;
+        let (p, q) = (self.add_pairs(v[0], v[1]), self.add_pairs(v[2], v[3]));
+        let sums = f._mm512_add_ps(f._mm512_shuffle_ps::<0x88>(p, q), f._mm512_shuffle_ps::<0xDD>(p, q));
+        let order = f._mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        f._mm512_permutexvar_ps(order, sums)
+    }
+
+    #[inline(always)]
     fn gather<I: Index>(self, g: GatherBlock<'_, I>) -> __m512 {
         let t = self.token;
         let (at, n) = (g.indices().as_ptr(), g.indices().len());

@@ -136,7 +136,7 @@ impl<I: Index> IndexList<I> {
 /// Indices over a table of rows, `W` values wide, whose every row was found to lie inside the table.
 #[derive(Clone, Copy)]
 pub(crate) struct Lookup<'a, I, const W: usize> {
-    // Invariant, from `IndexList::over`: for each i in indices, i * stride + offset + W <= table.len().
+    // Invariant, from `IndexList::over` or `Rows::part`: for each i in indices, i * stride + offset + W <= table.len().
     indices: &'a [I],
     table: &'a [f32],
     stride: usize,
@@ -150,12 +150,24 @@ impl<'a, I: Index, const W: usize> Lookup<'a, I, W> {
         Lookup { indices: &self.indices[range], ..self }
     }
 
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) fn len(self) -> usize {
         self.indices.len()
     }
 
-    /// The row that index `k` stands for. The check of `k` itself folds away in a loop up to [`Lookup::len`].
+    /// Indices `4 q` to `4 q + 3`, whose number is then known: their rows need no check.
+    #[inline(always)]
+    pub(crate) fn quad(self, q: usize) -> Self {
+        Lookup { indices: &self.indices.as_chunks::<4>().0[q], ..self }
+    }
+
+    /// What the quads leave over.
+    #[inline(always)]
+    pub(crate) fn after_quads(self) -> Self {
+        Lookup { indices: self.indices.as_chunks::<4>().1, ..self }
+    }
+
+    /// The row that index `k` stands for. The check of `k` folds away in a [`Lookup::quad`].
     #[inline(always)]
     pub(crate) fn row(self, k: usize) -> &'a [f32; W] {
         let start = self.indices[k].to_usize() * self.stride + self.offset;
@@ -185,6 +197,17 @@ pub(crate) struct Rows<'a, I> {
 }
 
 impl<'a, I: Index> Rows<'a, I> {
+    /// `W` values of each row from `offset` on.
+    ///
+    /// # Panics
+    /// If a row does not have them.
+    #[inline(always)]
+    pub(crate) fn part<const W: usize>(self, offset: usize) -> Lookup<'a, I, W> {
+        assert!(W <= self.stride && offset <= self.stride - W, "a part of a row lies outside it");
+        // The invariant of `Lookup`: the part lies inside the row, which lies inside the table.
+        Lookup { indices: self.indices, table: self.table, stride: self.stride, offset }
+    }
+
     /// The rows of a range of the indices.
     #[inline(always)]
     pub(crate) fn range(self, range: Range<usize>) -> Self {

@@ -50,9 +50,7 @@ static LANE_BITS: [u32; LANES] = {
 fn lane_bits(l: Neon) -> U32x16 {
     let (n, p) = (l.0.neon, LANE_BITS.as_ptr());
     // SAFETY: each load reads four of sixteen u32.
-    unsafe {
-        U32x16(n.vld1q_u32(p), n.vld1q_u32(p.add(4)), n.vld1q_u32(p.add(8)), n.vld1q_u32(p.add(12)))
-    }
+    unsafe { U32x16(n.vld1q_u32(p), n.vld1q_u32(p.add(4)), n.vld1q_u32(p.add(8)), n.vld1q_u32(p.add(12))) }
 }
 
 impl Neon {
@@ -70,6 +68,12 @@ impl Neon {
         let (a, b) = (self.four(v[from]), self.four(v[from + 1]));
         let (c, d) = (self.four(v[from + 2]), self.four(v[from + 3]));
         n.vpaddq_f32(self.add_pairs(a, b), self.add_pairs(c, d))
+    }
+
+    /// The sums of four registers of four lanes each, in order.
+    #[inline(always)]
+    fn sum_of_quad(self, v: F32x16) -> float32x4_t {
+        self.0.neon.vpaddq_f32(self.add_pairs(v.0, v.1), self.add_pairs(v.2, v.3))
     }
 
     /// `[a0 + a2, a1 + a3, b0 + b2, b1 + b3]`
@@ -398,6 +402,15 @@ impl Lanes for Neon {
     }
 
     // NEON has no gather: sixteen loads.
+    #[inline(always)]
+    fn sum_quad(self, v: [F32x16; 4]) -> F32x16 {
+        F32x16(self.four(v[0]), self.four(v[1]), self.four(v[2]), self.four(v[3]))
+    }
+    #[inline(always)]
+    fn sum_quads(self, v: &[F32x16; 4]) -> F32x16 {
+        F32x16(self.sum_of_quad(v[0]), self.sum_of_quad(v[1]), self.sum_of_quad(v[2]), self.sum_of_quad(v[3]))
+    }
+
     #[inline(always)]
     fn gather<I: Index>(self, block: GatherBlock<'_, I>) -> F32x16 {
         self.gather_loads(block)

@@ -288,6 +288,21 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
+    fn sum_quad(self, v: [F32x16; 4]) -> F32x16 {
+        each!(i => {
+            let (v, i) = (&v[i / 4].0, i % 4);
+            (v[i] + v[i + 8]) + (v[i + 4] + v[i + 12])
+        })
+    }
+    #[inline(always)]
+    fn sum_quads(self, v: &[F32x16; 4]) -> F32x16 {
+        each!(i => {
+            let (v, at) = (&v[i / 4].0, i % 4 * 4);
+            (v[at] + v[at + 2]) + (v[at + 1] + v[at + 3])
+        })
+    }
+
+    #[inline(always)]
     fn gather<I: Index>(self, block: GatherBlock<'_, I>) -> F32x16 {
         self.gather_loads(block)
     }

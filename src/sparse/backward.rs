@@ -1,14 +1,16 @@
-//! The backward by source: the source's activations stay in registers, each destination's gradient is loaded once for
-//! both results, and values are reached through their slots.
+//! The backward of a batch: the gradient of the inputs by source and that of the values by destination, or both in one
+//! sweep by source.
 
+use super::both::{self, Both};
 use super::check_lr;
 use super::csr::Csr;
-use super::example::gather;
-use super::plan::{BLOCK, Plan};
+use super::inputs::Inputs;
+use super::plan::Plan;
+use super::values::{To, Values};
 use crate::error::{HyperParamError, check_len};
-use crate::lanes::{GatherBlock, Index, Kernel, LANES, Lanes, Lookup, Rows, Slots, dispatch};
-use crate::parallel::{self, Work};
-use crate::tier::{Active, active};
+use crate::lanes::{Index, IndexList};
+use crate::parallel;
+use crate::tier::active;
 use crate::tuning;
 
 impl Plan {
@@ -31,18 +33,25 @@ impl Plan {
         dvalues: Option<&mut [f32]>,
     ) {
         self.check_backward(csr, x, dy, batch, &dx);
-        let to = match dvalues {
-            None => To::Nothing,
-            Some(dvalues) => {
-                check_len("sparse backward", "dvalues", dvalues.len(), csr.nnz(), "the matrix");
-                To::Gradient(self.slots.slots(dvalues, 1))
+        if let Some(dvalues) = &dvalues {
+            check_len("sparse backward", "dvalues", dvalues.len(), csr.nnz(), "the matrix");
+        }
+        match (dx, dvalues) {
+            (Some(dx), Some(dvalues)) if tuning::one_sparse_sweep(active().tier()) => {
+                let from = Some(self.slots.as_list().over(csr.values(), 1, 0));
+                let to = both::To::Gradient(self.slots.slots(dvalues, 1));
+                self.both(x, dy, batch, dx, both::Values { from, to });
             }
-        };
-        let w = self.slots.as_list().over(csr.values(), 1, 0);
-        self.run(x, dy, batch, dx, Values { from: Some(w), to });
+            (dx, dvalues) => {
+                self.inputs(csr.values(), dy, batch, dx);
+                if let Some(dvalues) = dvalues {
+                    values(csr.indptr(), csr.index_list(), x, dy, batch, To::Gradient(dvalues));
+                }
+            }
+        }
     }
 
-    /// The gradient of a batch's inputs, and one step of plain SGD on the values in the same sweep:
+    /// The gradient of a batch's inputs, and one step of plain SGD on the values:
     /// `values -= lr * dvalues`, where `dx` (`[cols][batch]`, may be left out) is that of the values before.
     ///
     /// # Errors
@@ -62,8 +71,17 @@ impl Plan {
     ) -> Result<(), HyperParamError> {
         self.check_backward(csr, x, dy, batch, &dx);
         let lr = check_lr(lr)?;
-        let to = To::Sgd(self.slots.slots(csr.values_mut(), 1), lr);
-        self.run(x, dy, batch, dx, Values { from: None, to });
+        match dx {
+            Some(dx) if tuning::one_sparse_sweep(active().tier()) => {
+                let to = both::To::Sgd(self.slots.slots(csr.values_mut(), 1), lr);
+                self.both(x, dy, batch, dx, both::Values { from: None, to });
+            }
+            dx => {
+                self.inputs(csr.values(), dy, batch, dx);
+                let (indptr, indices, w) = csr.parts_mut();
+                values(indptr, indices, x, dy, batch, To::Sgd(w, lr));
+            }
+        }
         Ok(())
     }
 
@@ -84,357 +102,33 @@ impl Plan {
         }
     }
 
-    fn run(&self, x: &[f32], dy: &[f32], batch: usize, dx: Option<&mut [f32]>, values: Values<'_>) {
+    /// Both gradients in one sweep by source.
+    fn both(&self, x: &[f32], dy: &[f32], batch: usize, dx: &mut [f32], values: both::Values<'_>) {
         let (active, sources) = (active(), self.indptr.len() - 1);
-        let gather = tuning::prefer_gather();
-        let dx = dx.map(|dx| self.sources.slots(dx, batch));
-        let work = Backward { active, plan: self, first: 0, sources, batch, gather, x, dy, dx, values };
+        let (gather, dx) = (tuning::prefer_gather(), self.sources.slots(dx, batch));
+        let work = Both { active, plan: self, first: 0, sources, batch, gather, x, dy, dx, values };
+        parallel::run(work, tuning::SPARSE_PARALLEL, tuning::SPARSE_PIECE);
+    }
+
+    /// The sweep by source for the gradient of the inputs, if it is wanted.
+    fn inputs(&self, values: &[f32], dy: &[f32], batch: usize, dx: Option<&mut [f32]>) {
+        let Some(dx) = dx else { return };
+        let (active, sources) = (active(), self.indptr.len() - 1);
+        let dx = self.sources.slots(dx, batch);
+        let work = Inputs { active, plan: self, first: 0, sources, batch, values, dy, dx };
         parallel::run(work, tuning::SPARSE_PARALLEL, tuning::SPARSE_PIECE);
     }
 }
 
-/// The values of some sources' connections.
-struct Values<'a> {
-    /// All values by slot, where they are only read.
-    from: Option<Lookup<'a, u32, 1>>,
-    to: To<'a>,
-}
-
-/// What becomes of the gradient of the values.
-enum To<'a> {
-    Nothing,
-    /// It is written.
-    Gradient(Slots<'a>),
-    /// The values, read through here too, step against it by this learning rate.
-    Sgd(Slots<'a>, f32),
-}
-
-impl<'a> To<'a> {
-    fn split_at(self, k: usize) -> (To<'a>, To<'a>) {
-        match self {
-            To::Nothing => (To::Nothing, To::Nothing),
-            To::Gradient(slots) => {
-                let (a, b) = slots.split_at(k);
-                (To::Gradient(a), To::Gradient(b))
-            }
-            To::Sgd(slots, lr) => {
-                let (a, b) = slots.split_at(k);
-                (To::Sgd(a, lr), To::Sgd(b, lr))
-            }
-        }
-    }
-}
-
-impl Values<'_> {
-    /// The `n` values of the connections from `k` on, which are `k - base` in the part at hand.
-    #[inline(always)]
-    fn block(&self, k: usize, base: usize, n: usize) -> GatherBlock<'_, u32> {
-        match (&self.to, self.from) {
-            (To::Sgd(slots, _), _) => slots.block(k - base, n),
-            (_, Some(from)) => from.block(k, n),
-            (_, None) => unreachable!("values that are only read have a table"),
-        }
-    }
-
-    /// Takes the gradient `dv` of the `n` connections from `k` of the part at hand.
-    #[inline(always)]
-    fn take<L: Lanes, const GATHER: bool>(&mut self, l: L, k: usize, n: usize, dv: L::F) {
-        let mut out = [0.0; LANES];
-        let slots = match &mut self.to {
-            To::Nothing => return,
-            To::Gradient(slots) => {
-                l.store(&mut out, dv);
-                slots
-            }
-            To::Sgd(slots, lr) => {
-                let w = gather::<L, u32, GATHER>(l, slots.block(k, n));
-                l.store(&mut out, l.neg_mul_add(l.splat(*lr), dv, w));
-                slots
-            }
-        };
-        // Said for a whole block, so that the loop has no end to look for.
-        if n == LANES { slots.set(k, &out) } else { slots.set(k, &out[..n]) }
-    }
-}
-
-/// Some sources.
-struct Backward<'a> {
-    active: Active,
-    plan: &'a Plan,
-    /// Position in the plan's order of the first source, which `dx` and the values start with.
-    first: usize,
-    sources: usize,
-    batch: usize,
-    gather: bool,
-    x: &'a [f32],
-    dy: &'a [f32],
-    dx: Option<Slots<'a>>,
-    values: Values<'a>,
-}
-
-impl Work for Backward<'_> {
-    fn size(&self) -> usize {
-        let connections = self.plan.indptr[self.first + self.sources] - self.plan.indptr[self.first];
-        connections.saturating_mul(self.batch)
-    }
-
-    fn split(self) -> Result<(Self, Self), Self> {
-        if self.sources < 2 {
-            return Err(self);
-        }
-        // Pieces start where blocks do, while there are several.
-        let middle = self.sources / 2;
-        let middle = if self.sources > BLOCK { middle.next_multiple_of(BLOCK) } else { middle };
-        let second = self.first + middle;
-        let (dx0, dx1) = self.dx.map(|dx| dx.split_at(middle)).unzip();
-        let (to0, to1) = self.values.to.split_at(self.plan.indptr[second] - self.plan.indptr[self.first]);
-        let from = self.values.from;
-        Ok((
-            Backward { sources: middle, dx: dx0, values: Values { from, to: to0 }, ..self },
-            Backward {
-                first: second,
-                sources: self.sources - middle,
-                dx: dx1,
-                values: Values { from, to: to1 },
-                ..self
-            },
-        ))
-    }
-
-    fn run(self) {
-        dispatch(self.active, self);
-    }
-}
-
-impl Kernel for Backward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        if self.gather { gathered::<L, true>(l, self) } else { gathered::<L, false>(l, self) }
-    }
-}
-
-#[inline(always)]
-fn gathered<L: Lanes, const GATHER: bool>(l: L, a: Backward<'_>) {
-    let wants_values = !matches!(a.values.to, To::Nothing);
-    match (a.dx.is_some(), wants_values) {
-        (true, true) => examples::<L, GATHER, true, true>(l, a),
-        (false, _) => examples::<L, GATHER, false, true>(l, a),
-        (true, false) => examples::<L, GATHER, true, false>(l, a),
-    }
-}
-
-/// A batch. Connections of a source in blocks of sixteen, each block over all tiles of examples: so the gradients of
-/// its values are whole when they are taken, and an SGD step cannot reach another tile's `dx`.
-#[inline(always)]
-fn examples<L: Lanes, const GATHER: bool, const DX: bool, const DV: bool>(l: L, mut a: Backward<'_>) {
-    let (plan, batch) = (a.plan, a.batch);
-    let base = plan.indptr[a.first];
-    let dy = plan.destinations.rows(a.dy, batch);
-    let mut products = [l.splat(0.0); LANES];
-    for source in 0..a.sources {
-        let at = plan.indptr[a.first + source]..plan.indptr[a.first + source + 1];
-        let x = &a.x[plan.sources.as_list().as_slice()[a.first + source] as usize * batch..][..batch];
-        let dx = match &mut a.dx {
-            Some(dx) => dx.row(source),
-            None => &mut [],
-        };
-        if DX && at.is_empty() {
-            dx.fill(0.0);
-        }
-        let mut k = at.start;
-        while k < at.end {
-            let n = LANES.min(at.end - k);
-            let w = a.values.block(k, base, n);
-            let block = Block { first: k == at.start, n, w, dy: dy.range(k..k + n) };
-            let mut dv = l.splat(0.0);
-            let mut e = 0;
-            while e + 2 * LANES <= batch {
-                let tile = block.whole::<L, 2, 32, DX, DV>(l, &x[e..], dx, e, &mut products);
-                dv = l.add(dv, tile);
-                e += 2 * LANES;
-            }
-            if e + LANES <= batch {
-                let tile = block.whole::<L, 1, 16, DX, DV>(l, &x[e..], dx, e, &mut products);
-                dv = l.add(dv, tile);
-                e += LANES;
-            }
-            if e < batch {
-                let tile = block.part::<L, DX, DV>(l, &x[e..], dx, e, &mut products);
-                dv = l.add(dv, tile);
-            }
-            a.values.take::<L, GATHER>(l, k - base, n, dv);
-            k += n;
-        }
-    }
-}
-
-/// Up to sixteen connections of one source.
-struct Block<'a> {
-    /// Whether they are the source's first.
-    first: bool,
-    n: usize,
-    w: GatherBlock<'a, u32>,
-    /// Their destinations' gradients.
-    dy: Rows<'a, u32>,
-}
-
-/// A turn for each of sixteen connections, by name: an index that is only known at run time would put accumulators and
-/// products into memory, and LLVM does not unroll a loop this long.
-macro_rules! sixteen_turns {
-    ($turn:ident) => {
-        $turn!(0);
-        $turn!(1);
-        $turn!(2);
-        $turn!(3);
-        $turn!(4);
-        $turn!(5);
-        $turn!(6);
-        $turn!(7);
-        $turn!(8);
-        $turn!(9);
-        $turn!(10);
-        $turn!(11);
-        $turn!(12);
-        $turn!(13);
-        $turn!(14);
-        $turn!(15);
-    };
-}
-
-impl Block<'_> {
-    /// `T` vectors of examples, `W = 16 T`, from example `e` on. Adds to the source's `dx` and returns the sums of the
-    /// connections' products. `spill` is where those go on a tier whose registers do not hold them.
-    #[inline(always)]
-    fn whole<L: Lanes, const T: usize, const W: usize, const DX: bool, const DV: bool>(
-        &self,
-        l: L,
-        x: &[f32],
-        dx: &mut [f32],
-        e: usize,
-        spill: &mut [L::F; LANES],
-    ) -> L::F {
-        let (from, _) = x[..W].as_chunks::<LANES>();
-        let mut x = [l.splat(0.0); T];
-        for t in 0..T {
-            x[t] = l.load(&from[t]);
-        }
-        let mut acc = [[l.splat(0.0); T]; 2];
-        let mut products = [l.splat(0.0); LANES];
-        if L::WIDE {
-            macro_rules! turn {
-                ($i:literal) => {
-                    if $i < self.n {
-                        products[$i] = turn::<L, T, W, DX, DV>(
-                            l,
-                            self.w.get($i),
-                            &self.dy.row($i)[e..],
-                            &x,
-                            &mut acc[$i % 2],
-                        );
-                    }
-                };
-            }
-            sixteen_turns!(turn);
-        } else {
-            let mut i = 0;
-            while i + 4 <= self.n {
-                spill[i] = turn::<L, T, W, DX, DV>(l, self.w.get(i), &self.dy.row(i)[e..], &x, &mut acc[0]);
-                spill[i + 1] =
-                    turn::<L, T, W, DX, DV>(l, self.w.get(i + 1), &self.dy.row(i + 1)[e..], &x, &mut acc[1]);
-                spill[i + 2] =
-                    turn::<L, T, W, DX, DV>(l, self.w.get(i + 2), &self.dy.row(i + 2)[e..], &x, &mut acc[0]);
-                spill[i + 3] =
-                    turn::<L, T, W, DX, DV>(l, self.w.get(i + 3), &self.dy.row(i + 3)[e..], &x, &mut acc[1]);
-                i += 4;
-            }
-            if i < self.n {
-                spill[i] = turn::<L, T, W, DX, DV>(l, self.w.get(i), &self.dy.row(i)[e..], &x, &mut acc[0]);
-            }
-            if i + 1 < self.n {
-                spill[i + 1] =
-                    turn::<L, T, W, DX, DV>(l, self.w.get(i + 1), &self.dy.row(i + 1)[e..], &x, &mut acc[1]);
-            }
-            if i + 2 < self.n {
-                spill[i + 2] =
-                    turn::<L, T, W, DX, DV>(l, self.w.get(i + 2), &self.dy.row(i + 2)[e..], &x, &mut acc[0]);
-            }
-            for product in &mut spill[self.n..] {
-                *product = l.splat(0.0);
-            }
-        }
-        if DX {
-            let (dx, _) = dx[e..][..W].as_chunks_mut::<LANES>();
-            for t in 0..T {
-                let sum = l.add(acc[0][t], acc[1][t]);
-                let sum = if self.first { sum } else { l.add(l.load(&dx[t]), sum) };
-                l.store(&mut dx[t], sum);
-            }
-        }
-        match (DV, L::WIDE) {
-            (false, _) => l.splat(0.0),
-            (true, true) => l.sum16(&products),
-            (true, false) => l.sum16(spill),
-        }
-    }
-
-    /// The last examples, fewer than sixteen: partial loads and stores, the same order of additions.
-    #[inline(always)]
-    fn part<L: Lanes, const DX: bool, const DV: bool>(
-        &self,
-        l: L,
-        x: &[f32],
-        dx: &mut [f32],
-        e: usize,
-        products: &mut [L::F; LANES],
-    ) -> L::F {
-        let zero = l.splat(0.0);
-        let x = l.load_part(x, zero);
-        let mut acc = [zero; 2];
-        *products = [zero; LANES];
-        for i in 0..self.n {
-            let dy = l.load_part(&self.dy.row(i)[e..], zero);
-            products[i] = l.mul(x, dy);
-            acc[i % 2] = l.mul_add(l.splat(self.w.get(i)), dy, acc[i % 2]);
-        }
-        if DX {
-            let dx = &mut dx[e..];
-            let sum = l.add(acc[0], acc[1]);
-            let sum = if self.first { sum } else { l.add(l.load_part(dx, zero), sum) };
-            l.store_part(dx, sum);
-        }
-        if DV { l.sum16(products) } else { zero }
-    }
-}
-
-/// One connection over one tile: adds to `dx`'s accumulator and returns the product for `dvalues`, in which all the
-/// tile's vectors are one.
-#[inline(always)]
-fn turn<L: Lanes, const T: usize, const W: usize, const DX: bool, const DV: bool>(
-    l: L,
-    w: f32,
+/// The sweep by destination.
+fn values<I: Index>(
+    indptr: &[usize],
+    indices: &IndexList<I>,
+    x: &[f32],
     dy: &[f32],
-    x: &[L::F; T],
-    acc: &mut [L::F; T],
-) -> L::F {
-    let (from, _) = dy[..W].as_chunks::<LANES>();
-    let mut dy = *x;
-    for t in 0..T {
-        dy[t] = l.load(&from[t]);
-    }
-    if DX {
-        let w = l.splat(w);
-        for t in 0..T {
-            acc[t] = l.mul_add(w, dy[t], acc[t]);
-        }
-    }
-    let mut product = l.splat(0.0);
-    if DV {
-        product = l.mul(x[0], dy[0]);
-        for t in 1..T {
-            product = l.mul_add(x[t], dy[t], product);
-        }
-    }
-    product
+    batch: usize,
+    to: To<'_>,
+) {
+    let work = Values { active: active(), indptr, indices, first: 0, x, dy, batch, to };
+    parallel::run(work, tuning::SPARSE_PARALLEL, tuning::SPARSE_PIECE);
 }

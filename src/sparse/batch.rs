@@ -2,7 +2,7 @@
 
 use super::csr::Csr;
 use crate::error::check_len;
-use crate::lanes::{Index, Kernel, LANES, Lanes, dispatch};
+use crate::lanes::{Index, Kernel, LANES, Lanes, Lookup, dispatch};
 use crate::parallel::{self, Work};
 use crate::tier::{Active, active};
 use crate::tuning;
@@ -86,46 +86,70 @@ impl<I: Index> Kernel for MatMul<'_, I> {
     }
 }
 
-/// How many accumulators a row's sum has in each example: connection `k` of the row goes to accumulator `k % 2`.
-/// More would hide more latency on AVX-512, where the cache is the limit anyway, and spill on AVX2.
+/// How many accumulators a row's sum has in each example: connection `k` of the row's part in a panel goes to accumulator
+/// `k % 2`. More would hide more latency on AVX-512, where loads are the limit anyway, and spill on AVX2.
 const ACC: usize = 2;
 
 /// `T` vectors of examples, `W = 16 T`, from example `at` on.
 #[inline(always)]
 fn tile<L: Lanes, I: Index, const T: usize, const W: usize>(l: L, a: &mut MatMul<'_, I>, at: usize) {
     let x = a.csr.index_list().over::<W>(a.x, a.batch, at);
-    for r in 0..a.rows {
-        let row = a.csr.row(a.first + r);
-        let (x, values) = (x.range(row.clone()), &a.csr.values()[row]);
-        let mut acc = [[l.splat(0.0); T]; ACC];
-        let n = values.len();
-        let values = &values[..x.len()];
-        let mut k = 0;
-        while k + ACC <= n {
-            for j in 0..ACC {
-                connection::<L, T, W>(l, values[k + j], x.row(k + j), &mut acc[j]);
-            }
-            k += ACC;
+    for panel in 0..a.csr.panels() {
+        let (starts, ends) = a.csr.panel(panel, a.first..a.first + a.rows);
+        let ends = &ends[..starts.len()];
+        for r in 0..starts.len() {
+            let part = starts[r]..ends[r];
+            let y = &mut a.y[r * a.batch + at..][..W];
+            part_of_row::<L, I, T, W>(l, x.range(part.clone()), &a.csr.values()[part], panel == 0, y);
         }
-        // By name: an index that is only known at run time would put the accumulators into memory.
-        for j in 0..ACC - 1 {
-            if k + j < n {
-                connection::<L, T, W>(l, values[k + j], x.row(k + j), &mut acc[j]);
-            }
-        }
-        let (y, _) = a.y[r * a.batch + at..][..W].as_chunks_mut::<LANES>();
+    }
+}
+
+/// The connections of a row that lie in a panel. The row's first panel overwrites `y`, the others add to it.
+#[inline(always)]
+fn part_of_row<L: Lanes, I: Index, const T: usize, const W: usize>(
+    l: L,
+    x: Lookup<'_, I, W>,
+    values: &[f32],
+    first: bool,
+    y: &mut [f32],
+) {
+    let (y, _) = y.as_chunks_mut::<LANES>();
+    let mut acc = [[l.splat(0.0); T]; ACC];
+    if !first {
         for t in 0..T {
-            let sum = l.add(acc[0][t], acc[1][t]);
-            l.store(&mut y[t], sum);
+            acc[0][t] = l.load(&y[t]);
         }
+    }
+    let (quads, rest) = values.as_chunks::<4>();
+    for (q, w) in quads.iter().enumerate() {
+        let x = x.quad(q);
+        connection::<L, T, W>(l, &w[0], x.row(0), &mut acc[0]);
+        connection::<L, T, W>(l, &w[1], x.row(1), &mut acc[1]);
+        connection::<L, T, W>(l, &w[2], x.row(2), &mut acc[0]);
+        connection::<L, T, W>(l, &w[3], x.row(3), &mut acc[1]);
+    }
+    let x = x.after_quads();
+    // By name: an index that is only known at run time would put the accumulators into memory.
+    if !rest.is_empty() {
+        connection::<L, T, W>(l, &rest[0], x.row(0), &mut acc[0]);
+    }
+    if rest.len() > 1 {
+        connection::<L, T, W>(l, &rest[1], x.row(1), &mut acc[1]);
+    }
+    if rest.len() > 2 {
+        connection::<L, T, W>(l, &rest[2], x.row(2), &mut acc[0]);
+    }
+    for t in 0..T {
+        l.store(&mut y[t], l.add(acc[0][t], acc[1][t]));
     }
 }
 
 /// Adds one connection to the accumulator of its turn.
 #[inline(always)]
-fn connection<L: Lanes, const T: usize, const W: usize>(l: L, w: f32, x: &[f32; W], acc: &mut [L::F; T]) {
+fn connection<L: Lanes, const T: usize, const W: usize>(l: L, w: &f32, x: &[f32; W], acc: &mut [L::F; T]) {
     let (x, _) = x.as_chunks::<LANES>();
-    let w = l.splat(w);
+    let w = l.splat(*w);
     for t in 0..T {
         acc[t] = l.mul_add(w, l.load(&x[t]), acc[t]);
     }
@@ -135,14 +159,20 @@ fn connection<L: Lanes, const T: usize, const W: usize>(l: L, w: f32, x: &[f32; 
 #[inline(always)]
 fn last_tile<L: Lanes, I: Index>(l: L, a: &mut MatMul<'_, I>, at: usize) {
     let zero = l.splat(0.0);
-    for r in 0..a.rows {
-        let mut acc = [zero; ACC];
-        for (k, i) in a.csr.row(a.first + r).enumerate() {
-            let start = a.csr.indices()[i].to_usize() * a.batch;
-            let x = l.load_part(&a.x[start + at..start + a.batch], zero);
-            acc[k % ACC] = l.mul_add(l.splat(a.csr.values()[i]), x, acc[k % ACC]);
+    for panel in 0..a.csr.panels() {
+        let (starts, ends) = a.csr.panel(panel, a.first..a.first + a.rows);
+        for r in 0..a.rows {
+            let y = &mut a.y[r * a.batch + at..(r + 1) * a.batch];
+            let mut acc = [zero; ACC];
+            if panel > 0 {
+                acc[0] = l.load_part(y, zero);
+            }
+            for (k, i) in (starts[r]..ends[r]).enumerate() {
+                let start = a.csr.indices()[i].to_usize() * a.batch;
+                let x = l.load_part(&a.x[start + at..start + a.batch], zero);
+                acc[k % ACC] = l.mul_add(l.splat(a.csr.values()[i]), x, acc[k % ACC]);
+            }
+            l.store_part(y, l.add(acc[0], acc[1]));
         }
-        let sum = l.add(acc[0], acc[1]);
-        l.store_part(&mut a.y[r * a.batch + at..(r + 1) * a.batch], sum);
     }
 }

@@ -18,6 +18,10 @@ pub struct Csr<I: Index = u32> {
     indptr: Box<[usize]>,
     indices: IndexList<I>,
     values: Box<[f32]>,
+    /// How many panels of neighbouring columns a batch is multiplied by, one after the other.
+    panels: usize,
+    /// For each panel but the first, where each row's connections in it start.
+    cuts: Box<[usize]>,
     fingerprint: u64,
 }
 
@@ -202,7 +206,18 @@ impl<I: Index> Csr<I> {
         // The proof that the kernels rest on; the loop above found no index out of range.
         let indices = IndexList::new(indices.into_boxed_slice(), cols).expect("every index was checked");
         let fingerprint = fingerprint(cols, &indptr, indices.as_slice());
-        Ok(Csr { rows, cols, indptr: indptr.into(), indices, values: values.into(), fingerprint })
+        let panels = panels(rows, cols, values.len());
+        let cuts = cuts(cols, &indptr, indices.as_slice(), panels);
+        Ok(Csr {
+            rows,
+            cols,
+            indptr: indptr.into(),
+            indices,
+            values: values.into(),
+            panels,
+            cuts,
+            fingerprint,
+        })
     }
 
     /// Destinations.
@@ -246,6 +261,27 @@ impl<I: Index> Csr<I> {
         self.indptr[row]..self.indptr[row + 1]
     }
 
+    /// How many panels of columns a batch is multiplied by.
+    #[inline(always)]
+    pub(super) fn panels(&self) -> usize {
+        self.panels
+    }
+
+    /// Where the connections of these rows that lie in a panel start, and where they end.
+    #[inline(always)]
+    pub(super) fn panel(&self, panel: usize, rows: Range<usize>) -> (&[usize], &[usize]) {
+        let starts = match panel.checked_sub(1) {
+            None => &self.indptr[rows.clone()],
+            Some(cut) => &self.cuts[cut * self.rows..][rows.clone()],
+        };
+        let ends = if panel + 1 == self.panels {
+            &self.indptr[rows.start + 1..rows.end + 1]
+        } else {
+            &self.cuts[panel * self.rows..][rows]
+        };
+        (starts, ends)
+    }
+
     /// Row starts, indices and values at once, the values to be changed.
     #[inline(always)]
     pub(super) fn parts_mut(&mut self) -> (&[usize], &IndexList<I>, &mut [f32]) {
@@ -263,6 +299,30 @@ impl<I: Index> Csr<I> {
     pub(super) fn index_list(&self) -> &IndexList<I> {
         &self.indices
     }
+}
+
+/// A number of panels by the structure alone, since it is part of the order of a sum: as many as make 32 examples of a
+/// panel's columns a small part of the nearest cache, but of at least so many connections to a row that the row's sum, which
+/// each panel but the first takes up again, is not what takes the time.
+fn panels(rows: usize, cols: usize, connections: usize) -> usize {
+    let of_a_row = connections / rows.max(1);
+    (of_a_row / PANEL_CONNECTIONS).min(cols.div_ceil(PANEL_COLS)).max(1)
+}
+
+/// Columns of a panel: with 32 examples 25 KB.
+const PANEL_COLS: usize = 200;
+/// Connections that a row should have in a panel, on average.
+const PANEL_CONNECTIONS: usize = 32;
+
+/// Where each row's connections reach each panel but the first, panel by panel.
+fn cuts<I: Index>(cols: usize, indptr: &[usize], indices: &[I], panels: usize) -> Box<[usize]> {
+    let width = cols.div_ceil(panels);
+    let mut cuts = Vec::with_capacity((panels - 1) * (indptr.len() - 1));
+    for panel in 1..panels {
+        let before = |c: &I| c.to_usize() < panel * width;
+        cuts.extend(indptr.windows(2).map(|row| row[0] + indices[row[0]..row[1]].partition_point(before)));
+    }
+    cuts.into()
 }
 
 /// FNV-1a over words: not for adversaries, for a plan that was given the wrong matrix.

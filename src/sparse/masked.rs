@@ -291,7 +291,8 @@ fn panel<L: Lanes, const P: usize>(l: L, a: &mut Forward<'_>, list: &[u32], at: 
     }
     for &source in list {
         let x = l.splat(a.x[source as usize]);
-        let w: &[Line; P] = a.values[source as usize * a.width + at..].first_chunk().expect("the panel's lines");
+        let w: &[Line; P] =
+            a.values[source as usize * a.width + at..].first_chunk().expect("the panel's lines");
         for j in 0..P {
             acc[j] = l.mul_add(x, l.load(&w[j].0), acc[j]);
         }
@@ -356,12 +357,7 @@ impl Kernel for Step<'_> {
 
 /// The sources of the list, sixteen at a time: their horizontal sums are one transposition.
 #[inline(always)]
-fn sources<L: Lanes, const DX: bool, const STEP: bool>(
-    l: L,
-    a: &mut Step<'_>,
-    list: &[u32],
-    dx: &mut [f32],
-) {
+fn sources<L: Lanes, const DX: bool, const STEP: bool>(l: L, a: &mut Step<'_>, list: &[u32], dx: &mut [f32]) {
     let zero = l.splat(0.0);
     let mut sums = [zero; LANES];
     let mut out = [0.0; LANES];

@@ -26,3 +26,4 @@ mod reduce;
 mod rms;
 mod softmax;
 mod sparse;
+mod sparse_masked;

@@ -37,3 +37,4 @@ mod rms_errors;
 mod softmax;
 mod sparse;
 mod sparse_errors;
+mod sparse_masked;

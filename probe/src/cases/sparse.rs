@@ -4,7 +4,8 @@ use std::hint::black_box;
 
 use hotlanes::Index;
 use hotlanes::naive::{self, Connection};
-use hotlanes::sparse::{Csr, Plan};
+use hotlanes::sparse::{Csr, Masked, Plan};
+use hotlanes::tuning::with_one_sparse_sweep;
 
 use crate::check::{close, data, prepared};
 use crate::{Case, Prepared};
@@ -99,10 +100,10 @@ pub(super) const MATMUL_U16: Case = Case {
     ..MATMUL
 };
 
-/// The backward of a batch, by sources: both gradients.
+/// The backward of a batch, both gradients in one sweep by source.
 pub(super) const BWD: Case = Case {
     name: "sparse_bwd",
-    kernel: "hotlanes::sparse::backward::Backward",
+    kernel: "hotlanes::sparse::both::Both",
     sizes: [2, 4],
     elements_per_size: ROWS / 2 * BWD_BATCH,
     prepare: |cols| backward(cols, Wants { dx: true, dvalues: true }),
@@ -110,27 +111,72 @@ pub(super) const BWD: Case = Case {
     ..MATVEC
 };
 
-/// The gradient of the inputs alone, for values that do not learn.
+/// The gradient of the inputs alone, by source.
 pub(super) const BWD_DX: Case = Case {
     name: "sparse_bwd_dx",
+    kernel: "hotlanes::sparse::inputs::Inputs",
     prepare: |cols| backward(cols, Wants { dx: true, dvalues: false }),
     twin: None,
     ..BWD
 };
 
-/// The gradient of the values alone, for the first layer of a network.
+/// The gradient of the values alone, by row, for the first layer of a network.
 pub(super) const BWD_DVALUES: Case = Case {
     name: "sparse_bwd_dvalues",
-    prepare: |cols| backward(cols, Wants { dx: false, dvalues: true }),
+    kernel: "hotlanes::sparse::values::Values<u32>",
+    elements_per_size: BATCH_ROW * BWD_BATCH,
+    prepare: |rows| values_backward::<u32>(rows, false),
     twin: None,
     ..BWD
 };
 
-/// The backward of a batch that steps: it gathers the values.
+/// The same with half the index traffic.
+pub(super) const BWD_DVALUES_U16: Case = Case {
+    name: "sparse_bwd_dvalues_u16",
+    kernel: "hotlanes::sparse::values::Values<u16>",
+    prepare: |rows| values_backward::<u16>(rows, false),
+    ..BWD_DVALUES
+};
+
+/// A step of the values alone.
+pub(super) const BWD_SGD_FIRST: Case =
+    Case { name: "sparse_bwd_sgd_first", prepare: |rows| values_backward::<u32>(rows, true), ..BWD_DVALUES };
+
+/// The backward of a batch that steps, in one sweep: it gathers the values.
 pub(super) const BWD_SGD: Case = Case { name: "sparse_bwd_sgd", prepare: backward_sgd, twin: None, ..BWD };
 
 /// The same with one load per value.
 pub(super) const BWD_SGD_LOADS: Case = Case { name: "sparse_bwd_sgd_loads", gather: false, ..BWD_SGD };
+
+/// Destinations of the masked layers: one panel of eight vectors on AVX-512, two of four elsewhere.
+const MASKED_ROWS: usize = 128;
+
+/// One example over its sources that are not zero, a quarter of them.
+pub(super) const MASKED: Case = Case {
+    name: "sparse_masked",
+    kernel: "hotlanes::sparse::masked::Forward",
+    sizes: [16, 32],
+    elements_per_size: MASKED_ROWS / 4,
+    prepare: |cols| masked(cols, Masks::Forward),
+    twin: None,
+    ..MATVEC
+};
+
+/// A step without the inputs' gradient, for the first layer.
+pub(super) const MASKED_SGD: Case = Case {
+    name: "sparse_masked_sgd",
+    kernel: "hotlanes::sparse::masked::Step",
+    prepare: |cols| masked(cols, Masks::Sgd),
+    ..MASKED
+};
+
+/// A step with the gradient of all inputs.
+pub(super) const MASKED_SGD_DX: Case =
+    Case { name: "sparse_masked_sgd_dx", prepare: |cols| masked(cols, Masks::SgdDx), ..MASKED_SGD };
+
+/// A step with the gradient before the ReLU that the inputs came out of.
+pub(super) const MASKED_SGD_RELU: Case =
+    Case { name: "sparse_masked_sgd_relu", prepare: |cols| masked(cols, Masks::SgdRelu), ..MASKED_SGD };
 
 /// A layer as a plain program keeps it.
 struct Layer {
@@ -356,7 +402,7 @@ fn backward(cols: usize, wants: Wants) -> Box<dyn Prepared> {
             let Batch { csr, plan, x, dy, dx, dvalues } = black_box(s);
             let dx = wants.dx.then_some(&mut dx[..]);
             let dvalues = wants.dvalues.then_some(&mut dvalues[..]);
-            plan.matmul_backward(csr, x, dy, BWD_BATCH, dx, dvalues);
+            with_one_sparse_sweep(true, || plan.matmul_backward(csr, x, dy, BWD_BATCH, dx, dvalues));
         },
         move |s| {
             let want = Plain::expected(source_layer(cols), BWD_BATCH);
@@ -375,12 +421,102 @@ fn backward_sgd(cols: usize) -> Box<dyn Prepared> {
         Batch::new(cols),
         |s| {
             let Batch { csr, plan, x, dy, dx, .. } = black_box(s);
-            plan.matmul_backward_sgd(csr, x, dy, BWD_BATCH, LR, Some(dx)).expect("a valid learning rate");
+            with_one_sparse_sweep(true, || plan.matmul_backward_sgd(csr, x, dy, BWD_BATCH, LR, Some(dx)))
+                .expect("a valid learning rate");
         },
         move |s| {
             let want = Plain::expected(source_layer(cols), BWD_BATCH);
             s.check_dx(&want);
             close("values", s.csr.values(), &want.stepped(), 1e-5);
+        },
+    )
+}
+
+/// The gradient of the values alone, or a step along it.
+fn values_backward<I: Index + TryFrom<u32>>(rows: usize, sgd: bool) -> Box<dyn Prepared> {
+    let s = Plain::new(row_layer(rows, BATCH_ROW), BWD_BATCH);
+    let csr: Csr<I> = s.layer.csr();
+    let (x, dy) = (transposed(&s.x, COLS), transposed(&s.dy, rows));
+    prepared(
+        (csr.plan(), csr, x, dy, s.dvalues),
+        move |state| {
+            let (plan, csr, x, dy, dvalues) = black_box(state);
+            if sgd {
+                plan.matmul_backward_sgd(csr, x, dy, BWD_BATCH, LR, None).expect("a valid learning rate");
+            } else {
+                plan.matmul_backward(csr, x, dy, BWD_BATCH, None, Some(dvalues));
+            }
+        },
+        move |(_, csr, _, _, dvalues)| {
+            let want = Plain::expected(row_layer(rows, BATCH_ROW), BWD_BATCH);
+            if sgd {
+                close("values", csr.values(), &want.stepped(), 1e-5);
+            } else {
+                close("dvalues", dvalues, &want.dvalues, 1e-5);
+            }
+        },
+    )
+}
+
+/// What a masked layer is asked for.
+#[derive(Clone, Copy, PartialEq)]
+enum Masks {
+    Forward,
+    Sgd,
+    SgdDx,
+    SgdRelu,
+}
+
+/// Every other place is a connection, every fourth source is not zero.
+fn masked_plain(cols: usize) -> Plain {
+    let layer = Layer::new(MASKED_ROWS, cols, |r| (0..cols).filter(move |c| (r + c) % 2 == 0));
+    let mut s = Plain::new(layer, 1);
+    for (c, x) in s.x.iter_mut().enumerate() {
+        if c % 4 != 1 {
+            *x = 0.0;
+        }
+    }
+    let Plain { layer, x, dy, y, dx, dvalues } = &mut s;
+    naive::sparse_matvec(&layer.indptr, &layer.connections, x, y);
+    naive::sparse_backward(&layer.indptr, &layer.connections, layer.cols, x, dy, dx, dvalues);
+    s
+}
+
+fn masked(cols: usize, what: Masks) -> Box<dyn Prepared> {
+    let s = masked_plain(cols);
+    let csr: Csr<u32> = s.layer.csr();
+    let results = (vec![f32::NAN; MASKED_ROWS], vec![f32::NAN; cols]);
+    prepared(
+        (Masked::new(&csr), s.x, s.dy, results),
+        move |state| {
+            let (masked, x, dy, (y, dx)) = black_box(state);
+            match what {
+                Masks::Forward => masked.matvec(x, y),
+                Masks::Sgd => masked.matvec_backward_sgd(x, dy, LR, None).expect("a valid learning rate"),
+                Masks::SgdDx => {
+                    masked.matvec_backward_sgd(x, dy, LR, Some(dx)).expect("a valid learning rate");
+                }
+                Masks::SgdRelu => {
+                    masked.matvec_backward_sgd_relu(x, dy, LR, dx).expect("a valid learning rate");
+                }
+            }
+        },
+        move |(masked, x, _, (y, dx))| {
+            let want = masked_plain(cols);
+            if what == Masks::Forward {
+                return close("y", y, &want.y, 1e-5);
+            }
+            let mut after = csr.clone();
+            masked.write_values(&mut after);
+            close("values", after.values(), &want.stepped(), 1e-5);
+            if what == Masks::SgdDx {
+                close("dx", dx, &want.dx, 1e-5);
+            }
+            if what == Masks::SgdRelu {
+                let of_relu: Vec<f32> =
+                    want.dx.iter().zip(x).map(|(dx, x)| if *x == 0.0 { 0.0 } else { *dx }).collect();
+                close("dx", dx, &of_relu, 1e-5);
+            }
         },
     )
 }

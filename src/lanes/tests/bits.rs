@@ -137,3 +137,36 @@ fn scaling_by_powers_of_two_rounds_once() {
         );
     }
 }
+
+/// Lanes chosen by bits, and the bits of that choice again.
+struct Masks(u16);
+
+impl Kernel for Masks {
+    type Output = (Chunk, u16);
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> (Chunk, u16) {
+        let (mask, mut out) = (l.mask_of(self.0), [0.0; LANES]);
+        l.store(&mut out, l.select(mask, l.splat(1.0), l.splat(2.0)));
+        (out, l.bits_of(mask))
+    }
+}
+
+#[test]
+fn masks_and_bits() {
+    let step = if cfg!(miri) { 997 } else { 1 };
+    for bits in (0..=u16::MAX).step_by(step) {
+        on_each_tier(
+            || Masks(bits),
+            |tier, (lanes, back)| {
+                assert_eq!(back, bits, "{tier}");
+                for (i, lane) in lanes.into_iter().enumerate() {
+                    assert_eq!(
+                        lane,
+                        if bits >> i & 1 == 1 { 1.0 } else { 2.0 },
+                        "{tier}, {bits:#x}, lane {i}"
+                    );
+                }
+            },
+        );
+    }
+}

@@ -215,3 +215,24 @@ fn a_permutation_of_another_length_panics() {
     }
     assert!(!panics(|| _ = permutation.slots(&mut [0.0; 6], 3)));
 }
+
+#[test]
+fn parts_of_rows_and_quads_of_indices() {
+    let table: Vec<f32> = (0..50).map(|i| i as f32).collect();
+    let list = IndexList::<u16>::new([4, 0, 3, 1, 2, 4].into(), 5).unwrap();
+    let rows = list.rows(&table, 10);
+    for offset in 0..=6 {
+        let part = rows.part::<4>(offset);
+        for (k, &i) in list.as_slice().iter().enumerate() {
+            let start = i as usize * 10 + offset;
+            assert_eq!(part.row(k)[..], table[start..start + 4]);
+            let quad = if k < 4 { part.quad(0).row(k) } else { part.after_quads().row(k - 4) };
+            assert_eq!(quad, part.row(k));
+        }
+    }
+    for offset in [7, 10, 11, usize::MAX] {
+        assert!(panics(|| rows.part::<4>(offset).len()));
+    }
+    assert!(panics(|| rows.part::<11>(0).len()));
+    assert!(panics(|| rows.part::<4>(0).quad(1).len()));
+}

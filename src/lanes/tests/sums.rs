@@ -2,21 +2,26 @@
 
 use super::*;
 
-/// `sum` of each of sixteen vectors, and `sum16` of all.
+/// `sum` of each of sixteen vectors, `sum16` of all, and `sum_quads` of their quads.
 struct Sums<'a>(&'a [Chunk; LANES]);
 
 impl Kernel for Sums<'_> {
-    type Output = (Chunk, Chunk);
+    type Output = (Chunk, Chunk, Chunk);
     #[inline(always)]
-    fn run<L: Lanes>(self, l: L) -> (Chunk, Chunk) {
-        let (mut one_by_one, mut together) = ([0.0; LANES], [0.0; LANES]);
+    fn run<L: Lanes>(self, l: L) -> (Chunk, Chunk, Chunk) {
+        let (mut one_by_one, mut together, mut by_quads) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
         let mut v = [l.splat(0.0); LANES];
         for i in 0..LANES {
             v[i] = l.load(&self.0[i]);
             one_by_one[i] = l.sum(v[i]);
         }
         l.store(&mut together, l.sum16(&v));
-        (one_by_one, together)
+        let mut quads = [l.splat(0.0); 4];
+        for q in 0..4 {
+            quads[q] = l.sum_quad([v[4 * q], v[4 * q + 1], v[4 * q + 2], v[4 * q + 3]]);
+        }
+        l.store(&mut by_quads, l.sum_quads(&quads));
+        (one_by_one, together, by_quads)
     }
 }
 
@@ -31,10 +36,11 @@ fn tree(v: &Chunk) -> f32 {
 fn check(input: &[Chunk; LANES]) {
     on_each_tier(
         || Sums(input),
-        |tier, (one_by_one, together)| {
+        |tier, (one_by_one, together, by_quads)| {
             for i in 0..LANES {
                 assert_same(one_by_one[i], tree(&input[i]), (tier, "sum", input[i]));
                 assert_same(together[i], tree(&input[i]), (tier, "sum16, vector", i, input[i]));
+                assert_same(by_quads[i], tree(&input[i]), (tier, "sum_quads, vector", i, input[i]));
             }
         },
     );
