@@ -79,10 +79,10 @@ pub struct Disagreement {
     pub baseline: f32,
 }
 
-/// Examples in a window of the baseline and of online learning: enough that taking up the next individual costs little, few
-/// enough that some windows find the machine quiet.
-const BASELINE_WINDOW: usize = 32;
-const ONLINE_WINDOW: usize = 128;
+/// Examples in a window of the baseline and of online learning: about as long as a block of batches takes, so that what else
+/// the machine does falls into one as often as into another.
+const BASELINE_WINDOW: usize = 96;
+const ONLINE_WINDOW: usize = 384;
 
 /// One way's individuals and windows.
 struct Side<'a> {
