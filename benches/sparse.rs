@@ -1,11 +1,12 @@
 //! `sparse_fwd/<tier>/<in>x<out>@<density>b<batch>` and `sparse_bwd/...`, beside the naive loop (`naive`: an array of
-//! `{from, weight}`, one accumulator, example by example) and its auto-vectorised twin (`auto`).
+//! `{from, weight}`, one accumulator, example by example) and its auto-vectorised twin (`auto`). `sparse_bwd/<tier>_first` leaves
+//! out `dx`, as a first layer does. `sparse_online_fwd` and `sparse_online_sgd` take one example, a fifth of whose inputs are not zero.
 
 mod common;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use hotlanes::naive::{self, Connection};
-use hotlanes::sparse::{Csr, Plan};
+use hotlanes::sparse::{Csr, Masked, Plan};
 use hotlanes::{Tier, with_tier};
 
 const SIZES: [(usize, usize, f32, usize); 9] = [
@@ -77,6 +78,9 @@ fn bench(c: &mut Criterion) {
         let size = format!("{cols}x{rows}@{density}b{batch}");
         forward(c, &layer, &size);
         backward(c, &layer, &size);
+        if batch == 1 {
+            online(c, &layer, &size);
+        }
     }
 }
 
@@ -134,6 +138,66 @@ fn backward(c: &mut Criterion, layer: &Layer, size: &str) {
             group.bench_function(BenchmarkId::new(tier.name(), size), |b| {
                 b.iter(|| layer.backward(&mut dx, &mut dvalues));
             });
+            if layer.batch > 1 {
+                let Layer { csr, plan, batch, by_feature: (x, dy), .. } = layer;
+                group.bench_function(BenchmarkId::new(format!("{}_first", tier.name()), size), |b| {
+                    b.iter(|| plan.matmul_backward(csr, x, dy, *batch, None, Some(&mut dvalues)));
+                });
+                common::check("sparse_bwd dvalues alone", tier.name(), &dvalues, &expected.1, 1e-5);
+            }
+        })
+        .expect("the tier is one of the available");
+    }
+    group.finish();
+}
+
+/// One example of whose inputs every fifth run of four is not zero.
+fn online(c: &mut Criterion, layer: &Layer, size: &str) {
+    let (rows, cols, indptr, lr) = (layer.csr.rows(), layer.csr.cols(), layer.csr.indptr(), 1e-3f32);
+    let (mut x, dy) = (layer.by_example.0.clone(), &layer.by_example.1);
+    x.iter_mut().enumerate().filter(|(i, _)| i / 4 % 5 != 0).for_each(|(_, x)| *x = 0.0);
+    let (mut y, mut dx, mut stepped) = (vec![0.0; rows], vec![0.0; cols], layer.connections.clone());
+    naive::sparse_matvec(indptr, &layer.connections, &x, &mut y);
+    let expected = y.clone();
+    naive::sparse::sparse_sgd(indptr, &mut stepped, &x, dy, lr, &mut dx);
+    let expected_dx: Vec<f32> = dx.iter().zip(&x).map(|(&dx, &x)| if x == 0.0 { 0.0 } else { dx }).collect();
+    let expected_values: Vec<f32> = stepped.iter().map(|c| c.weight).collect();
+
+    let mut group = c.benchmark_group("sparse_online_fwd");
+    group.throughput(Throughput::Elements(layer.csr.nnz() as u64));
+    group.bench_function(BenchmarkId::new("naive", size), |b| {
+        b.iter(|| naive::sparse_matvec(indptr, &layer.connections, &x, &mut y));
+    });
+    let masked = Masked::new(&layer.csr);
+    for tier in Tier::available() {
+        with_tier(tier, || {
+            masked.matvec(&x, &mut y);
+            common::check("sparse_online_fwd y", tier.name(), &y, &expected, 1e-5);
+            group.bench_function(BenchmarkId::new(tier.name(), size), |b| {
+                b.iter(|| masked.matvec(&x, &mut y))
+            });
+        })
+        .expect("the tier is one of the available");
+    }
+    group.finish();
+
+    let mut group = c.benchmark_group("sparse_online_sgd");
+    group.throughput(Throughput::Elements(layer.csr.nnz() as u64));
+    group.bench_function(BenchmarkId::new("naive", size), |b| {
+        b.iter(|| naive::sparse::sparse_sgd(indptr, &mut stepped, &x, dy, lr, &mut dx));
+    });
+    for tier in Tier::available() {
+        with_tier(tier, || {
+            let (mut masked, mut after) = (Masked::new(&layer.csr), layer.csr.clone());
+            let mut step =
+                || masked.matvec_backward_sgd_relu(&x, dy, f64::from(lr), &mut dx).expect("a valid rate");
+            step();
+            masked.write_values(&mut after);
+            common::check("sparse_online_sgd values", tier.name(), after.values(), &expected_values, 1e-5);
+            common::check("sparse_online_sgd dx", tier.name(), &dx, &expected_dx, 1e-5);
+            let mut step =
+                || masked.matvec_backward_sgd_relu(&x, dy, f64::from(lr), &mut dx).expect("a valid rate");
+            group.bench_function(BenchmarkId::new(tier.name(), size), |b| b.iter(&mut step));
         })
         .expect("the tier is one of the available");
     }

@@ -18,6 +18,7 @@ pub mod embedding;
 pub mod matmul;
 pub mod optim;
 pub mod rms;
+pub mod sparse;
 
 /// The constants of an AdamW step, as a plain loop would take them.
 #[derive(Clone, Copy, Debug)]

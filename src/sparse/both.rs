@@ -216,13 +216,13 @@ impl Block<'_> {
         for t in 0..T {
             x[t] = l.load(&from[t]);
         }
-        let dy = self.dy.part::<W>(e);
         let mut acc = [[l.splat(0.0); T]; 2];
         let mut products = [l.splat(0.0); LANES];
         macro_rules! turn {
             ($i:literal) => {
                 if $i < self.n {
-                    products[$i] = turn::<L, T, W>(l, self.w.get($i), dy.row($i), &x, &mut acc[$i % 2]);
+                    products[$i] =
+                        turn::<L, T, W>(l, self.w.get($i), &self.dy.row($i)[e..], &x, &mut acc[$i % 2]);
                 }
             };
         }
@@ -262,11 +262,11 @@ impl Block<'_> {
 fn turn<L: Lanes, const T: usize, const W: usize>(
     l: L,
     w: f32,
-    dy: &[f32; W],
+    dy: &[f32],
     x: &[L::F; T],
     acc: &mut [L::F; T],
 ) -> L::F {
-    let (from, _) = dy.as_chunks::<LANES>();
+    let (from, _) = dy[..W].as_chunks::<LANES>();
     let mut dy = *x;
     for t in 0..T {
         dy[t] = l.load(&from[t]);

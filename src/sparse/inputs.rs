@@ -76,25 +76,26 @@ fn tile<L: Lanes, const T: usize, const W: usize>(l: L, a: &mut Inputs<'_>, e: u
     let ends = &a.plan.indptr[a.first..][..a.sources + 1];
     for source in 0..a.sources {
         let (mut at, end) = (ends[source], ends[source + 1]);
-        let mut sum = [l.splat(0.0); T];
-        if at + RUN < end {
-            sum = run::<L, T, W>(l, w.range(at..at + RUN), dy.range(at..at + RUN), RUN);
+        // Whole runs apart, so that their length is known.
+        let mut sum = if at + RUN < end {
             at += RUN;
-            while at + RUN < end {
-                let next = run::<L, T, W>(l, w.range(at..at + RUN), dy.range(at..at + RUN), RUN);
-                for t in 0..T {
-                    sum[t] = l.add(sum[t], next[t]);
-                }
+            run::<L, T, W>(l, w.range(at - RUN..at), dy.range(at - RUN..at), RUN)
+        } else {
+            let start = at;
+            at = end;
+            run::<L, T, W>(l, w.range(start..end), dy.range(start..end), end - start)
+        };
+        while at < end {
+            let next = if at + RUN < end {
                 at += RUN;
-            }
-            let next = run::<L, T, W>(l, w.range(at..end), dy.range(at..end), end - at);
+                run::<L, T, W>(l, w.range(at - RUN..at), dy.range(at - RUN..at), RUN)
+            } else {
+                let start = at;
+                at = end;
+                run::<L, T, W>(l, w.range(start..end), dy.range(start..end), end - start)
+            };
             for t in 0..T {
                 sum[t] = l.add(sum[t], next[t]);
-            }
-        } else {
-            let next = run::<L, T, W>(l, w.range(at..end), dy.range(at..end), end - at);
-            for t in 0..T {
-                sum[t] = next[t];
             }
         }
         let (dx, _) = a.dx.row(source)[e..][..W].as_chunks_mut::<LANES>();
@@ -122,13 +123,14 @@ fn run<L: Lanes, const T: usize, const W: usize>(
     }
     let (w, dy) = (w.after_quads(), dy.after_quads());
     // By name: an index that is only known at run time would put the accumulators into memory.
-    if n % 4 > 0 {
+    let rest = n % 4;
+    if rest > 0 {
         connection::<L, T, W>(l, w.row(0), dy.row(0), &mut acc[0]);
     }
-    if n % 4 > 1 {
+    if rest > 1 {
         connection::<L, T, W>(l, w.row(1), dy.row(1), &mut acc[1]);
     }
-    if n % 4 > 2 {
+    if rest > 2 {
         connection::<L, T, W>(l, w.row(2), dy.row(2), &mut acc[0]);
     }
     let mut sum = acc[0];

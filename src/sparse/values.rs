@@ -154,11 +154,12 @@ fn tile<L: Lanes, I: Index, const T: usize, const W: usize>(
         sums[q % 4] = quad::<L, I, T, W>(l, x.quad(q), &dy);
     }
     // By name, so that the products stay in registers.
-    if n % 4 > 0 {
+    let rest = n % 4;
+    if rest > 0 {
         let x = x.after_quads();
         let p0 = product::<L, T, W>(l, x.row(0), &dy);
-        let p1 = if n % 4 > 1 { product::<L, T, W>(l, x.row(1), &dy) } else { zero };
-        let p2 = if n % 4 > 2 { product::<L, T, W>(l, x.row(2), &dy) } else { zero };
+        let p1 = if rest > 1 { product::<L, T, W>(l, x.row(1), &dy) } else { zero };
+        let p2 = if rest > 2 { product::<L, T, W>(l, x.row(2), &dy) } else { zero };
         sums[n / 4 % 4] = l.sum_quad([p0, p1, p2, zero]);
     }
     l.sum_quads(&sums)

@@ -13,6 +13,7 @@ mod optim;
 mod reduce;
 mod rmsnorm;
 mod sparse;
+mod sparse_online;
 
 use std::borrow::Cow;
 
@@ -115,6 +116,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(layernorm::rows());
     rows.extend(rmsnorm::rows());
     rows.extend(sparse::rows());
+    rows.extend(sparse_online::rows());
     rows.extend(reduce::rows());
     rows.extend(embedding::rows());
     rows.extend(dropout::rows());
