@@ -40,6 +40,9 @@ macro_rules! each {
     }};
 }
 
+/// Whether whatever this is built for has the instruction.
+const NATIVE: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+
 /// `a * b + c` with one rounding, whether or not the target has the instruction.
 ///
 /// Without it, std's `mul_add` calls the C library, whose answer is not the same everywhere. Here the product is
@@ -47,7 +50,7 @@ macro_rules! each {
 /// spare bits rounds to the correct f32 (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums").
 #[inline(always)]
 pub(crate) fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-    if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+    if NATIVE {
         return a.mul_add(b, c);
     }
     let (product, c) = (a as f64 * b as f64, c as f64);
@@ -62,6 +65,13 @@ pub(crate) fn mul_add(a: f32, b: f32, c: f32) -> f32 {
     let step = (inexact & (bits & 1 == 0)) as u64;
     let odd = if away { bits.wrapping_add(step) } else { bits.wrapping_sub(step) };
     f64::from_bits(odd) as f32
+}
+
+/// The same of sixteen, where it is emulated. A call, as each is some three hundred instructions: inlined, they were two thirds of
+/// this library.
+#[inline(never)]
+fn emulated(a: &F32x16, b: &F32x16, c: &F32x16) -> F32x16 {
+    each!(i => mul_add(a.0[i], b.0[i], c.0[i]))
 }
 
 /// Added to a whole number of at most 22 bits, it leaves the number in the low bits.
@@ -126,11 +136,11 @@ impl Lanes for Scalar {
     }
     #[inline(always)]
     fn mul_add(self, a: F32x16, b: F32x16, c: F32x16) -> F32x16 {
-        each!(i => mul_add(a.0[i], b.0[i], c.0[i]))
+        if NATIVE { each!(i => mul_add(a.0[i], b.0[i], c.0[i])) } else { emulated(&a, &b, &c) }
     }
     #[inline(always)]
     fn neg_mul_add(self, a: F32x16, b: F32x16, c: F32x16) -> F32x16 {
-        each!(i => mul_add(-a.0[i], b.0[i], c.0[i]))
+        self.mul_add(each!(i => -a.0[i]), b, c)
     }
     #[inline(always)]
     fn max(self, a: F32x16, b: F32x16) -> F32x16 {

@@ -1,0 +1,43 @@
+//! `hotlanes report`.
+
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use hotlanes::Tier;
+
+use crate::report::{self, Failure, Options};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// All sizes, and longer samples of each: minutes instead of half of one.
+    #[arg(long)]
+    full: bool,
+    /// Threads for the kernels and the limits; the naive loops always use one.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
+    /// One JSON object a line on stdout, and nothing else there.
+    #[arg(long)]
+    json: bool,
+    /// Only this kernel; may be repeated.
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(report::kernels()))]
+    kernel: Vec<String>,
+    /// Time only this tier (the bits are still compared on all); may be repeated.
+    #[arg(long, value_name = "NAME")]
+    tier: Vec<Tier>,
+}
+
+pub(super) fn run(args: Args) -> ExitCode {
+    let options = Options {
+        full: args.full,
+        threads: args.threads.into(),
+        json: args.json,
+        kernels: args.kernel,
+        tiers: args.tier,
+    };
+    match report::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough: that is no failure of ours.
+        Err(Failure::Output(e)) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => super::fail(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 }, failure),
+    }
+}

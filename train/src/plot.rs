@@ -1,0 +1,96 @@
+//! Line plots as SVG: no fonts of the system and no C library are needed.
+
+use std::io;
+use std::path::Path;
+
+use plotters::prelude::*;
+
+use crate::files;
+
+/// One line of a plot.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Its name in the legend.
+    pub name: &'static str,
+    /// Points; those that are not finite are left out.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Pixels of a plot.
+const SIZE: (u32, u32) = (900, 520);
+
+/// Draws lines over a common axis into a file, which is replaced as a whole.
+///
+/// # Errors
+/// Of the file system.
+pub fn lines(path: &Path, title: &str, x: &str, y: &str, series: &[Series]) -> io::Result<()> {
+    let svg = draw(title, x, y, series).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
+    files::replace(path, svg.as_bytes())
+}
+
+type DrawError = Box<dyn std::error::Error + Send + Sync>;
+
+fn draw(title: &str, x: &str, y: &str, series: &[Series]) -> Result<String, DrawError> {
+    let finite = |p: &&(f64, f64)| p.0.is_finite() && p.1.is_finite();
+    let points: Vec<(f64, f64)> = series.iter().flat_map(|s| &s.points).filter(finite).copied().collect();
+    let (xs, ys) = (range(points.iter().map(|p| p.0)), range(points.iter().map(|p| p.1)));
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .caption(title, ("sans-serif", 20))
+            .margin(12)
+            .x_label_area_size(44)
+            .y_label_area_size(64)
+            .build_cartesian_2d(xs, ys)?;
+        chart.configure_mesh().x_desc(x).y_desc(y).light_line_style(WHITE).draw()?;
+        for (i, line) in series.iter().enumerate() {
+            let colour = Palette99::pick(i).stroke_width(2);
+            let drawn = line.points.iter().filter(finite).copied();
+            chart
+                .draw_series(LineSeries::new(drawn, colour))?
+                .label(line.name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour));
+        }
+        let background = WHITE.mix(0.8);
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::LowerRight)
+            .border_style(BLACK)
+            .background_style(background)
+            .draw()?;
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+/// From least to most, with a little room, and never empty.
+fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
+    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+    if low > high {
+        return 0.0..1.0;
+    }
+    let room = if high > low { 0.03 * (high - low) } else { 0.5 };
+    low - room..high + room
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_drawn_and_strange_points_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plot.svg");
+        let points = vec![(1.0, 0.5), (2.0, f64::NAN), (3.0, 0.9)];
+        for series in
+            [vec![], vec![Series { name: "best", points: vec![] }], vec![Series { name: "best", points }]]
+        {
+            lines(&path, "Accuracy", "generation", "%", &series).unwrap();
+            let svg = std::fs::read_to_string(&path).unwrap();
+            assert!(svg.starts_with("<svg") && svg.contains("Accuracy") && !svg.contains("NaN"), "{svg}");
+            assert_eq!(svg.contains(">\nbest\n<"), !series.is_empty());
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! A bar on standard error while a run goes on; where that is no terminal, nothing.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar.
+#[derive(Debug)]
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// A bar that ends at `end` things of a kind, such as "examples", and starts at `start`.
+    pub fn new(start: u64, end: u64, things: &str) -> Self {
+        let bar = ProgressBar::new(end).with_position(start);
+        let template = format!("{{bar:24}} {{human_pos}}/{{human_len}} {things} {{msg}} {{eta}} left");
+        bar.set_style(ProgressStyle::with_template(&template).expect("a template that is right"));
+        bar.reset_eta();
+        Progress(bar)
+    }
+
+    /// Where the run is, and what there is to say about it.
+    pub fn at(&self, position: u64, message: String) {
+        self.0.set_position(position);
+        self.0.set_message(message);
+    }
+
+    /// Prints a line on standard output, above the bar.
+    pub fn line(&self, text: &str) {
+        self.0.suspend(|| println!("{text}"));
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,158 @@
+//! One hash for a run, whatever the tier, the threads, and however often it was stopped.
+
+use std::path::Path;
+
+use hotlanes::Tier;
+use hotlanes_train::checkpoint;
+use hotlanes_train::population::data::Split;
+use hotlanes_train::population::evolve::Evolution;
+use hotlanes_train::population::run::{Config, OptimizerKind, Run};
+use hotlanes_train::population::state::{self, NAME, Source, State};
+
+use crate::gradients::WILD;
+
+/// Small enough for a debug build under emulation; every mutation happens.
+fn config(batch: usize, optimizer: OptimizerKind) -> Config {
+    let evolution =
+        Evolution { cull: 0.5, elites: 2, crossover: 0.5, mutation: WILD, ..Evolution::default() };
+    Config {
+        population: 6,
+        hidden: vec![12, 6],
+        input_density: 0.04,
+        batch,
+        optimizer,
+        lr: if optimizer == OptimizerKind::AdamW { 0.01 } else { 0.05 },
+        weight_decay: 0.01,
+        generation: 96,
+        evolution,
+        ..Config::default()
+    }
+}
+
+fn data() -> Split {
+    Split::procedural(100, 20, 1).unwrap()
+}
+
+/// The hash after three generations.
+fn hash(config: &Config, data: &Split) -> u64 {
+    let mut run = Run::new(config.clone(), data).unwrap();
+    while run.population.generation < 3 {
+        run.advance();
+    }
+    run.population.individuals.iter().for_each(|i| i.network.check().unwrap());
+    run.population.hash()
+}
+
+/// The three ways to learn.
+fn ways() -> [Config; 3] {
+    [config(32, OptimizerKind::Sgd), config(16, OptimizerKind::AdamW), config(1, OptimizerKind::Sgd)]
+}
+
+/// Their hashes. Where one moves it is said in CHANGELOG.md, with the reason.
+const GOLDEN: [u64; 3] = [0x11c7_585e_c27c_2f45, 0xf29f_f1d2_8105_2937, 0x1359_a1dd_886d_d693];
+
+#[test]
+fn tiers_and_threads_give_the_golden_hash() {
+    let data = data();
+    let best = Tier::available().next_back();
+    for tier in Tier::available() {
+        let threads: &[usize] = if Some(tier) == best { &[1, 2, 3] } else { &[2] };
+        for &threads in threads {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let all = || ways().map(|config| hash(&config, &data));
+            let hashes = pool.install(|| hotlanes::with_tier(tier, all).unwrap());
+            assert_eq!(hashes, GOLDEN, "{hashes:x?} on {tier}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn the_seed_decides() {
+    let data = data();
+    let config = config(32, OptimizerKind::Sgd);
+    let other = Config { seed: 2, ..config.clone() };
+    assert_ne!(hash(&config, &data), hash(&other, &data));
+}
+
+fn save(run: &Run<'_>, data: &Split, directory: &Path) {
+    let population = &run.population;
+    let state = State {
+        config: run.config().clone(),
+        source: Source { directory: None, images: 100, validation: 20 },
+        data: state::data_hash(data),
+        examples: population.examples,
+        generation: population.generation,
+        hash: format!("{:016x}", population.hash()),
+        history: Vec::new(),
+    };
+    let tensors = state::tensors(population, state.config.optimizer);
+    checkpoint::save(directory, NAME, population.examples, &tensors, &state).unwrap();
+}
+
+/// Stops within a generation too: a block is shorter than one here.
+#[test]
+fn a_run_that_is_saved_and_resumed_is_the_run() {
+    let data = data();
+    let directory = tempfile::tempdir().unwrap();
+    for optimizer in [OptimizerKind::Sgd, OptimizerKind::AdamW] {
+        let config = Config { generation: 1440, population: 3, ..config(16, optimizer) };
+        let mut whole = Run::new(config.clone(), &data).unwrap();
+        let mut parts = Run::new(config.clone(), &data).unwrap();
+        let mut within = 0;
+        for _ in 0..3 {
+            whole.advance();
+            parts.advance();
+            within += u32::from(!parts.population.examples.is_multiple_of(config.generation));
+            save(&parts, &data, directory.path());
+            let (state, stored) = checkpoint::load::<State>(directory.path(), NAME).unwrap();
+            assert_eq!(state.config, config);
+            let population = state::population(&state, data.train.features, &stored).unwrap();
+            parts = Run::resume(state.config, &data, population).unwrap();
+            assert_eq!(parts.population.hash(), whole.population.hash());
+        }
+        assert!(within > 0, "no stop was within a generation");
+        let losses = |run: &Run<'_>| -> Vec<u64> {
+            run.population.individuals.iter().map(|i| i.loss.to_bits()).collect()
+        };
+        assert_eq!(losses(&parts), losses(&whole));
+    }
+}
+
+#[test]
+fn a_checkpoint_whose_files_do_not_belong_together_is_refused() {
+    let data = data();
+    let directory = tempfile::tempdir().unwrap();
+    let run = Run::new(config(32, OptimizerKind::AdamW), &data).unwrap();
+    save(&run, &data, directory.path());
+    let (state, stored) = checkpoint::load::<State>(directory.path(), NAME).unwrap();
+    let refused = |state: &State| state::population(state, 784, &stored).unwrap_err().to_string();
+    let told = refused(&State { hash: "0".into(), ..state.clone() });
+    assert!(told.ends_with("the JSON file says 0"), "{told}");
+    let config = Config { population: 5, ..state.config.clone() };
+    let told = refused(&State { config, ..state.clone() });
+    assert!(told.ends_with("6 individuals: the rest of the file asks for 5"), "{told}");
+    assert!(state::population(&state, 10, &stored).unwrap_err().to_string().contains("individual 0: "));
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let data = data();
+    let told = |change: &dyn Fn(&mut Config)| {
+        let mut config = config(32, OptimizerKind::Sgd);
+        change(&mut config);
+        Run::new(config, &data).map(|_| ()).unwrap_err().to_string()
+    };
+    assert_eq!(told(&|c| c.population = 0), "population = 0: must be at least 1");
+    assert_eq!(told(&|c| c.batch = 0), "batch = 0: must be at least 1");
+    assert_eq!(told(&|c| c.density = 0.0), "density = 0: must be above 0 and at most 1");
+    assert_eq!(
+        told(&|c| c.generation = 100),
+        "generation = 100: must be a multiple of the batch, 32, and at least that"
+    );
+    assert!(told(&|c| c.hidden = vec![4, 0]).starts_with("hidden = [4, 0]: "));
+    assert!(told(&|c| c.hidden = vec![usize::MAX, 5]).contains("there may be 32768 nodes"));
+    assert!(told(&|c| c.lr = f64::NAN).starts_with("lr = NaN: "));
+    assert!(told(&|c| c.evolution.cull = 2.0).starts_with("cull = 2: "));
+    let online = |c: &mut Config| (c.batch, c.optimizer) = (1, OptimizerKind::AdamW);
+    assert!(told(&online).starts_with("optimizer = adamw: "));
+}
