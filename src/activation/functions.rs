@@ -191,8 +191,8 @@ impl Slope for SquaredRelu {
 impl Function for Sigmoid {
     #[inline(always)]
     fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
-        // e^89 is infinite and e^-105 is 0.
-        let x = clamp(l, x, -89.0, 105.0);
+        // e^89 is infinite, and e^-20 beside 1 is nothing: what is smaller would only become subnormal, and slow.
+        let x = clamp(l, x, -89.0, 20.0);
         logistic(l, exp2_of(l, x, [l.splat(-LOG2_E); N]))
     }
 }
@@ -218,7 +218,8 @@ impl Function for Silu {
         for i in 0..N {
             // From here down sigmoid is 0: so the result is 0 for minus infinity too.
             x[i] = l.max(l.splat(-89.0), x[i]);
-            argument[i] = l.min(l.splat(105.0), x[i]);
+            // As for the sigmoid.
+            argument[i] = l.min(l.splat(20.0), x[i]);
         }
         let r = logistic(l, exp2_of(l, argument, [l.splat(-LOG2_E); N]));
         for i in 0..N {
@@ -268,9 +269,10 @@ impl Function for GeluTanh {
     fn value<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
         let (mut argument, mut squares) = (x, x);
         for i in 0..N {
-            // From here down the sigmoid is 0, from 11 up it is 1.
+            // From here down the sigmoid is 0. From 6.5 up e^-2u is below 2^-40, nothing beside 1: what is smaller would only
+            // become subnormal, and slow.
             x[i] = l.max(l.splat(-11.0), x[i]);
-            argument[i] = l.min(l.splat(11.0), x[i]);
+            argument[i] = l.min(l.splat(6.5), x[i]);
         }
         for i in 0..N {
             squares[i] = l.mul(argument[i], argument[i]);
