@@ -28,8 +28,8 @@ const LOST_INLINING: Regression = Regression {
     case: "adamw",
     tier: "avx2",
     file: "src/adamw/kernel.rs",
-    from: "#[inline(always)]\nfn moments<",
-    to: "#[inline(never)]\nfn moments<",
+    from: "#[inline(always)]\npub(super) fn moments<",
+    to: "#[inline(never)]\npub(super) fn moments<",
     says: "loop: it calls hotlanes::adamw::kernel::moments",
 };
 
