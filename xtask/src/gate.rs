@@ -27,6 +27,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 
 use budget::{Budgets, Count};
+use build::Extent;
 use check::{Line, Measured, Table};
 use count::{Case, Run};
 use decode::Arch;
@@ -65,6 +66,8 @@ pub struct Scope {
     pub only: Option<String>,
     /// Whether to count under callgrind too.
     pub callgrind: bool,
+    /// Whether to build everything that stands on the kernels with them.
+    pub whole: bool,
 }
 
 impl Scope {
@@ -74,7 +77,7 @@ impl Scope {
         let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
         let here = here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let root = here.parent().unwrap_or(&here).to_owned();
-        Scope { target_dir: root.join("target/gate"), root, only: None, callgrind: true }
+        Scope { target_dir: root.join("target/gate"), root, only: None, callgrind: true, whole: true }
     }
 }
 
@@ -181,7 +184,8 @@ fn bless(mut facts: Facts, file: &Path) -> Result<bool> {
         let lost = before.kernels.iter().flat_map(|(k, tiers)| tiers.iter().map(move |(t, row)| (k, t, row)));
         let lost = lost.filter(|(k, t, row)| {
             let now = budgets.kernels.get(*k).and_then(|tiers| tiers.get(t));
-            row.count.is_some() && now.is_some_and(|now| now.count.is_none())
+            let skipped = facts.table.get(&((*k).clone(), **t)).and_then(|now| now.skipped.as_deref());
+            row.count.is_some() && now.is_some_and(|now| now.count.is_none()) && skipped != Some(NOT_STEPPED)
         });
         if let Some((kernel, tier, _)) = lost.into_iter().next() {
             bail!("{kernel} on {tier} had a count and cannot be counted on this CPU: bless on one that can");
@@ -215,12 +219,18 @@ impl Facts {
         let (mut problems, mut skipped) = (Vec::new(), Vec::new());
         let here = cfg!(all(target_arch = "x86_64", target_os = "linux"));
         note("building for x86-64");
-        let x86 = build::probe(root, target_dir, build::triple(Arch::X86), here)?;
+        let extent = match (here, scope.whole) {
+            (false, _) => Extent::Libraries,
+            (true, false) => Extent::Program,
+            (true, true) => Extent::Everything,
+        };
+        let x86 = build::probe(root, target_dir, build::triple(Arch::X86), extent)?;
         note("building for AArch64");
         // A cross compiler without its C library cannot link.
         let library = Path::new(SYSROOT).join("lib/ld-linux-aarch64.so.1");
         let cross = here && build::has("aarch64-linux-gnu-gcc") && library.exists();
-        let arm = build::probe(root, target_dir, build::triple(Arch::Arm), cross)?;
+        let extent = if cross { Extent::Program } else { Extent::Libraries };
+        let arm = build::probe(root, target_dir, build::triple(Arch::Arm), extent)?;
 
         note("reading machine code");
         let mut functions = HashMap::new();

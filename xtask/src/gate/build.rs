@@ -72,19 +72,36 @@ struct Target {
     name: String,
 }
 
-/// Builds the probe's library, and its program where `link` says that this machine can link for the target.
-pub fn probe(root: &Path, target_dir: &Path, triple: &str, link: bool) -> Result<Built> {
+/// What is built for a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The libraries, to be read.
+    Libraries,
+    /// And the program that runs the kernels.
+    Program,
+    /// And what else stands on the kernels: callgrind's benchmark and the program `hotlanes`. Cargo chooses the features of
+    /// dependencies by everything that it is asked for, so asked one by one it would build the kernels three times.
+    Everything,
+}
+
+/// Chooses what `Extent::Everything` builds, to which a benchmark to run may be added.
+pub fn choose_everything(cargo: &mut Command) {
+    cargo.args(["--package", "hotlanes", "--package", "hotlanes-probe", "--package", "hotlanes-train"]);
+    cargo.args(["--bench", "instructions"]);
+}
+
+/// Builds the probe's library, and as much more as is asked for and this machine can link.
+pub fn probe(root: &Path, target_dir: &Path, triple: &str, extent: Extent) -> Result<Built> {
     let mut cargo = cargo(root);
-    cargo.args([
-        "build",
-        "--locked",
-        "--release",
-        "--package",
-        "hotlanes-probe",
-        "--package",
-        "hotlanes",
-        "--lib",
-    ]);
+    cargo.args(["build", "--locked", "--release"]);
+    match extent {
+        Extent::Everything => choose_everything(&mut cargo),
+        Extent::Program | Extent::Libraries => {
+            cargo.args(["--package", "hotlanes", "--package", "hotlanes-probe"]);
+        }
+    }
+    cargo.arg("--lib");
+    let link = extent != Extent::Libraries;
     if link {
         cargo.arg("--bins");
     }
@@ -102,6 +119,7 @@ pub fn probe(root: &Path, target_dir: &Path, triple: &str, link: bool) -> Result
             continue;
         }
         let name = message.target.map(|t| t.name).unwrap_or_default();
+        // The program `hotlanes` has the library's name, and no library.
         if matches!(name.as_str(), "hotlanes" | "hotlanes_probe") {
             built
                 .libraries
@@ -122,7 +140,7 @@ pub fn host_probe(root: &Path, target_dir: &Path) -> Result<PathBuf> {
     let output = Command::new("rustc").arg("-vV").current_dir(root).output().context("cannot run rustc")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let host = text.lines().find_map(|l| l.strip_prefix("host: ")).context("rustc -vV names no host")?;
-    probe(root, target_dir, host, true)?.program.context("no program")
+    probe(root, target_dir, host, Extent::Program)?.program.context("no program")
 }
 
 /// The compiler's release and commit, which the budgets belong to.
