@@ -83,7 +83,7 @@ mod count {
         adafactor_grad_squares adafactor_factor adafactor_unit_squares adafactor_apply
         adafactor_squares adafactor_units adafactor_descend
         matmul matmul_thin matmul_few_columns matmul_left_packed matmul_both_packed matmul_right_packed matmul_bf16
-        matmul_bf16_both_packed matmul_pack matmul_pack_transposed matmul_pack_bf16
+        matmul_gelu matmul_pack matmul_pack_transposed matmul_pack_bf16
         attention_fwd attention_bwd
         layernorm_fwd layernorm_fwd_small layernorm_bwd layernorm_bwd_small layernorm_bwd_chunks layernorm_add_chunks
         rmsnorm_fwd rmsnorm_fwd_small rmsnorm_bwd rmsnorm_bwd_small rmsnorm_fwd_add rmsnorm_bwd_add

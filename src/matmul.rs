@@ -49,6 +49,7 @@ mod thin;
 pub(crate) mod tile;
 
 use kernel::{Product, RightOperand};
+use mat::Operand;
 pub use mat::{Mat, MatMut};
 use pack::pack;
 
@@ -67,10 +68,10 @@ pub trait Element: Copy + Send + Sync + sealed::Sealed {
     #[doc(hidden)]
     fn as_f32(values: &[Self]) -> &[f32];
 
-    /// The product, on this thread.
+    /// A matrix as an operand of a kernel.
     #[doc(hidden)]
     #[allow(private_interfaces)]
-    fn run(product: Product<'_, Self>);
+    fn operand(mat: Mat<'_, Self>) -> Operand<'_>;
 }
 
 mod sealed {
@@ -96,8 +97,8 @@ impl Element for f32 {
         values
     }
 
-    fn run(product: Product<'_, f32>) {
-        kernel::run_f32(product);
+    fn operand(mat: Mat<'_, f32>) -> Operand<'_> {
+        Operand::F32(mat)
     }
 }
 
@@ -119,8 +120,8 @@ impl Element for u16 {
         unreachable!("bf16 operands are packed")
     }
 
-    fn run(product: Product<'_, u16>) {
-        kernel::run_bf16(product);
+    fn operand(mat: Mat<'_, u16>) -> Operand<'_> {
+        Operand::Bf16(mat)
     }
 }
 
@@ -261,7 +262,7 @@ pub fn matmul_with<'a, T: Element + 'a>(
 ) {
     let Epilogue { accumulate, bias, activation, pre_activation } = epilogue;
     let (b, (k, n)) = match b.into() {
-        Right::Mat(b) => (RightOperand::Mat(b), (b.rows(), b.cols())),
+        Right::Mat(b) => (RightOperand::Mat(T::operand(b)), (b.rows(), b.cols())),
         Right::Packed(b) => (RightOperand::Packed(b, 0), (b.rows, b.cols)),
     };
     let (m, cols) = (c.rows(), c.cols());
@@ -293,6 +294,7 @@ pub fn matmul_with<'a, T: Element + 'a>(
         }
         None => (c.0, None),
     };
+    let a = T::operand(a);
     let work = Product { active: active(), a, b, c, activated, accumulate, bias, activation };
     let piece = (work.size() / 8).clamp(tuning::MATMUL_PIECE, tuning::MATMUL_PIECE_MOST);
     parallel::run(work, tuning::MATMUL_PARALLEL, piece);

@@ -146,9 +146,7 @@ pub enum ProductPath {
     Thin,
     /// The right operand packed.
     Plain,
-    /// Both packed, a few rows and columns at a time.
-    LeftPacked,
-    /// Both packed, many rows and columns at a time.
+    /// Both packed.
     BothPacked,
 }
 

@@ -61,7 +61,7 @@ pub static CASES: &[Case] = &[
     matmul::BOTH_PACKED,
     matmul::RIGHT_PACKED,
     matmul::BF16,
-    matmul::BF16_BOTH_PACKED,
+    matmul::GELU,
     matmul::PACK,
     matmul::PACK_TRANSPOSED,
     matmul::PACK_BF16,

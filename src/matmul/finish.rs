@@ -1,10 +1,9 @@
 //! What is done to results whose chains have ended: the activation, and their way to memory.
 
-use super::Element;
 use super::kernel::{Product, Range};
 use crate::activation::Activation;
 use crate::activation::functions::{self, Function};
-use crate::lanes::{Block, Chunk, LANES, Lanes};
+use crate::lanes::{Block, Chunk, Kernel, LANES, Lanes, dispatch};
 
 /// Some rows and columns of the results. Values of them that wait lie row after row, each of whole vectors.
 #[derive(Clone, Copy)]
@@ -23,7 +22,7 @@ impl Part {
     }
 }
 
-impl<T: Element> Product<'_, T> {
+impl Product<'_> {
     /// Whether there is more to do than to store the results.
     #[inline(always)]
     pub(super) fn finishes(&self) -> bool {
@@ -33,7 +32,27 @@ impl<T: Element> Product<'_, T> {
     /// Stores results after the activation, and before it where that is asked for. What waits may be of up to three vectors
     /// more than the part, of any values.
     #[inline(always)]
-    pub(super) fn finish<L: Lanes>(&mut self, l: L, waiting: &mut [Chunk], part: Part) {
+    pub(super) fn finish(&mut self, waiting: &mut [Chunk], part: Part) {
+        let (c, activated) = (self.c.reborrow(), self.activated.as_mut().map(Block::reborrow));
+        dispatch(self.active, Finish { activation: self.activation, c, activated, waiting, part });
+    }
+}
+
+/// The end of some results. A kernel of its own, or each way of a product would hold all activations.
+struct Finish<'a> {
+    activation: Activation,
+    c: Block<'a>,
+    activated: Option<Block<'a>>,
+    waiting: &'a mut [Chunk],
+    part: Part,
+}
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, l: L) {
+        let (waiting, part) = (self.waiting, self.part);
         // First before the activation, if that is asked for: one copy of the code for both.
         let mut before = self.activated.is_some();
         loop {

@@ -1,9 +1,9 @@
 //! The loops over a product: blocks of k, groups of columns whose panels stay in the L1 cache, rows.
 
 use super::finish::Part;
-use super::mat::Mat;
+use super::mat::{Mat, Operand};
 use super::pack::{pack, pack_left};
-use super::thin::Thin;
+use super::thin::{self, Thin};
 use super::tile::{self, Panels, Start};
 use super::{Element, Packed};
 use crate::activation::Activation;
@@ -32,18 +32,18 @@ const PREFETCH_STEPS: usize = 16;
 
 /// The right operand.
 #[derive(Clone, Copy)]
-pub(super) enum RightOperand<'a, T> {
+pub(super) enum RightOperand<'a> {
     /// As it is, to be packed on the way.
-    Mat(Mat<'a, T>),
+    Mat(Operand<'a>),
     /// Packed before; from this panel on.
     Packed(&'a Packed, usize),
 }
 
 /// A product, or a block of one.
-pub(super) struct Product<'a, T> {
+pub(super) struct Product<'a> {
     pub(super) active: Active,
-    pub(super) a: Mat<'a, T>,
-    pub(super) b: RightOperand<'a, T>,
+    pub(super) a: Operand<'a>,
+    pub(super) b: RightOperand<'a>,
     /// What the chains start from and end in.
     pub(super) c: Block<'a>,
     /// Where the activated results go, if not to `c`.
@@ -53,7 +53,7 @@ pub(super) struct Product<'a, T> {
     pub(super) activation: Activation,
 }
 
-impl<T: Element> Product<'_, T> {
+impl Product<'_> {
     /// The first `at` columns, a whole number of vectors, and the others.
     fn split_cols(self, at: usize) -> (Self, Self) {
         let cols = self.c.cols();
@@ -78,7 +78,7 @@ impl<T: Element> Product<'_, T> {
     }
 }
 
-impl<T: Element> Work for Product<'_, T> {
+impl Work for Product<'_> {
     fn size(&self) -> usize {
         // At least the results themselves, when k is zero.
         self.c.rows().saturating_mul(self.c.cols()).saturating_mul(self.a.cols().max(1))
@@ -110,47 +110,32 @@ impl<T: Element> Work for Product<'_, T> {
         }
     }
 
+    /// By the way that suits its shape, or by the one that is asked for where it can.
     fn run(self) {
-        T::run(self);
-    }
-}
-
-/// Vectors of room for the packed left operand: 36 rows, and 264.
-const SMALL: usize = 36 * K_BLOCK / LANES;
-const LARGE: usize = 264 * K_BLOCK / LANES;
-
-/// The product by the way that suits its shape, or by the one that is asked for where it can.
-pub(super) fn run_f32(product: Product<'_, f32>) {
-    let (rows, cols, k) = (product.c.rows(), product.c.cols(), product.a.cols());
-    let path = tuning::product_path().unwrap_or({
-        if Thin::suits(&product) {
-            ProductPath::Thin
-        } else if rows > 36 && cols >= tuning::MATMUL_PACK_COLS && k >= tuning::MATMUL_PACK_STEPS {
-            ProductPath::BothPacked
-        } else {
-            ProductPath::Plain
+        let (rows, cols, k) = (self.c.rows(), self.c.cols(), self.a.cols());
+        // bf16 is widened as it is packed.
+        let Operand::F32(a) = self.a else { return dispatch(self.active, LeftPacked(self)) };
+        let path = tuning::product_path().unwrap_or(match self.b {
+            RightOperand::Mat(Operand::F32(b)) if thin::suits(a, b) => ProductPath::Thin,
+            _ if rows > 36 && cols >= tuning::MATMUL_PACK_COLS && k >= tuning::MATMUL_PACK_STEPS => {
+                ProductPath::BothPacked
+            }
+            _ => ProductPath::Plain,
+        });
+        match (path, self.b) {
+            (ProductPath::Thin, RightOperand::Mat(Operand::F32(b))) => {
+                dispatch(self.active, Thin::new(self, a, b));
+            }
+            (ProductPath::Thin | ProductPath::Plain, _) if !a.is_transposed() => {
+                dispatch(self.active, Plain { a, product: self });
+            }
+            _ => dispatch(self.active, LeftPacked(self)),
         }
-    });
-    match (path, product.b) {
-        (ProductPath::BothPacked, _) => dispatch(product.active, LeftPacked::<f32, LARGE, MANY>(product)),
-        (ProductPath::LeftPacked, _) => dispatch(product.active, LeftPacked::<f32, SMALL, GROUP>(product)),
-        (ProductPath::Thin, RightOperand::Mat(b)) => dispatch(product.active, Thin::new(product, b)),
-        _ if product.a.is_transposed() => {
-            dispatch(product.active, LeftPacked::<f32, SMALL, GROUP>(product));
-        }
-        _ => dispatch(product.active, product),
     }
 }
 
-/// bf16 is widened as it is packed.
-pub(super) fn run_bf16(product: Product<'_, u16>) {
-    let large = product.c.rows() > 36;
-    match tuning::product_path() {
-        Some(ProductPath::BothPacked) => dispatch(product.active, LeftPacked::<u16, LARGE, MANY>(product)),
-        None if large => dispatch(product.active, LeftPacked::<u16, LARGE, MANY>(product)),
-        _ => dispatch(product.active, LeftPacked::<u16, SMALL, GROUP>(product)),
-    }
-}
+/// Rows of the left operand that are packed together: whole tiles of 6 and 12 rows.
+const LEFT_ROWS: usize = 264;
 
 /// A range of rows or of steps of k.
 #[derive(Clone, Copy)]
@@ -159,24 +144,30 @@ pub(super) struct Range {
     pub(super) len: usize,
 }
 
-impl Kernel for Product<'_, f32> {
+/// A product that reads its left operand as it lies.
+struct Plain<'a> {
+    a: Mat<'a>,
+    product: Product<'a>,
+}
+
+impl Kernel for Plain<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(mut self, l: L) {
-        self.blocks::<L, 0, MANY>(l);
+        self.product.blocks::<L, 0>(l, Some(self.a));
     }
 }
 
-/// A product that packs its left operand too, as many rows as `LEFT` vectors have room for, and more of the right one.
-struct LeftPacked<'a, T, const LEFT: usize, const RIGHT: usize>(Product<'a, T>);
+/// A product that packs its left operand too.
+struct LeftPacked<'a>(Product<'a>);
 
-impl<T: Element, const LEFT: usize, const RIGHT: usize> Kernel for LeftPacked<'_, T, LEFT, RIGHT> {
+impl Kernel for LeftPacked<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(mut self, l: L) {
-        self.0.blocks::<L, LEFT, RIGHT>(l);
+        self.0.blocks::<L, { LEFT_ROWS * K_BLOCK / LANES }>(l, None);
     }
 }
 
@@ -187,23 +178,25 @@ struct Group<'a> {
     steps: Range,
     j: usize,
     width: usize,
+    /// The left operand, where it is read as it lies.
+    plain: Option<Mat<'a>>,
     /// The packed left operand from the first of the rows on: panel after panel, each of the rows of its tile.
     left: &'a [f32],
     /// The packed right operand: the group's panels.
     right: [&'a [Chunk]; GROUP],
 }
 
-impl<T: Element> Product<'_, T> {
-    /// All of it; the left operand is packed where there is room for it.
+impl Product<'_> {
+    /// All of it; the left operand is packed where there is room for it, of `LEFT` vectors, and else it is `plain`.
     #[inline(always)]
-    fn blocks<L: Lanes, const LEFT: usize, const RIGHT: usize>(&mut self, l: L) {
+    fn blocks<L: Lanes, const LEFT: usize>(&mut self, l: L, plain: Option<Mat<'_>>) {
         let (rows, cols, k) = (self.c.rows(), self.c.cols(), self.a.cols());
         // A step more than is used, so that panels do not start in the same set of the cache.
-        let mut right_room = PanelStack::<{ K_BLOCK + 1 }, RIGHT>::new();
+        let mut right_room = PanelStack::<{ K_BLOCK + 1 }, MANY>::new();
         let mut left_room = Stack::<LEFT>::new();
         let mut waiting = Stack::<{ EPILOGUE_ROWS * GROUP }>::new();
-        let row_block = if LEFT > 0 { LEFT * LANES / K_BLOCK } else { ROW_BLOCK };
-        let col_block = RIGHT * LANES;
+        let row_block = if LEFT > 0 { LEFT_ROWS } else { ROW_BLOCK };
+        let col_block = MANY * LANES;
         let mut i = 0;
         while i < rows {
             let rows = Range { from: i, len: (rows - i).min(row_block) };
@@ -211,7 +204,10 @@ impl<T: Element> Product<'_, T> {
             loop {
                 let steps = Range { from: p, len: (k - p).min(K_BLOCK) };
                 if LEFT > 0 {
-                    pack_panels(l, self.a, rows, steps, &mut left_room);
+                    match self.a {
+                        Operand::F32(a) => pack_panels(l, a, rows, steps, &mut left_room),
+                        Operand::Bf16(a) => pack_panels(l, a, rows, steps, &mut left_room),
+                    }
                 }
                 let left = left_room.values();
                 let mut j = 0;
@@ -220,7 +216,13 @@ impl<T: Element> Product<'_, T> {
                     if let RightOperand::Mat(b) = self.b {
                         right_room.clear();
                         let at = (j, width.div_ceil(LANES));
-                        pack(l, b, (steps.from, steps.len), at, &mut right_room);
+                        match b {
+                            Operand::F32(b) => pack(l, b, (steps.from, steps.len), at, &mut right_room),
+                            Operand::Bf16(b) if LEFT > 0 => {
+                                pack(l, b, (steps.from, steps.len), at, &mut right_room);
+                            }
+                            Operand::Bf16(_) => unreachable!("both operands are of a kind"),
+                        }
                     }
                     let mut from = rows.from;
                     while from < rows.from + rows.len {
@@ -244,7 +246,7 @@ impl<T: Element> Product<'_, T> {
                                     if width > LANES { right_room.panel(panel + 1) } else { &[] },
                                 ],
                             };
-                            let group = Group { rows: some, steps, j: at, width, left, right };
+                            let group = Group { rows: some, steps, j: at, width, plain, left, right };
                             self.columns::<L, LEFT>(l, group, &mut waiting);
                             at += width;
                             panel += if L::WIDE { GROUP } else { 1 };
@@ -292,7 +294,7 @@ impl<T: Element> Product<'_, T> {
             }
             if finish {
                 let part = Part { rows: some, cols: Range { from: j, len: width }, turned: false };
-                self.finish(l, waiting.first_mut(EPILOGUE_ROWS * GROUP), part);
+                self.finish(waiting.first_mut(EPILOGUE_ROWS * GROUP), part);
             }
             i += some.len;
         }
@@ -350,7 +352,7 @@ impl<T: Element> Product<'_, T> {
         start: Start<'_>,
         room: &mut Option<Block<'_>>,
     ) -> usize {
-        let Group { rows, steps, j, width, left, .. } = at;
+        let Group { rows, steps, j, width, plain, left, .. } = at;
         let at = (i, j, width);
         // What is loaded has nothing to hide behind, so that is the next tile's; a store waits for its line as well.
         if steps.len >= PREFETCH_STEPS {
@@ -363,8 +365,9 @@ impl<T: Element> Product<'_, T> {
             tile::chains(l, steps.len, tile::Packed(&panel.as_chunks::<M>().0[..steps.len]), panels, c)
         } else {
             let mut lines: [&[f32]; M] = [&[]; M];
+            let a = plain.expect("what is not packed is read as it lies");
             for (r, line) in lines.iter_mut().enumerate() {
-                *line = T::as_f32(self.a.line(i + r, steps.from, steps.len));
+                *line = a.line(i + r, steps.from, steps.len);
             }
             tile::chains(l, steps.len, tile::Across(lines), panels, c)
         };

@@ -100,6 +100,38 @@ impl<'a, T: Element> Mat<'a, T> {
     }
 }
 
+/// An operand of either kind of values, so that a kernel is compiled once for both.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Operand<'a> {
+    F32(Mat<'a>),
+    Bf16(Mat<'a, u16>),
+}
+
+impl Operand<'_> {
+    pub(crate) fn cols(&self) -> usize {
+        match self {
+            Operand::F32(mat) => mat.cols(),
+            Operand::Bf16(mat) => mat.cols(),
+        }
+    }
+
+    /// The rows from `from` on, `n` of them.
+    pub(crate) fn rows_range(self, from: usize, n: usize) -> Self {
+        match self {
+            Operand::F32(mat) => Operand::F32(mat.rows_range(from, n)),
+            Operand::Bf16(mat) => Operand::Bf16(mat.rows_range(from, n)),
+        }
+    }
+
+    /// The columns from `from` on, `n` of them.
+    pub(crate) fn cols_range(self, from: usize, n: usize) -> Self {
+        match self {
+            Operand::F32(mat) => Operand::F32(mat.cols_range(from, n)),
+            Operand::Bf16(mat) => Operand::Bf16(mat.cols_range(from, n)),
+        }
+    }
+}
+
 /// A matrix to be written, with rows of side-by-side values.
 pub struct MatMut<'a>(pub(crate) Block<'a>);
 

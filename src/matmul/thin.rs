@@ -3,7 +3,7 @@
 
 use super::Element;
 use super::finish::Part;
-use super::kernel::{Product, Range, RightOperand};
+use super::kernel::{Product, Range};
 use super::mat::Mat;
 use super::tile::{self, Right, Start, Strided, each};
 use crate::lanes::{Block, Chunk, Kernel, LANES, Lanes, Stack};
@@ -32,7 +32,7 @@ pub(super) struct Thin<'a> {
     operands: Operands<'a>,
     /// Whether results are the transpose's.
     turned: bool,
-    product: Product<'a, f32>,
+    product: Product<'a>,
 }
 
 /// The left operand, of few rows, and the right one, whose columns are the lanes.
@@ -43,28 +43,21 @@ struct Operands<'a> {
 }
 
 impl<'a> Thin<'a> {
-    /// Whether rows or columns are so few.
-    pub(super) fn suits(product: &Product<'_, f32>) -> bool {
-        match product.b {
-            RightOperand::Mat(b) => {
-                product.c.rows() <= tuning::MATMUL_THIN_ROWS
-                    || few_columns(product.a, b)
-                    || product.a.cols() <= STEPS
-            }
-            RightOperand::Packed(..) => false,
-        }
-    }
-
-    pub(super) fn new(product: Product<'a, f32>, b: Mat<'a>) -> Self {
-        let (a, rows) = (product.a, product.c.rows());
+    /// The product this way, of f32 operands of which none is packed.
+    pub(super) fn new(product: Product<'a>, a: Mat<'a>, b: Mat<'a>) -> Self {
         // Where both are few, lanes are what lies side by side.
         let beside = a.is_transposed() && b.is_transposed();
-        if few_columns(a, b) && (rows > tuning::MATMUL_THIN_ROWS || beside) {
+        if few_columns(a, b) && (a.rows() > tuning::MATMUL_THIN_ROWS || beside) {
             Thin { operands: Operands { few: b.t(), many: a.t() }, turned: true, product }
         } else {
             Thin { operands: Operands { few: a, many: b }, turned: false, product }
         }
     }
+}
+
+/// Whether rows, columns or steps are so few that this way is faster.
+pub(super) fn suits(a: Mat<'_>, b: Mat<'_>) -> bool {
+    a.rows() <= tuning::MATMUL_THIN_ROWS || few_columns(a, b) || a.cols() <= STEPS
 }
 
 /// Whether the transposed product has few enough rows: fewer if its lanes lie apart, and the columns fill most of a vector.
@@ -116,7 +109,7 @@ impl Kernel for Thin<'_> {
                 let vectors = room.first_mut(rows.len * part.vectors());
                 self.start(l, vectors, part);
                 self.chains(l, vectors, part, &mut scratch);
-                self.product.finish(l, vectors, part);
+                self.product.finish(vectors, part);
                 j += cols.len;
             }
             i += rows.len;

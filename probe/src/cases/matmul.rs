@@ -2,8 +2,9 @@
 
 use std::hint::black_box;
 
+use hotlanes::activation::Activation;
 use hotlanes::bf16;
-use hotlanes::matmul::{Mat, MatMut, Packed, matmul};
+use hotlanes::matmul::{Epilogue, Mat, MatMut, Packed, matmul, matmul_with};
 use hotlanes::naive::matmul as plain;
 use hotlanes::tuning::{ProductPath, with_product_path};
 
@@ -19,7 +20,7 @@ const TALL: usize = 32;
 /// The operands as they are, by steps.
 pub(super) const DIRECT: Case = Case {
     name: "matmul",
-    kernel: "hotlanes::matmul::kernel::Product<f32>",
+    kernel: "hotlanes::matmul::kernel::Plain",
     sizes: [4, 8],
     elements_per_size: ROWS * COLS,
     element: "multiply-add",
@@ -47,38 +48,42 @@ pub(super) const FEW_COLUMNS: Case = Case {
     ..THIN
 };
 
-/// The left operand a transpose: packed, a few rows at a time.
+/// The left operand a transpose.
 pub(super) const LEFT_PACKED: Case = Case {
     name: "matmul_left_packed",
-    kernel: "hotlanes::matmul::kernel::LeftPacked<f32, 576, 2>",
+    kernel: "hotlanes::matmul::kernel::LeftPacked",
     prepare: |k| product(ROWS, COLS, k, Way::Transposed),
     twin: Some(|k| twin_transposed(ROWS, COLS, k)),
     ..DIRECT
 };
 
-/// Both packed, many rows and columns at a time.
+/// Both packed.
 pub(super) const BOTH_PACKED: Case = Case {
     name: "matmul_both_packed",
-    kernel: "hotlanes::matmul::kernel::LeftPacked<f32, 4224, 8>",
+    kernel: "hotlanes::matmul::kernel::LeftPacked",
     prepare: |k| product(ROWS, COLS, k, Way::BothPacked),
     ..DIRECT
 };
 
-/// Operands of bf16, a few rows at a time.
+/// Operands of bf16.
 pub(super) const BF16: Case = Case {
     name: "matmul_bf16",
-    kernel: "hotlanes::matmul::kernel::LeftPacked<u16, 576, 2>",
+    kernel: "hotlanes::matmul::kernel::LeftPacked",
     prepare: |k| product(ROWS, COLS, k, Way::Bf16),
     twin: None,
     ..DIRECT
 };
 
-/// Operands of bf16, many rows and columns at a time.
-pub(super) const BF16_BOTH_PACKED: Case = Case {
-    name: "matmul_bf16_both_packed",
-    kernel: "hotlanes::matmul::kernel::LeftPacked<u16, 4224, 8>",
-    prepare: |k| product(ROWS, COLS, k, Way::Bf16BothPacked),
-    ..BF16
+/// A layer's epilogue, by rows.
+pub(super) const GELU: Case = Case {
+    name: "matmul_gelu",
+    kernel: "hotlanes::matmul::finish::Finish",
+    sizes: [12, 24],
+    elements_per_size: COLS,
+    element: "result",
+    prepare: |rows| product(rows, COLS, 4, Way::Gelu),
+    twin: None,
+    ..DIRECT
 };
 
 /// The right operand packed before.
@@ -116,12 +121,12 @@ enum Way {
     Plain,
     /// The same, read where they lie.
     Thin,
-    /// The same, packed in large parts.
+    /// The same, with an activation.
+    Gelu,
+    /// Both packed.
     BothPacked,
     /// The same in bf16.
     Bf16,
-    /// The same in bf16, packed in large parts.
-    Bf16BothPacked,
     /// The left one is a transpose.
     Transposed,
     /// The right one was packed before.
@@ -181,18 +186,23 @@ fn product(rows: usize, cols: usize, k: usize, way: Way) -> Box<dyn Prepared> {
                     matmul(Mat::new(a, rows, k), Mat::new(b, k, cols), c)
                 }),
                 Way::Bf16 => matmul(Mat::new(a16, rows, k), Mat::new(b16, k, cols), c),
-                Way::Bf16BothPacked => with_product_path(ProductPath::BothPacked, || {
-                    matmul(Mat::new(a16, rows, k), Mat::new(b16, k, cols), c)
+                Way::Gelu => with_product_path(ProductPath::Plain, || {
+                    let epilogue = Epilogue { activation: Activation::GeluTanh, ..Epilogue::default() };
+                    matmul_with(Mat::new(a, rows, k), Mat::new(b, k, cols), c, epilogue)
                 }),
-                Way::Transposed => with_product_path(ProductPath::LeftPacked, || {
+                Way::Transposed => with_product_path(ProductPath::BothPacked, || {
                     matmul(Mat::new(a, k, rows).t(), Mat::new(b, k, cols), c)
                 }),
                 Way::Packed => matmul(Mat::new(a, rows, k), &*packed, c),
             }
         },
         move |s| {
-            let tolerance = if matches!(way, Way::Bf16 | Way::Bf16BothPacked) { 2e-2 } else { 1e-5 };
-            close("c", &s.c, &s.plain(way == Way::Transposed), tolerance)
+            let tolerance = if way == Way::Bf16 { 2e-2 } else { 1e-5 };
+            let mut want = s.plain(way == Way::Transposed);
+            if way == Way::Gelu {
+                Activation::GeluTanh.forward_in_place(&mut want);
+            }
+            close("c", &s.c, &want, tolerance)
         },
     )
 }
