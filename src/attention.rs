@@ -46,7 +46,7 @@
 
 use crate::error::{HyperParamError, check_len};
 use crate::lanes::Block;
-use crate::parallel;
+use crate::parallel::Shares;
 use crate::tier::active;
 use crate::tuning;
 
@@ -78,6 +78,9 @@ struct Settings {
     /// Heads of queries for each of keys.
     group: usize,
 }
+
+const SHARES: Shares =
+    Shares { per_thread: 4, least: tuning::ATTENTION_PIECE, most: tuning::ATTENTION_PIECE_MOST };
 
 impl Attention {
     /// Heads of `head_dim` values, with scale `1 / sqrt(head_dim)`; if `causal`, a query sees no keys after it.
@@ -124,7 +127,7 @@ impl Attention {
         check_len("attention forward", "lse", lse.len(), rows * shape.seq, "batch x heads x seq");
         let lse = Block::new(lse, rows, shape.seq, shape.seq);
         let work = Forward { active: active(), settings, q, k, v, first: [0; 3], out: out.0, lse };
-        parallel::run(work, tuning::ATTENTION_PARALLEL, tuning::ATTENTION_PIECE);
+        SHARES.run(work, tuning::ATTENTION_PARALLEL);
     }
 
     /// From `dout`, the gradient of the output, and what the forward read and wrote: the gradients `dq`, `dk` and `dv`,
@@ -168,7 +171,7 @@ impl Attention {
             dq: Some(dq.0),
             dkv: Some([dk.0, dv.0]),
         };
-        parallel::run(work, tuning::ATTENTION_PARALLEL, tuning::ATTENTION_PIECE);
+        SHARES.run(work, tuning::ATTENTION_PARALLEL);
     }
 
     /// Checks that queries, keys and values fit each other.

@@ -37,7 +37,7 @@
 use crate::activation::Activation;
 use crate::error::check_len;
 use crate::lanes::{Chunk, Half, Kernel, LANES, Lanes, dispatch};
-use crate::parallel::{self, Work};
+use crate::parallel::Shares;
 use crate::tier::active;
 use crate::tuning;
 
@@ -322,6 +322,6 @@ pub fn matmul_with<'a, T: Element + 'a>(
     };
     let a = T::operand(a);
     let work = Product { active: active(), a, b, c, activated, accumulate, bias, activation };
-    let piece = (work.size() / 8).clamp(tuning::MATMUL_PIECE, tuning::MATMUL_PIECE_MOST);
-    parallel::run(work, tuning::MATMUL_PARALLEL, piece);
+    let (least, most) = (tuning::MATMUL_PIECE, tuning::MATMUL_PIECE_MOST);
+    Shares { per_thread: 2, least, most }.run(work, tuning::MATMUL_PARALLEL);
 }

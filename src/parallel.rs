@@ -1,4 +1,4 @@
-//! Work is cut by its shape into pieces of a fixed size; which thread takes a piece changes nothing.
+//! Work is cut by its shape into pieces; where it is cut and which thread takes a piece changes nothing.
 
 use std::ops::Range;
 
@@ -24,6 +24,30 @@ pub(crate) fn run<W: Work>(work: W, threshold: usize, piece: usize) {
     }
     let _ = (threshold, piece);
     work.run();
+}
+
+/// The same with pieces that are as large as evens out: some for each thread, since each costs something to begin.
+pub(crate) struct Shares {
+    /// Pieces for a thread.
+    pub(crate) per_thread: usize,
+    /// The size of a piece, at least and at most.
+    pub(crate) least: usize,
+    pub(crate) most: usize,
+}
+
+impl Shares {
+    /// Runs `work`, cut so if it is no smaller than `threshold` and there is more than one thread.
+    #[inline]
+    pub(crate) fn run<W: Work>(self, work: W, threshold: usize) {
+        #[cfg(feature = "rayon")]
+        if work.size() >= threshold && rayon::current_num_threads() > 1 {
+            // Halves are not quite of one size: those that are a little larger stay whole.
+            let share = work.size() / (self.per_thread * rayon::current_num_threads()) / 4 * 5;
+            return halve(work, share.clamp(self.least, self.most));
+        }
+        let _ = (threshold, self.per_thread, self.least, self.most);
+        work.run();
+    }
 }
 
 #[cfg(feature = "rayon")]

@@ -73,8 +73,11 @@ pub fn with_one_sparse_sweep<R>(one: bool, f: impl FnOnce() -> R) -> R {
 /// Multiplications from which attention is spread over threads: some 10 us on one. Two threads make forward and backward of
 /// 2^25 (32 examples, 8 heads, 64 places, heads of 16) 1.9 times as fast, of 2^29 (8, 12, 256, 64) 1.95 and 2 times.
 pub const ATTENTION_PARALLEL: usize = 1 << 19;
-/// Multiplications in one piece of a parallel attention.
+/// Multiplications in one piece of a parallel attention, at least; a quarter of a thread's share if that is more, and no more than
+/// [`ATTENTION_PIECE_MOST`]. Each piece clears its scratch first.
 pub const ATTENTION_PIECE: usize = 1 << 20;
+/// Multiplications in one piece at most.
+pub const ATTENTION_PIECE_MOST: usize = 1 << 25;
 /// Pairs of an example and a head of keys below which the backward may cut a head in two, for queries and for keys. Both then
 /// find the weights anew: seven products instead of five, so that two threads gain 1.3 times, but more of them gain more.
 pub const ATTENTION_FEW_HEADS: usize = 4;
@@ -119,12 +122,12 @@ pub const ADAFACTOR_PIECE: usize = 1 << 15;
 /// Multiplications from which a matrix product is spread over threads: 80 us on one (AVX-512). What is no more than one piece
 /// is not cut. The gain of two threads near here is not yet measured on a machine that is idle.
 pub const MATMUL_PARALLEL: usize = 1 << 23;
-/// Multiplications in one piece of a parallel matrix product, at least; an eighth of the product if that is more, and no
+/// Multiplications in one piece of a parallel matrix product, at least; about half of a thread's share if that is more, and no
 /// more than [`MATMUL_PIECE_MOST`]. Each piece packs its operands itself, which costs as much as about 20 rows and 20 columns
 /// of results.
 pub const MATMUL_PIECE: usize = 1 << 23;
-/// Multiplications in one piece at most.
-pub const MATMUL_PIECE_MOST: usize = 1 << 26;
+/// Multiplications in one piece at most: 2 ms on one thread (AVX-512).
+pub const MATMUL_PIECE_MOST: usize = 1 << 28;
 /// Columns from which a matrix product packs its left operand too, if it has more than 36 rows: packing costs as much as
 /// about 20 columns, and saves the CPU from rows that lie apart.
 pub const MATMUL_PACK_COLS: usize = 129;

@@ -89,7 +89,7 @@ impl Work for Product<'_> {
     fn split(self) -> Result<(Self, Self), Self> {
         let (rows, cols) = (self.c.rows(), self.c.cols());
         // Whole tiles of 6 and 12 rows, whole groups of panels.
-        let (row_unit, col_unit) = (24, GROUP * LANES);
+        let (row_unit, col_unit) = (12, GROUP * LANES);
         if rows >= 2 * row_unit && (rows >= ROW_BLOCK || rows >= cols || cols < 2 * col_unit) {
             let at = (rows / 2).next_multiple_of(row_unit);
             let (c0, c1) = self.c.split_rows(at);
