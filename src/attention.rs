@@ -79,6 +79,7 @@ struct Settings {
     group: usize,
 }
 
+/// How attention is spread over threads.
 const SHARES: Shares =
     Shares { per_thread: 4, least: tuning::ATTENTION_PIECE, most: tuning::ATTENTION_PIECE_MOST };
 

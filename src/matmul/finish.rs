@@ -31,7 +31,8 @@ impl Product<'_> {
 
     /// Stores results after the activation, and before it where that is asked for. What waits may be of up to three vectors
     /// more than the part, of any values.
-    #[inline(always)]
+    // One call for all ways of a product, or each would bring its copy along.
+    #[inline(never)]
     pub(super) fn finish(&mut self, waiting: &mut [Chunk], part: Part) {
         let (c, activated) = (self.c.reborrow(), self.activated.as_mut().map(Block::reborrow));
         dispatch(self.active, Finish { activation: self.activation, c, activated, waiting, part });
