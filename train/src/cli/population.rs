@@ -193,7 +193,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(pool) => pool,
         Err(why) => return super::fail(2, why),
     };
-    interrupt::install();
+    interrupt::install(interrupt::SAVING);
     let ending = pool.install(|| match &args.resume {
         Some(_) => session::resume(args.data.as_deref(), &options),
         None => {
