@@ -5,12 +5,15 @@
 
 use std::fmt::Display;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::report::LEGEND;
 
 mod bench;
+mod generate;
+mod gpt;
 mod population;
 mod report;
 
@@ -32,6 +35,9 @@ enum Command {
     /// Train.
     #[command(subcommand)]
     Train(Train),
+    /// Continue a text with a GPT that was trained here.
+    #[command(after_long_help = generate::HELP)]
+    Generate(generate::Args),
     /// Measure whole training steps.
     #[command(subcommand)]
     Bench(Bench),
@@ -42,6 +48,9 @@ enum Train {
     /// Evolve a population of sparse networks that learn by gradient.
     #[command(after_long_help = population::HELP)]
     Population(population::Args),
+    /// Train a GPT on text, with its whole gradient.
+    #[command(after_long_help = gpt::HELP)]
+    Gpt(Box<gpt::Args>),
 }
 
 #[derive(Subcommand)]
@@ -56,6 +65,8 @@ pub fn main() -> ExitCode {
     match cli.command {
         Some(Command::Report(args)) => report::run(args),
         Some(Command::Train(Train::Population(args))) => population::run(args),
+        Some(Command::Train(Train::Gpt(args))) => gpt::run(*args),
+        Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Bench(Bench::Population(args))) => bench::run(args),
         None => report::run(cli.report),
     }
@@ -74,6 +85,14 @@ fn pool(threads: Option<u16>) -> Result<rayon::ThreadPool, String> {
         builder = builder.num_threads(threads.into());
     }
     builder.build().map_err(|e| format!("--threads: {e}"))
+}
+
+/// So many minutes; an error in words.
+fn minutes(minutes: Option<f64>) -> Result<Option<Duration>, String> {
+    let time = |minutes| {
+        Duration::try_from_secs_f64(60.0 * minutes).map_err(|e| format!("--minutes {minutes}: {e}"))
+    };
+    minutes.map(time).transpose()
 }
 
 /// The tier of the process, before a kernel asks for it; an error in words.

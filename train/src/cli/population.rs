@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use crate::interrupt;
 use crate::population::evolve::{Evolution, Mutation, Selection};
@@ -176,12 +175,9 @@ impl Settings {
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
-    let time = match args.minutes {
-        None => None,
-        Some(minutes) => match Duration::try_from_secs_f64(60.0 * minutes) {
-            Ok(time) => Some(time),
-            Err(e) => return super::fail(2, format!("--minutes {minutes}: {e}")),
-        },
+    let time = match super::minutes(args.minutes) {
+        Ok(time) => time,
+        Err(why) => return super::fail(2, why),
     };
     let options = Options {
         out: args.resume.clone().unwrap_or_else(|| args.out.clone()),
