@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use crate::report::LEGEND;
 
 mod bench;
+mod bench_gpt;
 mod generate;
 mod gpt;
 mod population;
@@ -57,6 +58,8 @@ enum Train {
 enum Bench {
     /// A population of sparse networks against the scalar loop of earlier work, in one run.
     Population(bench::Args),
+    /// Training steps of a GPT, and decoding, against multiply-adds alone.
+    Gpt(bench_gpt::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Some(Command::Train(Train::Gpt(args))) => gpt::run(*args),
         Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Bench(Bench::Population(args))) => bench::run(args),
+        Some(Command::Bench(Bench::Gpt(args))) => bench_gpt::run(args),
         None => report::run(cli.report),
     }
 }

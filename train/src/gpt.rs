@@ -5,6 +5,7 @@
 //! et al., "Language Models are Unsupervised Multitask Learners", 2019). A step depends on shape, parameters and data alone:
 //! the same bits on every CPU and for every number of threads and ranks, however often a run was stopped and resumed.
 
+pub mod bench;
 mod chunk;
 mod clock;
 pub mod config;

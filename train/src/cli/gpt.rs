@@ -85,7 +85,7 @@ struct ModelArgs {
     norm: Option<Norm>,
     /// The perceptron's activation.
     #[arg(long, value_enum, value_name = "NAME")]
-    activation: Option<Act>,
+    act: Option<Act>,
     /// Whether the head's weights are the embedding's.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tied: Option<bool>,
@@ -185,7 +185,7 @@ impl Args {
         set(&mut to.dim, model.dim);
         set(&mut to.block, model.block);
         set(&mut to.norm, model.norm);
-        set(&mut to.act, model.activation);
+        set(&mut to.act, model.act);
         set(&mut to.tied, model.tied);
         set(&mut to.bias, model.bias);
         set(&mut to.bf16, model.bf16);
