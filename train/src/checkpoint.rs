@@ -238,7 +238,9 @@ impl Named<'_> {
         assert_eq!(to.len(), shape.iter().product::<usize>(), "tensor {name}: place and shape");
         let view = self.view::<T>(name)?;
         if view.shape() != shape {
-            return Err(self.wrong(format!("tensor {name:?} has the shape {:?}: must be {shape:?}", view.shape())));
+            return Err(
+                self.wrong(format!("tensor {name:?} has the shape {:?}: must be {shape:?}", view.shape()))
+            );
         }
         for (to, bytes) in to.iter_mut().zip(view.data().chunks_exact(T::SIZE)) {
             *to = T::get(bytes);

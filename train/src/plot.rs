@@ -48,7 +48,8 @@ pub fn lines_at(
     series: &[Series],
     legend: Legend,
 ) -> io::Result<()> {
-    let svg = draw(title, x, y, series, legend).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
+    let svg = draw(title, x, y, series, legend)
+        .map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
     files::replace(path, svg.as_bytes())
 }
 

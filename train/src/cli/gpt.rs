@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::gpt::config::{Act, Norm};
-use crate::gpt::data::Source;
+use crate::gpt::data::{DataError, Source};
 use crate::gpt::engine::EngineError;
 use crate::gpt::ranks::{Alone, Ranks};
 use crate::gpt::run::RunError;
@@ -210,7 +210,12 @@ impl Args {
         (settings, steps)
     }
 
-    fn train(&self, options: &Options, data: Option<&Path>, ranks: &dyn Ranks) -> Result<Ending, SessionError> {
+    fn train(
+        &self,
+        options: &Options,
+        data: Option<&Path>,
+        ranks: &dyn Ranks,
+    ) -> Result<Ending, SessionError> {
         if self.resume.is_some() {
             return session::resume(data, options, ranks);
         }
@@ -251,22 +256,22 @@ pub(super) fn run(args: Args) -> ExitCode {
 
 /// The exit code, after an error was said.
 fn code(ending: Result<Ending, SessionError>) -> ExitCode {
-    use SessionError::{Occupied, Run};
+    use SessionError::{Data, Occupied, Run};
     match ending {
         Ok(Ending::Done | Ending::Early) => ExitCode::SUCCESS,
         Ok(Ending::Interrupted) => ExitCode::from(interrupt::EXIT_CODE),
-        Err(e @ (Occupied(_) | Run(RunError::Config(_) | RunError::Engine(EngineError::Config(_))))) => {
+        Err(e @ (Occupied(_) | Data(DataError::Share(_)) | Run(RunError::Config(_)))) => super::fail(2, e),
+        Err(e @ Run(RunError::Engine(EngineError::Optim(_) | EngineError::Ranks { .. }))) => {
             super::fail(2, e)
         }
-        Err(e @ Run(RunError::Engine(EngineError::Optim(_) | EngineError::Ranks { .. }))) => super::fail(2, e),
         Err(e) => super::fail(1, e),
     }
 }
 
 #[cfg(not(feature = "mpi"))]
-fn across(
-    _: &rayon::ThreadPool,
-    _: impl Fn(&dyn Ranks) -> Result<Ending, SessionError> + Sync,
-) -> ExitCode {
-    super::fail(2, "--mpi: this program was built without the feature: cargo build --release -p hotlanes-train --features mpi")
+fn across(_: &rayon::ThreadPool, _: impl Fn(&dyn Ranks) -> Result<Ending, SessionError> + Sync) -> ExitCode {
+    super::fail(
+        2,
+        "--mpi: this program was built without the feature: cargo build --release -p hotlanes-train --features mpi",
+    )
 }

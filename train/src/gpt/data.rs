@@ -226,7 +226,9 @@ mod tests {
             "t: 90 tokens to train with and 10 to validate by: must be at least block + 1 = 11 each"
         );
         assert!(corpus(b"", Kind::Byte, 9).unwrap_err().starts_with("t: empty"));
-        assert!(corpus(b"\xff", Kind::Char, 9).unwrap_err().starts_with("t: byte 0 (0xff) is not valid UTF-8"));
+        assert!(
+            corpus(b"\xff", Kind::Char, 9).unwrap_err().starts_with("t: byte 0 (0xff) is not valid UTF-8")
+        );
         for share in [0.0, 1.0, f64::NAN] {
             let error = Corpus::new("t".into(), &text, Kind::Byte, share, 4).unwrap_err();
             assert!(error.to_string().starts_with("validation = "), "{error}");
@@ -244,7 +246,13 @@ mod tests {
         let whole = draw(5, 1, 0..6);
         assert_eq!((whole.tokens.len(), whole.targets.len()), (48, 48));
         for (tokens, targets) in whole.tokens.chunks(8).zip(whole.targets.chunks(8)) {
-            assert!(tokens.iter().zip(targets).enumerate().all(|(i, (t, n))| t + 1 == *n && *t == tokens[0] + i as u32));
+            assert!(
+                tokens
+                    .iter()
+                    .zip(targets)
+                    .enumerate()
+                    .all(|(i, (t, n))| t + 1 == *n && *t == tokens[0] + i as u32)
+            );
         }
         assert_eq!([draw(5, 1, 0..3).tokens, draw(5, 1, 3..6).tokens].concat(), whole.tokens);
         assert!(draw(5, 0, 0..6) != whole && draw(6, 1, 0..6) != whole && draw(5, 1, 0..6) == whole);

@@ -28,6 +28,8 @@ pub struct History {
     pub step: u64,
     /// Those of them whose gradient was not finite, which changed nothing.
     pub skipped: u64,
+    /// How many of the last steps were such, without one between that was not.
+    pub skipped_in_row: u64,
     /// The sum of the losses since the last point, and of how many steps.
     pub pending: (f64, u64),
     /// Means of training losses, each batch's from before its step.
@@ -79,7 +81,15 @@ pub enum RunError {
         /// The loss.
         loss: f64,
     },
+    /// The gradient is no number any more.
+    #[error(
+        "step {0}: no gradient of the last {MOST_SKIPPED} steps was finite; a lower --lr, a longer --warmup or --clip may help"
+    )]
+    Stuck(u64),
 }
+
+/// So many steps without a finite gradient end a run.
+const MOST_SKIPPED: u64 = 10;
 
 /// How long a run spent on what.
 #[derive(Clone, Copy, Debug, Default)]
@@ -166,7 +176,7 @@ impl<'a> Run<'a> {
     /// One step. A function of settings, text and the state before it: of nothing else.
     ///
     /// # Errors
-    /// The loss is not finite; nothing has changed then.
+    /// The loss is not finite, or no gradient for a while.
     pub fn advance(&mut self) -> Result<Step, RunError> {
         let started = Instant::now();
         let Settings { accumulate, seed, schedule, .. } = self.settings;
@@ -190,9 +200,13 @@ impl<'a> Run<'a> {
             ranks::sum(self.ranks, self.engine.local_gradient(), &mut self.scratch);
             self.engine.step_with(lr)
         };
-        let History { step, skipped, pending, training, .. } = &mut self.history;
+        let History { step, skipped, skipped_in_row, pending, training, .. } = &mut self.history;
         *step += 1;
         *skipped += u64::from(outcome.skipped);
+        *skipped_in_row = if outcome.skipped { *skipped_in_row + 1 } else { 0 };
+        if *skipped_in_row >= MOST_SKIPPED {
+            return Err(RunError::Stuck(*step));
+        }
         *pending = (pending.0 + loss, pending.1 + 1);
         if step.is_multiple_of(self.settings.log_every) {
             training.push(Point { step: *step, loss: pending.0 / pending.1 as f64 });

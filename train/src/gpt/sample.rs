@@ -39,7 +39,9 @@ pub enum SampleError {
         rule: &'static str,
     },
     /// A logit that is not a number.
-    #[error("the logit of token {token} is {value}: must be finite; the model's parameters are not those of a trained one")]
+    #[error(
+        "the logit of token {token} is {value}: must be finite; the model's parameters are not those of a trained one"
+    )]
     NotFinite {
         /// The token.
         token: usize,
@@ -139,7 +141,7 @@ mod tests {
     fn frequencies(sampling: Sampling) -> [f64; 5] {
         let mut sampler = Sampler::new(sampling).unwrap();
         let mut counts = [0.0; 5];
-        let n = 20_000;
+        let n = 6_000;
         (0..n).for_each(|_| counts[sampler.choose(&LOGITS).unwrap() as usize] += 1.0 / f64::from(n));
         counts
     }
@@ -147,7 +149,7 @@ mod tests {
     fn near(have: [f64; 5], weights: [f64; 5]) {
         let total: f64 = weights.iter().sum();
         for (h, w) in have.iter().zip(weights) {
-            assert!(if w == 0.0 { *h == 0.0 } else { (h - w / total).abs() < 0.015 }, "{have:?} {weights:?}");
+            assert!(if w == 0.0 { *h == 0.0 } else { (h - w / total).abs() < 0.025 }, "{have:?} {weights:?}");
         }
     }
 
@@ -156,7 +158,10 @@ mod tests {
         let e = std::f64::consts::E;
         let all = Sampling::default();
         near(frequencies(all), [1.0, e * e, 1.0 / e, e, e * e]);
-        near(frequencies(Sampling { temperature: 0.5, ..all }), [1.0, e.powi(4), e.powi(-2), e * e, e.powi(4)]);
+        near(
+            frequencies(Sampling { temperature: 0.5, ..all }),
+            [1.0, e.powi(4), e.powi(-2), e * e, e.powi(4)],
+        );
         near(frequencies(Sampling { top_k: Some(3), ..all }), [0.0, e * e, 0.0, e, e * e]);
         // Equal logits: the first counts as higher.
         near(frequencies(Sampling { top_k: Some(1), ..all }), [0.0, 1.0, 0.0, 0.0, 0.0]);

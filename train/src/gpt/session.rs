@@ -226,7 +226,8 @@ impl<'a> Session<'a> {
             let path = options.out.join("log.jsonl");
             let io = |source| SessionError::Io { path: path.clone(), source };
             std::fs::create_dir_all(&options.out).map_err(io)?;
-            let kept = |line: &serde_json::Value| from > 0 && line["step"].as_u64().is_some_and(|s| s <= from);
+            let kept =
+                |line: &serde_json::Value| from > 0 && line["step"].as_u64().is_some_and(|s| s <= from);
             let mut log = Log::open(&path, kept).map_err(io)?;
             let peak = report::fma_peak();
             let begins = Begins {
@@ -284,7 +285,8 @@ impl<'a> Session<'a> {
         let speed = self.speed();
         let history = &self.run.history;
         if let Some(desk) = &mut self.desk {
-            let validation = history.validation.last().map_or(String::new(), |p| format!(" (validation {:.4})", p.loss));
+            let validation =
+                history.validation.last().map_or(String::new(), |p| format!(" (validation {:.4})", p.loss));
             let message = format!("loss {:.4}{validation}, {}", step.loss, speed.in_words());
             desk.progress.at(step.step, message);
             if step.step.is_multiple_of(self.run.settings().log_every) {

@@ -186,11 +186,18 @@ pub fn load_model(directory: &Path, which: Option<Which>) -> Result<Model, Check
         let (state, stored) = checkpoint::load::<State>(directory, LAST)?;
         let Values { params, m, v } = values(&state, &stored)?;
         let have = [&params, &m, &v].into_iter();
-        let have = have.fold(hash::add(hash::START, state.optimizer_steps), |h, values| hash::floats(h, values));
+        let have =
+            have.fold(hash::add(hash::START, state.optimizer_steps), |h, values| hash::floats(h, values));
         check_hash(&stored, &format!("{have:016x}"), &state.hash)?;
         let step = state.history.step;
         let validation = state.history.validation.last().filter(|p| p.step == step).map(|p| p.loss);
-        return Ok(Model { config: state.settings.model, tokenizer: state.tokenizer, step, validation, params });
+        return Ok(Model {
+            config: state.settings.model,
+            tokenizer: state.tokenizer,
+            step,
+            validation,
+            params,
+        });
     }
     let (state, stored) = checkpoint::load::<Best>(directory, BEST)?;
     check(&state.model, &state.tokenizer, &stored)?;

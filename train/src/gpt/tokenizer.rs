@@ -37,7 +37,9 @@ pub enum TokenizerError {
     #[error("empty: there must be a text to learn from")]
     Empty,
     /// Characters are asked for, and these bytes are none.
-    #[error("byte {at} (0x{byte:02x}) is not valid UTF-8, which characters need: --tokenizer byte takes any file")]
+    #[error(
+        "byte {at} (0x{byte:02x}) is not valid UTF-8, which characters need: --tokenizer byte takes any file"
+    )]
     NotUtf8 {
         /// Where the first wrong sequence begins.
         at: usize,
@@ -48,7 +50,9 @@ pub enum TokenizerError {
     #[error("{0} different characters: must be at most {max}; --tokenizer byte has 256 tokens", max = Tokenizer::MAX)]
     TooMany(usize),
     /// A character without a number.
-    #[error("character {character:?} at byte {at} is not in the model's vocabulary of {vocab} characters: {known}")]
+    #[error(
+        "character {character:?} at byte {at} is not in the model's vocabulary of {vocab} characters: {known}"
+    )]
     Unknown {
         /// The character.
         character: char,
@@ -153,7 +157,8 @@ impl Tokenizer {
         let number = |(at, character): (usize, char)| match characters.binary_search(&character) {
             Ok(number) => Ok(number as u16),
             Err(_) => {
-                let mut known: String = characters.iter().take(200).collect::<String>().escape_debug().collect();
+                let mut known: String =
+                    characters.iter().take(200).collect::<String>().escape_debug().collect();
                 known.extend((characters.len() > 200).then_some(" ..."));
                 Err(TokenizerError::Unknown { character, at, vocab: characters.len(), known })
             }
@@ -177,7 +182,8 @@ impl Tokenizer {
 }
 
 fn utf8(text: &[u8]) -> Result<&str, TokenizerError> {
-    str::from_utf8(text).map_err(|e| TokenizerError::NotUtf8 { at: e.valid_up_to(), byte: text[e.valid_up_to()] })
+    str::from_utf8(text)
+        .map_err(|e| TokenizerError::NotUtf8 { at: e.valid_up_to(), byte: text[e.valid_up_to()] })
 }
 
 /// Bytes on their way to a reader of text: characters that are not complete wait, and what can never become one is
@@ -285,6 +291,9 @@ mod tests {
         stream.bytes().push(b'z');
         assert_eq!(stream.take(), "\u{fffd}z");
         stream.bytes().extend_from_slice(b"\xf0\x9f");
-        assert_eq!((stream.take(), stream.finish(), stream.finish()), (String::new(), "\u{fffd}".into(), String::new()));
+        assert_eq!(
+            (stream.take(), stream.finish(), stream.finish()),
+            (String::new(), "\u{fffd}".into(), String::new())
+        );
     }
 }

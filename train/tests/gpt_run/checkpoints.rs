@@ -38,18 +38,18 @@ fn a_run_goes_on_from_each_step_to_the_same_bits() {
     for settings in [settings(), other()] {
         let mut whole = Run::new(settings.clone(), &corpus, &Alone).unwrap();
         advance(&mut whole, 10);
-        for stop in [0, 1, 4, 5, 9, 10] {
+        for stop in [0, 4, 5, 9] {
             let directory = tempfile::tempdir().unwrap();
             let mut run = Run::new(settings.clone(), &corpus, &Alone).unwrap();
             advance(&mut run, stop);
             let saved = state_of(&run, &corpus);
-            checkpoint::save(directory.path(), LAST, stop, &state::engine_tensors(&run.engine), &saved).unwrap();
+            checkpoint::save(directory.path(), LAST, stop, &state::engine_tensors(&run.engine), &saved)
+                .unwrap();
             drop(run);
             let (state, stored) = checkpoint::load::<State>(directory.path(), LAST).unwrap();
             let values = state::values(&state, &stored).unwrap();
             let State { settings, history, optimizer_steps, .. } = state;
-            let mut run =
-                Run::resume(settings, &corpus, &Alone, &values, optimizer_steps, history).unwrap();
+            let mut run = Run::resume(settings, &corpus, &Alone, &values, optimizer_steps, history).unwrap();
             advance(&mut run, 10);
             assert_eq!((hash_of(&run), &run.history), (hash_of(&whole), &whole.history), "stopped at {stop}");
         }
@@ -101,12 +101,13 @@ fn sessions_of_one_and_of_several_ranks_leave_the_same_files() {
 fn the_best_model_is_kept_and_a_run_stops_early() {
     let directory = tempfile::tempdir().unwrap();
     let mut settings = settings();
-    // From step 20 on the rate is 10,000 times too high: no evaluation is better than the fourth, if the third is not.
     settings.schedule.warmup = 0;
     settings.schedule.decay = 40;
     settings.eval_every = 5;
     settings.patience = 3;
-    let start = |settings, steps| session::start(settings, source(Kind::Char), &options(directory.path(), steps), &Alone);
+    let start = |settings, steps| {
+        session::start(settings, source(Kind::Char), &options(directory.path(), steps), &Alone)
+    };
     // A text of 3000 bytes is soon known by heart, and the loss by validation goes up.
     settings.schedule.lr = 0.05;
     settings.schedule.min_lr = 0.05;
@@ -128,11 +129,21 @@ fn the_best_model_is_kept_and_a_run_stops_early() {
 fn what_diverges_says_so_and_leaves_the_last_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
     let mut settings = settings();
-    settings.schedule = hotlanes_train::gpt::schedule::Schedule { lr: 1e30, min_lr: 1e30, warmup: 0, decay: 100 };
+    settings.schedule =
+        hotlanes_train::gpt::schedule::Schedule { lr: 1e30, min_lr: 1e30, warmup: 0, decay: 100 };
     settings.eval_every = 1000;
-    let error = session::start(settings, source(Kind::Char), &options(directory.path(), 100), &Alone).unwrap_err();
-    let error = error.to_string();
-    assert!(error.contains("the training loss is ") && error.contains("a lower --lr"), "{error}");
+    let start =
+        |settings| session::start(settings, source(Kind::Char), &options(directory.path(), 100), &Alone);
+    let error = start(settings).unwrap_err().to_string();
+    assert!(
+        error.starts_with("step 1") && error.contains("no gradient of the last 10 steps was finite"),
+        "{error}"
+    );
+    // What was saved after step 3 is what the steps before the failure left.
+    let (state, stored) = checkpoint::load::<State>(directory.path(), LAST).unwrap();
+    let values = state::values(&state, &stored).unwrap();
+    assert!(values.params.iter().all(|p| p.is_finite()));
+    assert_eq!((state.history.step, state.history.skipped + state.optimizer_steps), (9, 9));
 }
 
 /// Names and contents of a directory.
@@ -175,11 +186,11 @@ fn a_wrong_checkpoint_is_told_and_nothing_is_overwritten() {
     fs::remove_file(&tensors).unwrap();
     told("gpt-000000000006.safetensors");
     for (from, to, what) in [
-        ("\"dim\": 16", "\"dim\": 32", "has the shape [49, 16]: must be [49, 32]"),
+        ("\"dim\": 16", "\"dim\": 32", "has the shape [46, 16]: must be [46, 32]"),
         ("\"layers\": 2", "\"layers\": 3", "no tensor \"transformer.h.2"),
         ("\"layers\": 2", "\"layers\": 99999999999", "2^31"),
         ("\"tied\": false", "\"tied\": true", "hash"),
-        ("\"vocab\": 49", "\"vocab\": 50", "vocab = 50: must be the tokenizer's, 49"),
+        ("\"vocab\": 46", "\"vocab\": 50", "vocab = 50: must be the tokenizer's, 46"),
         ("\"batch\": 4", "\"batch\": 0", "batch = 0: must be at least 1"),
         ("\"kind\": \"char\"", "\"kind\": \"words\"", "gpt.json"),
         ("\"stories\": 3000", "\"stories\": 4000", "the run in"),

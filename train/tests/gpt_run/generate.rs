@@ -30,16 +30,19 @@ fn text(model: &Model, prompt: &str, sampling: Sampling, tokens: usize) -> Strin
 const SAMPLING: Sampling = Sampling { temperature: 0.9, top_k: Some(30), top_p: 0.95, seed: 4 };
 
 /// Where one moves it is said in CHANGELOG.md, with the reason.
-const GOLDEN: [&str; 2] = ["", ""];
+const GOLDEN: [&str; 2] = [
+    "AAaea\nJgguurWWmegpLSWulauaeAA!,a?ljlpaiaWA\nmaWjA\n\n\n\nAWeaeO\nl",
+    " d  dB\"uE :O  \nE:BSShfE r OE  :vy\no \n:y fOEr \n\"dyO j\nBOm dg ",
+];
 
 /// Well beyond the block of 16, so that windows move.
 #[test]
 fn golden_text_on_every_tier() {
     let models = [model(Kind::Char, settings()), model(Kind::Char, other())];
     for tier in Tier::available() {
-        let texts = models.each_ref().map(|model| {
-            hotlanes::with_tier(tier, || text(model, "Anna had a ", SAMPLING, 60)).unwrap()
-        });
+        let texts = models
+            .each_ref()
+            .map(|model| hotlanes::with_tier(tier, || text(model, "Anna had a ", SAMPLING, 60)).unwrap());
         assert_eq!(texts, GOLDEN, "tier {tier}");
     }
 }
@@ -56,7 +59,10 @@ fn the_seed_decides_and_the_prompt_counts() {
     assert_eq!(of(long, 1), of(&long[long.len() - 16..], 1));
     assert_eq!(of("Anna", 1).chars().count(), 40);
     let wrong = Generator::new(&model, "Ünna", SAMPLING).err().unwrap().to_string();
-    assert!(wrong.starts_with("the prompt: character 'Ü' at byte 0 is not in the model's vocabulary of"), "{wrong}");
+    assert!(
+        wrong.starts_with("the prompt: character 'Ü' at byte 0 is not in the model's vocabulary of"),
+        "{wrong}"
+    );
 }
 
 #[test]

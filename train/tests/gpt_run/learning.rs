@@ -38,7 +38,7 @@ fn an_evaluation_is_the_mean_of_its_windows() {
     let text = &corpus.validation;
     let mut one = settings();
     one.batch = 1;
-    let mut mean = |windows: usize| {
+    let mean = |windows: usize| {
         let mut single = Run::new(one.clone(), &corpus, &Alone).unwrap();
         let (m, v, steps) = run.engine.state();
         single.engine.restore(run.engine.params(), m, v, steps);
