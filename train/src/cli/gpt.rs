@@ -251,21 +251,45 @@ pub(super) fn run(args: Args) -> ExitCode {
     if args.mpi {
         return across(&pool, |ranks| args.train(&options, data.as_deref(), ranks));
     }
-    code(pool.install(|| args.train(&options, data.as_deref(), &Alone)))
+    let (code, why) = code(pool.install(|| args.train(&options, data.as_deref(), &Alone)));
+    why.map_or(ExitCode::from(code), |why| super::fail(code, why))
 }
 
-/// The exit code, after an error was said.
-fn code(ending: Result<Ending, SessionError>) -> ExitCode {
+/// The exit code, and what to say.
+fn code(ending: Result<Ending, SessionError>) -> (u8, Option<SessionError>) {
     use SessionError::{Data, Occupied, Run};
-    match ending {
-        Ok(Ending::Done | Ending::Early) => ExitCode::SUCCESS,
-        Ok(Ending::Interrupted) => ExitCode::from(interrupt::EXIT_CODE),
-        Err(e @ (Occupied(_) | Data(DataError::Share(_)) | Run(RunError::Config(_)))) => super::fail(2, e),
-        Err(e @ Run(RunError::Engine(EngineError::Optim(_) | EngineError::Ranks { .. }))) => {
-            super::fail(2, e)
-        }
-        Err(e) => super::fail(1, e),
+    let why = match ending {
+        Ok(Ending::Done | Ending::Early) => return (0, None),
+        Ok(Ending::Interrupted) => return (interrupt::EXIT_CODE, None),
+        Err(why) => why,
+    };
+    let usage = match &why {
+        Occupied(_) | Data(DataError::Share(_)) | Run(RunError::Config(_)) => true,
+        Run(RunError::Engine(e)) => matches!(e, EngineError::Optim(_) | EngineError::Ranks { .. }),
+        _ => false,
+    };
+    (if usage { 2 } else { 1 }, Some(why))
+}
+
+#[cfg(feature = "mpi")]
+fn across(
+    pool: &rayon::ThreadPool,
+    train: impl Fn(&dyn Ranks) -> Result<Ending, SessionError> + Sync,
+) -> ExitCode {
+    use crate::gpt::ranks::processes::{Mpi, Processes};
+    let Some(mpi) = Mpi::start() else {
+        return super::fail(1, "--mpi: this MPI library lets no other thread than the first call it");
+    };
+    // MPI is called from one thread of the pool.
+    let (code, why) = code(pool.install(|| train(&Processes::of(&mpi))));
+    let Some(why) = why else { return ExitCode::from(code) };
+    let rank = mpi.rank();
+    if rank > 0 {
+        // What all have met the first one says, and ends them; here is what befell this one alone.
+        std::thread::sleep(std::time::Duration::from_secs(1));
     }
+    eprintln!("hotlanes: rank {rank}: {why}");
+    mpi.abort(code)
 }
 
 #[cfg(not(feature = "mpi"))]

@@ -1,6 +1,9 @@
 //! Processes that train one model together, and how they add their gradients: by a fixed binary tree, so that any number
 //! of them gives the bits of one.
 
+#[cfg(feature = "mpi")]
+pub mod processes;
+
 /// The processes of a run, seen from one of them. All of them make the same calls in the same order.
 pub trait Ranks {
     /// The number of this one, from 0.
