@@ -136,19 +136,33 @@ impl Element for u16 {
 /// matmul(Mat::new(&x, 2, 2), &forward, MatMut::new(&mut y, 2, 3));
 /// assert_eq!(y, [1.0, 4.5, -1.0, 3.0, 9.5, -1.0]);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Packed {
-    // Invariant: a panel of `rows` vectors for each sixteen columns; columns beyond `cols` are zero.
+    // Invariant: from `start` on, a panel of `rows` vectors for each sixteen columns; columns beyond `cols` are zero.
     rows: usize,
     cols: usize,
-    vectors: Box<[Chunk]>,
+    /// Where a cache line starts: a vector that lies across two takes twice as long to load.
+    start: usize,
+    values: Box<[f32]>,
+}
+
+impl Clone for Packed {
+    fn clone(&self) -> Self {
+        let mut copy = Packed::new(self.rows, self.cols);
+        copy.vectors_mut().copy_from_slice(self.vectors());
+        copy
+    }
 }
 
 impl Packed {
     /// Room for an operand of `rows` (k) by `cols` (n), all zero: the one place here that allocates.
     pub fn new(rows: usize, cols: usize) -> Self {
-        let vectors = cols.div_ceil(LANES).checked_mul(rows).expect("the operand fits the address space");
-        Packed { rows, cols, vectors: vec![[0.0; LANES]; vectors].into_boxed_slice() }
+        let len =
+            cols.div_ceil(LANES).checked_mul(rows).and_then(|n| n.checked_mul(LANES)?.checked_add(LANES));
+        let values = vec![0.0; len.expect("the operand fits the address space")].into_boxed_slice();
+        // Where no offset can be told (Miri may say so) the panels are merely not aligned.
+        let offset = values.as_ptr().align_offset(size_of::<Chunk>());
+        Packed { rows, cols, start: if offset < LANES { offset } else { 0 }, values }
     }
 
     /// The number of rows.
@@ -176,14 +190,26 @@ impl Packed {
             self.cols
         );
         if self.rows > 0 {
-            dispatch(active(), Pack { b, vectors: &mut self.vectors });
+            dispatch(active(), Pack { b, vectors: self.vectors_mut() });
         }
+    }
+
+    /// All panels, one behind the other.
+    #[inline(always)]
+    fn vectors(&self) -> &[Chunk] {
+        let from = &self.values[self.start..];
+        &from.as_chunks().0[..self.cols.div_ceil(LANES) * self.rows]
+    }
+
+    fn vectors_mut(&mut self) -> &mut [Chunk] {
+        let from = &mut self.values[self.start..];
+        &mut from.as_chunks_mut().0[..self.cols.div_ceil(LANES) * self.rows]
     }
 
     /// Panel `q`: sixteen columns of all rows.
     #[inline(always)]
     fn panel(&self, q: usize) -> &[Chunk] {
-        &self.vectors[q * self.rows..][..self.rows]
+        &self.vectors()[q * self.rows..][..self.rows]
     }
 }
 

@@ -128,6 +128,10 @@ pub const MATMUL_PIECE_MOST: usize = 1 << 26;
 /// Columns from which a matrix product packs its left operand too, if it has more than 36 rows: packing costs as much as
 /// about 20 columns, and saves the CPU from rows that lie apart.
 pub const MATMUL_PACK_COLS: usize = 129;
+/// The same where the left operand is a transpose, which is packed in any case: a few rows at a time, with the right operand
+/// once for each few, or all rows together. 512 x 128 by 256 steps takes 212 us together and 255 a few at a time, 384 x 128 156
+/// and 182, 65 x 128 32 and 33; below some 64 columns it was not measured.
+pub const MATMUL_PACK_COLS_TURNED: usize = 64;
 /// Steps of k for the same.
 pub const MATMUL_PACK_STEPS: usize = 64;
 /// Rows up to which a matrix product reads its right operand where it lies, by tiles of up to six rows: 512 x 512 by one row

@@ -119,13 +119,18 @@ impl<T: Element> Work for Product<'_, T> {
 const SMALL: usize = 36 * K_BLOCK / LANES;
 const LARGE: usize = 264 * K_BLOCK / LANES;
 
+/// Columns from which both operands are packed.
+fn pack_cols(a: Mat<'_>) -> usize {
+    if a.is_transposed() { tuning::MATMUL_PACK_COLS_TURNED } else { tuning::MATMUL_PACK_COLS }
+}
+
 /// The product by the way that suits its shape, or by the one that is asked for where it can.
 pub(super) fn run_f32(product: Product<'_, f32>) {
     let (rows, cols, k) = (product.c.rows(), product.c.cols(), product.a.cols());
     let path = tuning::product_path().unwrap_or({
         if Thin::suits(&product) {
             ProductPath::Thin
-        } else if rows > 36 && cols >= tuning::MATMUL_PACK_COLS && k >= tuning::MATMUL_PACK_STEPS {
+        } else if rows > 36 && k >= tuning::MATMUL_PACK_STEPS && cols >= pack_cols(product.a) {
             ProductPath::BothPacked
         } else {
             ProductPath::Plain

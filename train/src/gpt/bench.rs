@@ -7,7 +7,7 @@ use hotlanes::{Tier, limits};
 use rayon::ThreadPool;
 use serde::Serialize;
 
-use super::clock::Part;
+use super::clock::{Layer, Part};
 use super::config::Config;
 use super::decode::Decoder;
 use super::engine::{Engine, EngineError, Optim};
@@ -227,12 +227,18 @@ fn phases(engine: &mut Engine, tokens: &[u32], targets: &[u32]) -> Vec<Phase> {
     });
     let first = profiles.next().expect("there are a few");
     let best = profiles.fold(first, |best, next| if next.total() < best.total() { next } else { best });
-    let weights = 2.0 * engine.config().weights() as f64 * tokens.len() as f64;
+    let config = engine.config();
+    let (layers, square) = (config.layers as f64, (config.dim * config.dim) as f64);
+    let weights = |layer: Layer| match layer {
+        Layer::Qkv => 3.0 * layers * square,
+        Layer::Proj => layers * square,
+        Layer::Fc | Layer::FcProj => 4.0 * layers * square,
+        Layer::Head => (config.vocab * config.dim) as f64,
+    };
     let phase = |part: Part| {
         let seconds = best.seconds(part);
-        let products = matches!(part, Part::LinearForward | Part::InputGradients | Part::WeightGradients);
-        let gflops = products.then(|| weights / seconds / 1e9);
+        let gflops = part.layer().map(|l| 2.0 * weights(l) * tokens.len() as f64 / seconds / 1e9);
         Phase { name: part.name(), seconds, share: seconds / best.total(), gflops }
     };
-    Part::ALL.into_iter().map(phase).collect()
+    Part::all().map(phase).collect()
 }

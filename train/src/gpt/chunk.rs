@@ -10,7 +10,7 @@ use hotlanes::dropout::Dropout;
 use hotlanes::embedding::{EmbeddingIndices, EmbeddingPlan};
 use hotlanes::matmul::{Epilogue, MatMut};
 
-use super::clock::{Clock, Part};
+use super::clock::{Clock, Layer, Part};
 use super::config::Config;
 use super::norms::{Normed, Norms, Sums};
 use super::params::{LayerPlaces, Places};
@@ -267,14 +267,14 @@ impl Model<'_> {
 
             let qkv = &mut qkv[..3 * n];
             to_qkv.forward(params, &norm1.y[..n], qkv, Epilogue::default());
-            clock.lap(Part::LinearForward);
+            clock.lap(Part::Forward(Layer::Qkv));
             let (shape, lse) = (self.heads(rows), &mut lse[..rows * config.heads]);
             let [q, k, v] = split(qkv, shape);
             let attended = &mut attended[..n];
             kernels.attention.forward(q, k, v, HeadsMut::interleaved(attended, shape), lse);
             clock.lap(Part::AttentionForward);
             proj.forward(params, attended, added, Epilogue::default());
-            clock.lap(Part::LinearForward);
+            clock.lap(Part::Forward(Layer::Proj));
             let residual = drop(drops, 2 * l + 1, added, dropped, clock);
             kernels.norm.forward_add(params, place.norm2, &norm1.x[..n], residual, norm2);
             clock.lap(Part::NormForward);
@@ -284,8 +284,9 @@ impl Model<'_> {
                 Epilogue { activation: kernels.activation, pre_activation: Some(pre), ..Epilogue::default() };
             let act = &mut act[..rows * hidden];
             fc.forward(params, &norm2.y[..n], act, epilogue);
+            clock.lap(Part::Forward(Layer::Fc));
             fc_proj.forward(params, act, added, Epilogue::default());
-            clock.lap(Part::LinearForward);
+            clock.lap(Part::Forward(Layer::FcProj));
             let residual = drop(drops, 2 * l + 2, added, dropped, clock);
             let (place, next) = match after.first_mut() {
                 Some(next) => (places.layers[l + 1].norm1, &mut next.norm1),
@@ -296,7 +297,7 @@ impl Model<'_> {
         }
         let logits = &mut logits[..rows * config.vocab];
         weights.head().forward(params, &norm.y[..n], logits, Epilogue::default());
-        clock.lap(Part::LinearForward);
+        clock.lap(Part::Forward(Layer::Head));
     }
 
     /// From the gradient of the logits to that of all parameters.
@@ -318,9 +319,9 @@ impl Model<'_> {
         let dlogits = &logits[..rows * config.vocab];
         let head = weights.head();
         head.weight_gradient(dlogits, &norm.y[..n], gradient, add);
-        clock.lap(Part::WeightGradients);
+        clock.lap(Part::WeightGradient(Layer::Head));
         head.input_gradient(dlogits, narrow);
-        clock.lap(Part::InputGradients);
+        clock.lap(Part::InputGradient(Layer::Head));
         kernels.norm.backward(params, places.norm, narrow, None, norm, stream, sums!());
         clock.lap(Part::NormBackward);
 
@@ -331,21 +332,21 @@ impl Model<'_> {
 
             let dadded = drop_backward(drops, 2 * l + 2, stream, dropped, clock);
             let dpre = &mut wide[..rows * hidden];
-            parameters(fc_proj, dadded, &act[..rows * hidden], ones, gradient, add, clock);
+            parameters((fc_proj, Layer::FcProj), dadded, &act[..rows * hidden], ones, gradient, add, clock);
             fc_proj.input_gradient(dadded, dpre);
-            clock.lap(Part::InputGradients);
+            clock.lap(Part::InputGradient(Layer::FcProj));
             kernels.activation.backward_in_place(dpre, &pre[..rows * hidden]);
             clock.lap(Part::ActivationBackward);
-            parameters(fc, dpre, &norm2.y[..n], ones, gradient, add, clock);
+            parameters((fc, Layer::Fc), dpre, &norm2.y[..n], ones, gradient, add, clock);
             fc.input_gradient(dpre, narrow);
-            clock.lap(Part::InputGradients);
+            clock.lap(Part::InputGradient(Layer::Fc));
             kernels.norm.backward(params, place2, narrow, Some(stream), norm2, other, sums!());
             clock.lap(Part::NormBackward);
 
             let dadded = drop_backward(drops, 2 * l + 1, other, dropped, clock);
-            parameters(proj, dadded, &attended[..n], ones, gradient, add, clock);
+            parameters((proj, Layer::Proj), dadded, &attended[..n], ones, gradient, add, clock);
             proj.input_gradient(dadded, narrow);
-            clock.lap(Part::InputGradients);
+            clock.lap(Part::InputGradient(Layer::Proj));
             let (shape, dqkv) = (self.heads(rows), &mut wide[..3 * n]);
             let [q, k, v] = split(&qkv[..3 * n], shape);
             let [dq, dk, dv] = split_mut(dqkv, shape);
@@ -353,9 +354,9 @@ impl Model<'_> {
             let dout = Heads::interleaved(narrow, shape);
             kernels.attention.backward(dout, q, k, v, out, lse, dq, dk, dv);
             clock.lap(Part::AttentionBackward);
-            parameters(to_qkv, dqkv, &norm1.y[..n], ones, gradient, add, clock);
+            parameters((to_qkv, Layer::Qkv), dqkv, &norm1.y[..n], ones, gradient, add, clock);
             to_qkv.input_gradient(dqkv, narrow);
-            clock.lap(Part::InputGradients);
+            clock.lap(Part::InputGradient(Layer::Qkv));
             kernels.norm.backward(params, place1, narrow, Some(other), norm1, stream, sums!());
             clock.lap(Part::NormBackward);
         }
@@ -383,7 +384,7 @@ impl Model<'_> {
 
 /// The gradients of a linear layer's parameters.
 fn parameters(
-    linear: &Linear,
+    (linear, layer): (&Linear, Layer),
     dy: &[f32],
     x: &[f32],
     ones: &[f32],
@@ -394,7 +395,7 @@ fn parameters(
     linear.bias_gradient(dy, ones, gradient, add);
     clock.lap(Part::BiasGradients);
     linear.weight_gradient(dy, x, gradient, add);
-    clock.lap(Part::WeightGradients);
+    clock.lap(Part::WeightGradient(layer));
 }
 
 /// Queries, keys and values of all heads, which one product made.
