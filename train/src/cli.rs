@@ -48,7 +48,7 @@ enum Command {
 enum Train {
     /// Evolve a population of sparse networks that learn by gradient.
     #[command(after_long_help = population::HELP)]
-    Population(population::Args),
+    Population(Box<population::Args>),
     /// Train a GPT on text, with its whole gradient.
     #[command(after_long_help = gpt::HELP)]
     Gpt(Box<gpt::Args>),
@@ -67,7 +67,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Report(args)) => report::run(args),
-        Some(Command::Train(Train::Population(args))) => population::run(args),
+        Some(Command::Train(Train::Population(args))) => population::run(*args),
         Some(Command::Train(Train::Gpt(args))) => gpt::run(*args),
         Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Bench(Bench::Population(args))) => bench::run(args),
