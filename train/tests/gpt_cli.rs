@@ -127,11 +127,26 @@ fn a_run_leaves_its_files_and_more_of_it_is_the_longer_run() {
     for file in ["gpt.json", "best.json", "log.jsonl", "loss.svg"] {
         assert!(a.path().join(file).is_file(), "{file}");
     }
-    assert!(run(b.path(), &["--steps", "6"]).status.success());
+    let quiet = run(b.path(), &["--steps", "6", "--quiet"]);
+    assert_eq!(
+        (quiet.status.code(), text(&quiet.stdout), text(&quiet.stderr)),
+        (Some(0), String::new(), String::new())
+    );
     assert!(resume(b.path(), &["--steps", "12", "--threads", "2"]).status.success());
     same_run(a.path(), b.path());
     assert_eq!(events(a.path(), "evaluation").len(), 4);
     assert_eq!(events(a.path(), "step").len(), 1);
+}
+
+#[test]
+fn a_run_ends_well_though_nobody_reads_what_it_prints() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = ["--out", directory.path().to_str().unwrap(), "--steps", "12"];
+    let mut command = hotlanes(&[&SMALL[..], &out].concat());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(stop(directory.path())["step"], 12);
 }
 
 #[test]

@@ -52,6 +52,9 @@ pub(super) struct Args {
     /// Do not evaluate by all of the text to validate by in the end.
     #[arg(long)]
     no_whole_validation: bool,
+    /// Print nothing but errors; the log has it all.
+    #[arg(long)]
+    quiet: bool,
     /// Threads; all cores if not given. The results are the same.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -237,6 +240,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         time,
         checkpoint_every: args.checkpoint_every,
         whole: !args.no_whole_validation,
+        quiet: args.quiet,
     };
     // A run that is resumed from elsewhere finds its text again.
     let data = match args.data.as_deref().map(std::path::absolute).transpose() {

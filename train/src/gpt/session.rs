@@ -16,7 +16,7 @@ use crate::hash;
 use crate::interrupt;
 use crate::log::Log;
 use crate::plot::{self, Series};
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 use crate::report;
 
 /// When to stop and what to leave.
@@ -32,6 +32,8 @@ pub struct Options {
     pub checkpoint_every: u64,
     /// Whether to evaluate by all of the text to validate by in the end.
     pub whole: bool,
+    /// Whether to print nothing, and show no bar.
+    pub quiet: bool,
 }
 
 /// How a session ended; its state is saved each time.
@@ -220,7 +222,8 @@ impl<'a> Session<'a> {
         let (settings, corpus, ranks) = (run.settings(), run.corpus(), run.ranks());
         let data_hash = format!("{:016x}", corpus.hash());
         let from = run.history.step;
-        agree(ranks, &(settings, &data_hash, &run.history, state::engine_hash(&run.engine), steps))?;
+        let state = state::engine_hash(&run.engine);
+        agree(ranks, &(settings, &data_hash, &run.history, state, steps, options.whole))?;
         let mut desk = None;
         if ranks.rank() == 0 {
             let path = options.out.join("log.jsonl");
@@ -247,8 +250,13 @@ impl<'a> Session<'a> {
                 fma_peak: peak,
             };
             log.write("start", &begins).map_err(io)?;
-            greet(&begins, corpus);
-            desk = Some(Desk { log, progress: Progress::new(from, steps.max(from), "steps"), peak });
+            let progress = if options.quiet {
+                Progress::hidden()
+            } else {
+                greet(&begins, corpus);
+                Progress::new(from, steps.max(from), "steps")
+            };
+            desk = Some(Desk { log, progress, peak });
         }
         Ok(Session { run, steps, source, data_hash, options, desk, started: Instant::now(), from })
     }
@@ -314,7 +322,9 @@ impl<'a> Session<'a> {
                 true => (if best { " (best) " } else { "        " }, speed.in_words()),
                 false => ("", String::new()),
             };
-            desk.progress.line(format!("step {:6}  {words}{mark} {rate}", history.step).trim_end());
+            if !self.options.quiet {
+                desk.progress.line(format!("step {:6}  {words}{mark} {rate}", history.step).trim_end());
+            }
             let what = Evaluated { step: history.step, validation, training, best };
             desk.write("evaluation", &Logged { what: &what, speed })?;
         }
@@ -405,7 +415,9 @@ impl<'a> Session<'a> {
             evaluate_seconds: times.evaluate.as_secs_f64(),
         };
         desk.write("stop", &Logged { what: &ends, speed })?;
-        self.farewell(&ends, speed);
+        if !self.options.quiet {
+            self.farewell(&ends, speed);
+        }
         Ok(())
     }
 
@@ -415,9 +427,13 @@ impl<'a> Session<'a> {
             _ if of_last.is_none() => Ok(None),
             None => Ok(None),
             Some(best) if best.step == self.run.history.step => Ok(of_last),
-            Some(_) => {
+            Some(best) => {
                 // The first rank wrote the file before it went on to the evaluation that all have made.
                 let model = state::load_model(&self.options.out, Some(state::Which::Best))?;
+                // A kill may have left one that this session, told to stop sooner, has not come to again.
+                if model.step != best.step {
+                    return Ok(None);
+                }
                 let engine = &mut self.run.engine;
                 let (m, v, steps) = engine.state();
                 let (m, v) = (m.to_vec(), v.to_vec());
@@ -445,37 +461,40 @@ impl<'a> Session<'a> {
         let out = self.options.out.display();
         let Ends { step, ending, hash, .. } = ends;
         if *step > self.from {
-            println!(
+            say(format_args!(
                 "{} steps in {:.1} s of training and {:.1} s of evaluation: {}",
                 step - self.from,
                 ends.train_seconds,
                 ends.evaluate_seconds,
                 speed.in_words()
-            );
+            ));
         }
         if ends.skipped > 0 {
-            println!("{} steps had a gradient that is not finite, and changed nothing", ends.skipped);
+            say(format_args!(
+                "{} steps had a gradient that is not finite, and changed nothing",
+                ends.skipped
+            ));
         }
         if let Some(Point { step, loss }) = ends.best {
-            println!("the best by validation: step {step}, loss {loss:.4}");
+            say(format_args!("the best by validation: step {step}, loss {loss:.4}"));
         }
         if let Some(whole) = ends.whole {
             let best = ends.whole_best.map_or(String::new(), |b| format!(", of the best model {b:.4}"));
-            println!("loss over all of the text to validate by: {whole:.4}{best}");
+            say(format_args!("loss over all of the text to validate by: {whole:.4}{best}"));
         }
         match ending {
-            Ending::Done => println!("saved in {out} after {step} steps, hash {hash}"),
-            Ending::Early => println!(
+            Ending::Done => say(format_args!("saved in {out} after {step} steps, hash {hash}")),
+            Ending::Early => say(format_args!(
                 "stopped early: the last {} evaluations were no better; saved in {out} after {step} steps, hash {hash}",
                 self.run.history.since_best
-            ),
-            Ending::Interrupted => println!(
+            )),
+            Ending::Interrupted => say(format_args!(
                 "interrupted: saved in {out} after {step} steps, hash {hash}; \
                  go on with: hotlanes train gpt --resume {out}"
-            ),
+            )),
         }
         if *ending != Ending::Interrupted {
-            println!("text from it: hotlanes generate --model {out}");
+            say(format_args!("text from it: hotlanes generate --model {out}"));
         }
     }
 }
@@ -502,7 +521,7 @@ fn flops(settings: &Settings) -> f64 {
 fn greet(begins: &Begins<'_>, corpus: &Corpus) {
     let Begins { settings, train, validation, vocab, threads, tier, ranks, .. } = begins;
     let model = &settings.model;
-    println!(
+    say(format_args!(
         "GPT of {} parameters: {} layers, {} heads, {} wide, {} {} seen, vocabulary of {vocab}",
         begins.parameters,
         model.layers,
@@ -510,16 +529,16 @@ fn greet(begins: &Begins<'_>, corpus: &Corpus) {
         model.dim,
         model.block,
         corpus.tokenizer.unit()
-    );
-    println!(
+    ));
+    say(format_args!(
         "{}: {train} {} to train with, {validation} to validate by",
         corpus.name,
         corpus.tokenizer.unit()
-    );
+    ));
     let accumulated =
         if settings.accumulate > 1 { format!(" {} times", settings.accumulate) } else { String::new() };
     let ranks = if *ranks > 1 { format!("{ranks} ranks of ") } else { String::new() };
-    println!(
+    say(format_args!(
         "steps {} to {}, each on {} windows{accumulated}, {} tokens, {:.2} GFLOP; {ranks}{threads} threads, tier {tier}, \
          FMA peak {:.0} GFLOP/s",
         begins.step,
@@ -528,7 +547,7 @@ fn greet(begins: &Begins<'_>, corpus: &Corpus) {
         settings.tokens(),
         1e-9 * begins.flops_per_step,
         1e-9 * begins.fma_peak
-    );
+    ));
 }
 
 /// Makes sure that all ranks have the same of something.

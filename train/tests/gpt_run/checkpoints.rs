@@ -16,7 +16,14 @@ use super::bits::{advance, hash_of};
 use super::{corpus, other, settings, source};
 
 fn options(out: &Path, steps: u64) -> Options {
-    Options { out: out.to_owned(), steps: Some(steps), time: None, checkpoint_every: 3, whole: false }
+    Options {
+        out: out.to_owned(),
+        steps: Some(steps),
+        time: None,
+        checkpoint_every: 3,
+        whole: false,
+        quiet: true,
+    }
 }
 
 fn state_of(run: &Run<'_>, corpus: &Corpus) -> State {
