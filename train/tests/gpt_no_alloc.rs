@@ -4,9 +4,15 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hotlanes_train::gpt::config::{Act, Config, Norm};
+use hotlanes_train::gpt::data::Source;
 use hotlanes_train::gpt::decode::Decoder;
 use hotlanes_train::gpt::engine::{Engine, Optim};
 use hotlanes_train::gpt::params;
+use hotlanes_train::gpt::ranks::Alone;
+use hotlanes_train::gpt::run::Run;
+use hotlanes_train::gpt::sample::{Sampler, Sampling};
+use hotlanes_train::gpt::settings::Preset;
+use hotlanes_train::gpt::tokenizer::Kind;
 use hotlanes_train::rng::Rng;
 
 /// The system's allocator, which counts the calls of all threads.
@@ -95,6 +101,30 @@ fn calls(config: &Config) -> usize {
     CALLS.load(Ordering::Relaxed) - before
 }
 
+/// The same of a run's steps, with the batches that they draw, and of choosing tokens.
+fn calls_of_run() -> usize {
+    let source = Source { file: None, stories: 3000, tokenizer: Kind::Char, validation: 0.1 };
+    let corpus = source.load(16).unwrap();
+    let (mut settings, _) = Preset::Tiny.settings();
+    settings.model = Config { vocab: corpus.tokenizer.vocab(), ..CONFIG };
+    // The curve's points are kept for ever.
+    (settings.accumulate, settings.log_every) = (2, u64::MAX);
+    let mut run = Run::new(settings, &corpus, &Alone).unwrap();
+    let mut sampler = Sampler::new(Sampling { top_k: Some(20), top_p: 0.9, ..Sampling::default() }).unwrap();
+    let mut before = 0;
+    for round in 0..2 {
+        if round == 1 {
+            before = CALLS.load(Ordering::Relaxed);
+        }
+        for _ in 0..4 {
+            assert!(!run.advance().unwrap().skipped);
+            assert!(run.validate_all(|| false).unwrap().is_some());
+            assert!(sampler.choose(&run.engine.params()[..40]).unwrap() < 40);
+        }
+    }
+    CALLS.load(Ordering::Relaxed) - before
+}
+
 #[test]
 fn steady_state_does_not_allocate() {
     let before = CALLS.load(Ordering::Relaxed);
@@ -103,6 +133,7 @@ fn steady_state_does_not_allocate() {
     let other = Config { norm: Norm::RmsNorm, tied: true, bf16: true, dropout: 0.1, ..CONFIG };
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert_eq!(pool.install(calls_of_run), 0, "{threads} threads, a run");
         for config in [&CONFIG, &other] {
             assert_eq!(pool.install(|| calls(config)), 0, "{threads} threads, {config:?}");
         }

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use crate::gpt::config::{Act, Norm};
 use crate::gpt::data::{DataError, Source};
-use crate::gpt::engine::EngineError;
 use crate::gpt::ranks::{Alone, Ranks};
 use crate::gpt::run::RunError;
 use crate::gpt::session::{self, Ending, Options, SessionError};
@@ -268,8 +267,8 @@ fn code(ending: Result<Ending, SessionError>) -> (u8, Option<SessionError>) {
         Err(why) => why,
     };
     let usage = match &why {
-        Occupied(_) | Data(DataError::Share(_)) | Run(RunError::Config(_)) => true,
-        Run(RunError::Engine(e)) => matches!(e, EngineError::Optim(_) | EngineError::Ranks { .. }),
+        // What the engine refuses are settings: a run hands it nothing else that could be wrong.
+        Occupied(_) | Data(DataError::Share(_)) | Run(RunError::Config(_) | RunError::Engine(_)) => true,
         _ => false,
     };
     (if usage { 2 } else { 1 }, Some(why))

@@ -276,6 +276,30 @@ mod tests {
         assert!(stored(r#"{"kind":"words"}"#).contains("words"));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_stream_gives_what_the_whole_gives(pieces: Vec<Vec<u8>>) {
+            let mut stream = Utf8Stream::default();
+            let mut text = String::new();
+            for piece in &pieces {
+                stream.bytes().extend_from_slice(piece);
+                text.push_str(&stream.take());
+            }
+            text.push_str(&stream.finish());
+            let whole = pieces.concat();
+            proptest::prop_assert_eq!(text, String::from_utf8_lossy(&whole));
+        }
+
+        #[test]
+        fn any_text_comes_back(text: String) {
+            if let Ok(tokenizer) = Tokenizer::new(Kind::Char, text.as_bytes()) {
+                proptest::prop_assert_eq!(round_trip(&tokenizer, text.as_bytes()), text.as_bytes());
+                let json = serde_json::to_string(&tokenizer).unwrap();
+                proptest::prop_assert_eq!(serde_json::from_str::<Tokenizer>(&json).unwrap(), tokenizer);
+            }
+        }
+    }
+
     #[test]
     fn a_stream_holds_back_what_is_not_complete() {
         let mut stream = Utf8Stream::default();

@@ -11,6 +11,7 @@ use hotlanes_train::gpt::run::Run;
 use hotlanes_train::gpt::session::{self, Ending, Options, SessionError};
 use hotlanes_train::gpt::state::{self, LAST, State, Which};
 use hotlanes_train::gpt::tokenizer::Kind;
+use hotlanes_train::rng::Rng;
 
 use super::bits::{advance, hash_of};
 use super::{corpus, other, settings, source};
@@ -224,6 +225,44 @@ fn a_wrong_checkpoint_is_told_and_nothing_is_overwritten() {
     assert!(contents(path) == good);
     // And after all that it goes on.
     assert_eq!(session::resume(None, &options(path, 10), &Alone).unwrap(), Ending::Done);
+}
+
+/// Whatever byte is wrong, reading ends with an error or with a model, and never in a panic.
+#[test]
+fn any_wrong_byte_is_survived() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    session::start(settings(), source(Kind::Char), &options(path, 5), &Alone).unwrap();
+    let good = contents(path);
+    let mut rng = Rng::new(1, 0, 0, 0);
+    let mut refused = 0;
+    for round in 0..100 {
+        let kind = [".json", ".safetensors"][round % 2];
+        for (name, bytes) in good.iter().filter(|(name, _)| name.ends_with(kind)) {
+            let mut bytes = bytes.clone();
+            // The header and its length are where it matters.
+            let at = rng.below(bytes.len().min(2000));
+            match rng.below(4) {
+                0 => bytes.truncate(at),
+                1 => bytes[at] ^= 1 << rng.below(8),
+                2 => bytes[at] = b'9',
+                _ => bytes.insert(at, rng.bits() as u8),
+            }
+            fs::write(path.join(name), bytes).unwrap();
+        }
+        refused += usize::from(state::load_model(path, Some(Which::Best)).is_err());
+        refused += usize::from(state::load_model(path, Some(Which::Last)).is_err());
+        let resumed = checkpoint::load::<State>(path, LAST).and_then(|(state, stored)| {
+            let values = state::values(&state, &stored)?;
+            Ok(Run::resume(state.settings, &corpus(), &Alone, &values, state.optimizer_steps, state.history)
+                .is_ok())
+        });
+        refused += usize::from(resumed.is_err());
+        for (name, bytes) in &good {
+            fs::write(path.join(name), bytes).unwrap();
+        }
+    }
+    assert!(refused > 150, "of 300 readings {refused} were refused");
 }
 
 #[test]
