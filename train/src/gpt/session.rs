@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::data::{Corpus, DataError, Source};
+use super::data::{DataError, Source};
 use super::ranks::Ranks;
 use super::run::{Point, Run, RunError, Step};
 use super::settings::Settings;
@@ -16,8 +16,11 @@ use crate::hash;
 use crate::interrupt;
 use crate::log::Log;
 use crate::plot::{self, Series};
-use crate::progress::{Progress, say};
+use crate::progress::Progress;
 use crate::report;
+use words::{Begins, Ends, Evaluated, Logged, Speed, flops};
+
+mod words;
 
 /// When to stop and what to leave.
 #[derive(Clone, Debug)]
@@ -158,65 +161,6 @@ struct Desk {
     peak: f64,
 }
 
-#[derive(Serialize)]
-struct Begins<'a> {
-    settings: &'a Settings,
-    source: &'a Source,
-    text: &'a str,
-    step: u64,
-    steps: u64,
-    vocab: usize,
-    train: usize,
-    validation: usize,
-    parameters: usize,
-    flops_per_step: f64,
-    tier: &'static str,
-    threads: usize,
-    ranks: usize,
-    fma_peak: f64,
-}
-
-/// How fast a session is.
-#[derive(Clone, Copy, Serialize)]
-struct Speed {
-    tokens_per_second: f64,
-    gflops: f64,
-    /// Of the peak of as many machines as there are ranks.
-    fma_share: f64,
-    /// Since the session began.
-    seconds: f64,
-}
-
-#[derive(Serialize)]
-struct Logged<'a, T> {
-    #[serde(flatten)]
-    what: &'a T,
-    #[serde(flatten)]
-    speed: Speed,
-}
-
-#[derive(Serialize)]
-struct Evaluated {
-    step: u64,
-    validation: f64,
-    training: Option<f64>,
-    best: bool,
-}
-
-#[derive(Serialize)]
-struct Ends {
-    step: u64,
-    ending: Ending,
-    skipped: u64,
-    best: Option<Point>,
-    /// The loss over all of the text to validate by: of the last model, and of the best.
-    whole: Option<f64>,
-    whole_best: Option<f64>,
-    hash: String,
-    train_seconds: f64,
-    evaluate_seconds: f64,
-}
-
 impl<'a> Session<'a> {
     fn new(run: Run<'a>, steps: u64, source: Source, options: &'a Options) -> Result<Self, SessionError> {
         let (settings, corpus, ranks) = (run.settings(), run.corpus(), run.ranks());
@@ -253,7 +197,7 @@ impl<'a> Session<'a> {
             let progress = if options.quiet {
                 Progress::hidden()
             } else {
-                greet(&begins, corpus);
+                begins.say(corpus);
                 Progress::new(from, steps.max(from), "steps")
             };
             desk = Some(Desk { log, progress, peak });
@@ -404,10 +348,12 @@ impl<'a> Session<'a> {
         desk.progress.finish();
         let history = &self.run.history;
         let ends = Ends {
+            from: self.from,
             step: history.step,
             ending,
             skipped: history.skipped,
             best: history.best,
+            since_best: history.since_best,
             whole,
             whole_best,
             hash,
@@ -416,7 +362,7 @@ impl<'a> Session<'a> {
         };
         desk.write("stop", &Logged { what: &ends, speed })?;
         if !self.options.quiet {
-            self.farewell(&ends, speed);
+            ends.say(&self.options.out, speed);
         }
         Ok(())
     }
@@ -456,47 +402,6 @@ impl<'a> Session<'a> {
             seconds: self.started.elapsed().as_secs_f64(),
         }
     }
-
-    fn farewell(&self, ends: &Ends, speed: Speed) {
-        let out = self.options.out.display();
-        let Ends { step, ending, hash, .. } = ends;
-        if *step > self.from {
-            say(format_args!(
-                "{} steps in {:.1} s of training and {:.1} s of evaluation: {}",
-                step - self.from,
-                ends.train_seconds,
-                ends.evaluate_seconds,
-                speed.in_words()
-            ));
-        }
-        if ends.skipped > 0 {
-            say(format_args!(
-                "{} steps had a gradient that is not finite, and changed nothing",
-                ends.skipped
-            ));
-        }
-        if let Some(Point { step, loss }) = ends.best {
-            say(format_args!("the best by validation: step {step}, loss {loss:.4}"));
-        }
-        if let Some(whole) = ends.whole {
-            let best = ends.whole_best.map_or(String::new(), |b| format!(", of the best model {b:.4}"));
-            say(format_args!("loss over all of the text to validate by: {whole:.4}{best}"));
-        }
-        match ending {
-            Ending::Done => say(format_args!("saved in {out} after {step} steps, hash {hash}")),
-            Ending::Early => say(format_args!(
-                "stopped early: the last {} evaluations were no better; saved in {out} after {step} steps, hash {hash}",
-                self.run.history.since_best
-            )),
-            Ending::Interrupted => say(format_args!(
-                "interrupted: saved in {out} after {step} steps, hash {hash}; \
-                 go on with: hotlanes train gpt --resume {out}"
-            )),
-        }
-        if *ending != Ending::Interrupted {
-            say(format_args!("text from it: hotlanes generate --model {out}"));
-        }
-    }
 }
 
 impl Desk {
@@ -504,50 +409,6 @@ impl Desk {
         let path = self.log.path().to_owned();
         self.log.write(event, object).map_err(|source| SessionError::Io { path, source })
     }
-}
-
-impl Speed {
-    fn in_words(self) -> String {
-        let Speed { tokens_per_second, gflops, fma_share, .. } = self;
-        format!("{tokens_per_second:.0} tokens/s, {gflops:.1} GFLOP/s, {:.0}% of FMA peak", 100.0 * fma_share)
-    }
-}
-
-/// Floating-point operations of a step.
-fn flops(settings: &Settings) -> f64 {
-    settings.model.flops(settings.batch, settings.model.block) * settings.accumulate as f64
-}
-
-fn greet(begins: &Begins<'_>, corpus: &Corpus) {
-    let Begins { settings, train, validation, vocab, threads, tier, ranks, .. } = begins;
-    let model = &settings.model;
-    say(format_args!(
-        "GPT of {} parameters: {} layers, {} heads, {} wide, {} {} seen, vocabulary of {vocab}",
-        begins.parameters,
-        model.layers,
-        model.heads,
-        model.dim,
-        model.block,
-        corpus.tokenizer.unit()
-    ));
-    say(format_args!(
-        "{}: {train} {} to train with, {validation} to validate by",
-        corpus.name,
-        corpus.tokenizer.unit()
-    ));
-    let accumulated =
-        if settings.accumulate > 1 { format!(" {} times", settings.accumulate) } else { String::new() };
-    let ranks = if *ranks > 1 { format!("{ranks} ranks of ") } else { String::new() };
-    say(format_args!(
-        "steps {} to {}, each on {} windows{accumulated}, {} tokens, {:.2} GFLOP; {ranks}{threads} threads, tier {tier}, \
-         FMA peak {:.0} GFLOP/s",
-        begins.step,
-        begins.steps,
-        settings.batch,
-        settings.tokens(),
-        1e-9 * begins.flops_per_step,
-        1e-9 * begins.fma_peak
-    ));
 }
 
 /// Makes sure that all ranks have the same of something.
