@@ -203,8 +203,12 @@ fn what_makes_no_sense_ends_with_2_and_what_fails_with_1() {
     told(2, run(&new, &["--lr=-1"]), "lr = -1: must be finite, at least 0");
     told(2, run(&new, &["--beta1", "1"]), "beta1 = 1");
     told(2, run(&new, &["--dropout", "1"]), "dropout = 1: must be at least 0 and below 1");
-    told(2, run(&new, &["--layers", "99999999"]), "a model may have 2^31 parameters");
-    told(2, run(&new, &["--batch", "99999999999"]), "99999999999 sequences of 16 tokens");
+    let large = |more: [&str; 2]| {
+        let out = ["train", "gpt", "--out", new.to_str().unwrap()];
+        hotlanes(&[&out[..], &more].concat()).output().unwrap()
+    };
+    told(2, large(["--layers", "99999999"]), "a model may have 2^31 parameters");
+    told(2, large(["--batch", "99999999999"]), "batch = 99999999999: must be at most 16777216, 2^30 tokens");
     told(2, run(&new, &["--minutes=-1"]), "--minutes -1: ");
     told(2, run(&new, &["--norm", "batchnorm"]), "possible values: layernorm, rmsnorm");
     told(2, run(&new, &["--steps", "0"]), "0 is not in");

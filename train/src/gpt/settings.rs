@@ -37,6 +37,9 @@ pub struct Settings {
     pub seed: u64,
 }
 
+/// Tokens of a micro-batch, of all ranks together.
+const MOST_TOKENS: usize = 1 << 30;
+
 /// Micro-batches of a step: their number has 20 bits in the dropout's counter.
 const MOST_MICRO_BATCHES: usize = 1 << 20;
 
@@ -59,6 +62,10 @@ impl Settings {
         ];
         if let Some((name, value)) = counts.into_iter().find(|count| count.1 == 0) {
             return broken(name, &value, "must be at least 1");
+        }
+        let most = MOST_TOKENS / self.model.block.max(1);
+        if self.batch > most {
+            return broken("batch", &self.batch, &format!("must be at most {most}, 2^30 tokens"));
         }
         if self.accumulate > MOST_MICRO_BATCHES {
             return broken("accumulate", &self.accumulate, "must be at most 2^20");
