@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::gpt::config::{Act, Norm};
-use crate::gpt::data::{DataError, Source};
+use crate::gpt::data::{DataError, Source, Windows};
 use crate::gpt::ranks::{Alone, Ranks};
 use crate::gpt::run::RunError;
 use crate::gpt::session::{self, Ending, Options, SessionError};
@@ -24,12 +24,9 @@ Ctrl-C saves and stops with exit code 130; a second one stops at once. Exit code
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    learning: LearningArgs,
-    #[command(flatten)]
-    text: TextArgs,
+    /// Where settings start from; the options below change single ones.
+    #[arg(long, value_enum, value_name = "NAME", default_value_t, conflicts_with = "resume")]
+    preset: Preset,
     /// The text to learn from; without it, stories that the program writes.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
@@ -61,15 +58,19 @@ pub(super) struct Args {
     /// with the feature `mpi`.
     #[arg(long)]
     mpi: bool,
+    // Last, as their headings hold for what follows.
+    #[command(flatten)]
+    text: TextArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    learning: LearningArgs,
 }
 
 /// The model.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Model")]
+#[command(next_help_heading = "Model (default: the preset's)")]
 struct ModelArgs {
-    /// Where to start from; the options below change single settings.
-    #[arg(long, value_enum, value_name = "NAME", default_value_t)]
-    preset: Preset,
     /// Blocks of attention and perceptron.
     #[arg(long, value_name = "N")]
     layers: Option<usize>,
@@ -104,7 +105,7 @@ struct ModelArgs {
 
 /// How it learns.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Learning")]
+#[command(next_help_heading = "Learning (default: the preset's)")]
 struct LearningArgs {
     /// Windows of a micro-batch, of all ranks together.
     #[arg(long, value_name = "N")]
@@ -112,6 +113,9 @@ struct LearningArgs {
     /// Micro-batches of a step, whose gradients are added.
     #[arg(long, value_name = "N")]
     accumulate: Option<usize>,
+    /// Which windows of the text.
+    #[arg(long, value_enum, value_name = "NAME")]
+    windows: Option<Windows>,
     /// The highest learning rate.
     #[arg(long, value_name = "RATE")]
     lr: Option<f64>,
@@ -179,7 +183,7 @@ impl Args {
     /// The settings, and where the run ends.
     fn settings(&self) -> (Settings, u64) {
         let (model, learning) = (&self.model, &self.learning);
-        let (mut settings, mut steps) = model.preset.settings();
+        let (mut settings, mut steps) = self.preset.settings();
         set(&mut steps, self.steps);
         let to = &mut settings.model;
         set(&mut to.layers, model.layers);
@@ -200,6 +204,7 @@ impl Args {
         to.warmup = learning.warmup.unwrap_or(to.warmup.min(to.decay / 10));
         set(&mut settings.batch, learning.batch);
         set(&mut settings.accumulate, learning.accumulate);
+        set(&mut settings.windows, learning.windows);
         set(&mut settings.beta1, learning.beta1);
         set(&mut settings.beta2, learning.beta2);
         set(&mut settings.weight_decay, learning.weight_decay);

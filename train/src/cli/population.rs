@@ -24,8 +24,6 @@ Ctrl-C saves and stops with exit code 130; a second one stops at once. Exit code
 pub(super) struct Args {
     #[command(flatten)]
     settings: Settings,
-    #[command(flatten)]
-    evolution: EvolutionArgs,
     /// Directory of MNIST's IDX files; without it, digits that the program draws.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -47,6 +45,9 @@ pub(super) struct Args {
     /// Threads; all cores if not given. The results are the same.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    // Last, as its heading holds for what follows.
+    #[command(flatten)]
+    evolution: EvolutionArgs,
 }
 
 /// What a network is and how it learns.
