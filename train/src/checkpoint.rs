@@ -224,12 +224,40 @@ impl Named<'_> {
     /// # Errors
     /// There is none of this name, or it has another type.
     pub fn get<T: Element>(&self, name: &str) -> Result<Vec<T>, CheckpointError> {
-        let wrong = |what| CheckpointError::Tensors { path: self.path.to_owned(), what };
-        let view = self.tensors.tensor(name).map_err(|_| wrong(format!("no tensor {name:?}")))?;
-        if view.dtype() != T::DTYPE {
-            return Err(wrong(format!("tensor {name:?} is {:?}: must be {:?}", view.dtype(), T::DTYPE)));
+        Ok(self.view::<T>(name)?.data().chunks_exact(T::SIZE).map(T::get).collect())
+    }
+
+    /// Copies the values of a tensor that has this shape to a place of as many values.
+    ///
+    /// # Errors
+    /// There is none of this name, or it has another type or shape.
+    ///
+    /// # Panics
+    /// If the place has not the shape's length.
+    pub fn read<T: Element>(&self, name: &str, shape: &[usize], to: &mut [T]) -> Result<(), CheckpointError> {
+        assert_eq!(to.len(), shape.iter().product::<usize>(), "tensor {name}: place and shape");
+        let view = self.view::<T>(name)?;
+        if view.shape() != shape {
+            return Err(
+                self.wrong(format!("tensor {name:?} has the shape {:?}: must be {shape:?}", view.shape()))
+            );
         }
-        Ok(view.data().chunks_exact(T::SIZE).map(T::get).collect())
+        for (to, bytes) in to.iter_mut().zip(view.data().chunks_exact(T::SIZE)) {
+            *to = T::get(bytes);
+        }
+        Ok(())
+    }
+
+    fn view<T: Element>(&self, name: &str) -> Result<TensorView<'_>, CheckpointError> {
+        let view = self.tensors.tensor(name).map_err(|_| self.wrong(format!("no tensor {name:?}")))?;
+        if view.dtype() != T::DTYPE {
+            return Err(self.wrong(format!("tensor {name:?} is {:?}: must be {:?}", view.dtype(), T::DTYPE)));
+        }
+        Ok(view)
+    }
+
+    fn wrong(&self, what: String) -> CheckpointError {
+        CheckpointError::Tensors { path: self.path.to_owned(), what }
     }
 }
 
@@ -258,7 +286,26 @@ mod tests {
             tensors.get::<u64>("x").unwrap_err().to_string().contains("tensor \"x\" is F32: must be U64")
         );
         assert!(tensors.get::<f32>("y").unwrap_err().to_string().contains("no tensor \"y\""));
+        let mut place = [0.0_f32; 4];
+        tensors.read("x", &[2, 2], &mut place).unwrap();
+        assert_eq!(place, [1.0, -0.0, f32::MAX, 2.0]);
+        let error = tensors.read("x", &[4, 1], &mut place).unwrap_err().to_string();
+        assert!(error.ends_with("tensor \"x\" has the shape [2, 2]: must be [4, 1]"), "{error}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn numbers_of_a_state_come_back_to_the_bit() {
+        let mut rng = crate::rng::Rng::new(1, 2, 3, 4);
+        let numbers: Vec<f64> = (0..2000)
+            .map(|_| f64::from_bits(rng.bits()))
+            .filter(|n| n.is_finite())
+            .chain([0.1 + 0.2, 1e-4 / 3.0, f64::MIN_POSITIVE, 5e-324])
+            .collect();
+        let directory = tempfile::tempdir().unwrap();
+        save(directory.path(), "run", 1, &Tensors::default(), &numbers).unwrap();
+        let (back, _) = load::<Vec<f64>>(directory.path(), "run").unwrap();
+        assert!(back.iter().zip(&numbers).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
 
     /// Each state that a kill can leave on the way from the first checkpoint to the second.

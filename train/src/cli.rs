@@ -5,12 +5,16 @@
 
 use std::fmt::Display;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::report::LEGEND;
 
 mod bench;
+mod bench_gpt;
+mod generate;
+mod gpt;
 mod population;
 mod report;
 
@@ -32,6 +36,9 @@ enum Command {
     /// Train.
     #[command(subcommand)]
     Train(Train),
+    /// Continue a text with a GPT that was trained here.
+    #[command(after_long_help = generate::HELP)]
+    Generate(generate::Args),
     /// Measure whole training steps.
     #[command(subcommand)]
     Bench(Bench),
@@ -41,13 +48,18 @@ enum Command {
 enum Train {
     /// Evolve a population of sparse networks that learn by gradient.
     #[command(after_long_help = population::HELP)]
-    Population(population::Args),
+    Population(Box<population::Args>),
+    /// Train a GPT on text, with its whole gradient.
+    #[command(after_long_help = gpt::HELP)]
+    Gpt(Box<gpt::Args>),
 }
 
 #[derive(Subcommand)]
 enum Bench {
     /// A population of sparse networks against the scalar loop of earlier work, in one run.
     Population(bench::Args),
+    /// Training steps of a GPT, and decoding, against multiply-adds alone.
+    Gpt(bench_gpt::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -55,8 +67,11 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Report(args)) => report::run(args),
-        Some(Command::Train(Train::Population(args))) => population::run(args),
+        Some(Command::Train(Train::Population(args))) => population::run(*args),
+        Some(Command::Train(Train::Gpt(args))) => gpt::run(*args),
+        Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Bench(Bench::Population(args))) => bench::run(args),
+        Some(Command::Bench(Bench::Gpt(args))) => bench_gpt::run(args),
         None => report::run(cli.report),
     }
 }
@@ -74,6 +89,14 @@ fn pool(threads: Option<u16>) -> Result<rayon::ThreadPool, String> {
         builder = builder.num_threads(threads.into());
     }
     builder.build().map_err(|e| format!("--threads: {e}"))
+}
+
+/// So many minutes; an error in words.
+fn minutes(minutes: Option<f64>) -> Result<Option<Duration>, String> {
+    let time = |minutes| {
+        Duration::try_from_secs_f64(60.0 * minutes).map_err(|e| format!("--minutes {minutes}: {e}"))
+    };
+    minutes.map(time).transpose()
 }
 
 /// The tier of the process, before a kernel asks for it; an error in words.

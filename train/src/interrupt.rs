@@ -1,4 +1,4 @@
-//! Ctrl-C: the first asks a run to save and stop, the second kills it.
+//! Ctrl-C: the first asks a command to stop in good order, the second kills it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,16 +8,34 @@ pub const EXIT_CODE: u8 = 130;
 
 static PRESSED: AtomicUsize = AtomicUsize::new(0);
 
+/// What the presses of Ctrl-C print.
+#[derive(Clone, Copy, Debug)]
+pub struct Notes {
+    /// The first.
+    pub first: &'static str,
+    /// The second.
+    pub second: &'static str,
+}
+
+/// For a run that saves.
+pub const SAVING: Notes = Notes {
+    first: "\nhotlanes: saving; once more to stop at once\n",
+    second: "\nhotlanes: stopped at once; the last checkpoint is as it was\n",
+};
+
+/// For a command that has nothing to save.
+pub const STOPPING: Notes = Notes { first: "", second: "\n" };
+
 /// Takes Ctrl-C over from the system. More calls do nothing more. Where the system refuses, Ctrl-C kills as ever.
-pub fn install() {
+pub fn install(notes: Notes) {
     static DONE: OnceLock<bool> = OnceLock::new();
     DONE.get_or_init(|| {
-        ctrlc::set_handler(|| {
+        ctrlc::set_handler(move || {
             if PRESSED.fetch_add(1, Ordering::SeqCst) > 0 {
-                eprintln!("\nhotlanes: stopped at once; the last checkpoint is as it was");
+                eprint!("{}", notes.second);
                 std::process::exit(EXIT_CODE.into());
             }
-            eprintln!("\nhotlanes: saving; once more to stop at once");
+            eprint!("{}", notes.first);
         })
         .is_ok()
     });

@@ -5,6 +5,8 @@ pub mod aligned;
 pub mod checkpoint;
 pub mod cli;
 pub mod files;
+pub mod gpt;
+pub mod hash;
 pub mod interrupt;
 pub mod log;
 pub mod plot;

@@ -19,18 +19,43 @@ pub struct Series {
 /// Pixels of a plot.
 const SIZE: (u32, u32) = (900, 520);
 
-/// Draws lines over a common axis into a file, which is replaced as a whole.
+/// Where the names of the lines stand: where the lines are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Legend {
+    /// For lines that go up.
+    LowerRight,
+    /// For lines that go down.
+    UpperRight,
+}
+
+/// Draws lines that mostly go up over a common axis into a file, which is replaced as a whole.
 ///
 /// # Errors
 /// Of the file system.
 pub fn lines(path: &Path, title: &str, x: &str, y: &str, series: &[Series]) -> io::Result<()> {
-    let svg = draw(title, x, y, series).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
+    lines_at(path, title, x, y, series, Legend::LowerRight)
+}
+
+/// The same with the legend elsewhere.
+///
+/// # Errors
+/// Of the file system.
+pub fn lines_at(
+    path: &Path,
+    title: &str,
+    x: &str,
+    y: &str,
+    series: &[Series],
+    legend: Legend,
+) -> io::Result<()> {
+    let svg = draw(title, x, y, series, legend)
+        .map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
     files::replace(path, svg.as_bytes())
 }
 
 type DrawError = Box<dyn std::error::Error + Send + Sync>;
 
-fn draw(title: &str, x: &str, y: &str, series: &[Series]) -> Result<String, DrawError> {
+fn draw(title: &str, x: &str, y: &str, series: &[Series], legend: Legend) -> Result<String, DrawError> {
     let finite = |p: &&(f64, f64)| p.0.is_finite() && p.1.is_finite();
     let points: Vec<(f64, f64)> = series.iter().flat_map(|s| &s.points).filter(finite).copied().collect();
     let (xs, ys) = (range(points.iter().map(|p| p.0)), range(points.iter().map(|p| p.1)));
@@ -56,7 +81,10 @@ fn draw(title: &str, x: &str, y: &str, series: &[Series]) -> Result<String, Draw
         let background = WHITE.mix(0.8);
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
+            .position(match legend {
+                Legend::LowerRight => SeriesLabelPosition::LowerRight,
+                Legend::UpperRight => SeriesLabelPosition::UpperRight,
+            })
             .border_style(BLACK)
             .background_style(background)
             .draw()?;

@@ -1,6 +1,14 @@
 //! A bar on standard error while a run goes on; where that is no terminal, nothing.
 
+use std::fmt::Display;
+use std::io::{self, Write};
+
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// Prints a line on standard output. A run goes on when nobody reads it any more.
+pub fn say(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
 
 /// A bar.
 #[derive(Debug)]
@@ -16,6 +24,11 @@ impl Progress {
         Progress(bar)
     }
 
+    /// None at all.
+    pub fn hidden() -> Self {
+        Progress(ProgressBar::hidden())
+    }
+
     /// Where the run is, and what there is to say about it.
     pub fn at(&self, position: u64, message: String) {
         self.0.set_position(position);
@@ -24,7 +37,7 @@ impl Progress {
 
     /// Prints a line on standard output, above the bar.
     pub fn line(&self, text: &str) {
-        self.0.suspend(|| println!("{text}"));
+        self.0.suspend(|| say(text));
     }
 
     /// Takes the bar away.

@@ -20,6 +20,7 @@ use measure::Probe;
 use print::{Printer, Row};
 
 pub use cases::kernels;
+pub use limits::fma_peak;
 pub use print::LEGEND;
 
 /// What to report.

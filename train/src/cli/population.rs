@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use crate::interrupt;
 use crate::population::evolve::{Evolution, Mutation, Selection};
@@ -25,8 +24,6 @@ Ctrl-C saves and stops with exit code 130; a second one stops at once. Exit code
 pub(super) struct Args {
     #[command(flatten)]
     settings: Settings,
-    #[command(flatten)]
-    evolution: EvolutionArgs,
     /// Directory of MNIST's IDX files; without it, digits that the program draws.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -48,6 +45,9 @@ pub(super) struct Args {
     /// Threads; all cores if not given. The results are the same.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    // Last, as its heading holds for what follows.
+    #[command(flatten)]
+    evolution: EvolutionArgs,
 }
 
 /// What a network is and how it learns.
@@ -176,12 +176,9 @@ impl Settings {
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
-    let time = match args.minutes {
-        None => None,
-        Some(minutes) => match Duration::try_from_secs_f64(60.0 * minutes) {
-            Ok(time) => Some(time),
-            Err(e) => return super::fail(2, format!("--minutes {minutes}: {e}")),
-        },
+    let time = match super::minutes(args.minutes) {
+        Ok(time) => time,
+        Err(why) => return super::fail(2, why),
     };
     let options = Options {
         out: args.resume.clone().unwrap_or_else(|| args.out.clone()),
@@ -193,7 +190,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(pool) => pool,
         Err(why) => return super::fail(2, why),
     };
-    interrupt::install();
+    interrupt::install(interrupt::SAVING);
     let ending = pool.install(|| match &args.resume {
         Some(_) => session::resume(args.data.as_deref(), &options),
         None => {

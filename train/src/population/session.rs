@@ -14,7 +14,7 @@ use crate::checkpoint::{self, CheckpointError};
 use crate::interrupt;
 use crate::log::Log;
 use crate::plot::{self, Series};
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 
 /// When to stop and what to leave.
 #[derive(Clone, Debug)]
@@ -213,7 +213,7 @@ impl<'a> Session<'a> {
             threads: rayon::current_num_threads(),
         };
         log.write("start", &begins).map_err(io)?;
-        println!(
+        say(format_args!(
             "{} individuals; {} images to train with, {} to select by, {} held out ({}); {} threads, tier {}",
             run.config().population,
             begins.train,
@@ -222,7 +222,7 @@ impl<'a> Session<'a> {
             data.source,
             begins.threads,
             begins.tier
-        );
+        ));
         let data_hash = state::data_hash(data);
         Ok(Session { run, source, data_hash, history, options, log, started: Instant::now(), from })
     }
@@ -357,30 +357,30 @@ impl<'a> Session<'a> {
     fn farewell(&self, ending: Ending, ends: &Ends) {
         let out = self.options.out.display();
         let (t, times) = (self.run.times.total().as_secs_f64().max(1e-9), Seconds::from(self.run.times));
-        println!(
+        say(format_args!(
             "time: training {:.1}%, evaluation {:.1}%, mutations and plans {:.2}%, data {:.1}%",
             100.0 * times.train / t,
             100.0 * times.evaluate / t,
             100.0 * times.evolve / t,
             100.0 * times.data / t
-        );
+        ));
         if let Some(last) = self.history.last() {
-            println!(
+            say(format_args!(
                 "generation {}: the best by validation ({:.2}%) has {:.2}% of the test images right",
                 last.generation,
                 100.0 * last.best_validation,
                 100.0 * last.best_test
-            );
+            ));
         }
         let [least, median, most] = ends.test.map(|share| 100.0 * share);
-        println!("all on the test images: from {least:.2}% to {most:.2}%, median {median:.2}%");
+        say(format_args!("all on the test images: from {least:.2}% to {most:.2}%, median {median:.2}%"));
         let Ends { examples, hash, .. } = ends;
         match ending {
-            Ending::Done => println!("saved in {out} after {examples} examples, hash {hash}"),
-            Ending::Interrupted => println!(
+            Ending::Done => say(format_args!("saved in {out} after {examples} examples, hash {hash}")),
+            Ending::Interrupted => say(format_args!(
                 "interrupted: saved in {out} after {examples} examples, hash {hash}; \
                  go on with: hotlanes train population --resume {out}"
-            ),
+            )),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::plan::Plans;
 use super::run::{Config, Generation, OptimizerKind, Population};
 use super::train::Individual;
 use crate::checkpoint::{CheckpointError, Stored, Tensors};
+use crate::hash;
 
 /// The name of a population's checkpoint in its directory.
 pub const NAME: &str = "population";
@@ -46,9 +47,9 @@ pub struct State {
 pub fn data_hash(split: &Split) -> String {
     let fold = |hash: u64, data: &Data| {
         let bytes = data.pixels.iter().chain(&data.labels);
-        bytes.fold(hash ^ data.features as u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+        bytes.fold(hash ^ data.features as u64, |h, &b| hash::add(h, b.into()))
     };
-    let hash = [&split.train, &split.validation, &split.test].into_iter().fold(0xcbf2_9ce4_8422_2325, fold);
+    let hash = [&split.train, &split.validation, &split.test].into_iter().fold(hash::START, fold);
     format!("{hash:016x}")
 }
 

@@ -85,11 +85,7 @@ pub struct Binding {
 impl Limits {
     /// Measures them, in about three seconds.
     pub fn measure(machine: &Machine, threads: usize) -> Self {
-        // The scalar tier reaches no limit; it is asked only where there is no other.
-        let mut tiers: Vec<Tier> = Tier::available().filter(|t| *t != Tier::Scalar).collect();
-        if tiers.is_empty() {
-            tiers.push(Tier::Scalar);
-        }
+        let tiers = fast_tiers();
         let mut levels = levels(machine, threads);
         for level in &mut levels {
             level.measure(&tiers);
@@ -131,6 +127,19 @@ impl Limits {
         };
         [fma, roots, repeated].into_iter().fold(memory, |a, b| if b.seconds > a.seconds { b } else { a })
     }
+}
+
+/// The best rate at which any tier does fused multiply-adds on all threads of the current pool, in operations per second
+/// (an addition and a multiplication each count). Takes about 0.15 s for each tier.
+pub fn fma_peak() -> f64 {
+    let of = |tier| peak(tier, rayon::current_num_threads(), limits::FMA_FLOPS, limits::fma_chain);
+    fast_tiers().into_iter().map(of).fold(0.0, f64::max)
+}
+
+/// The scalar tier reaches no limit; it is asked only where there is no other.
+fn fast_tiers() -> Vec<Tier> {
+    let tiers: Vec<Tier> = Tier::available().filter(|t| *t != Tier::Scalar).collect();
+    if tiers.is_empty() { vec![Tier::Scalar] } else { tiers }
 }
 
 fn best(rates: &[(Tier, f64)]) -> f64 {

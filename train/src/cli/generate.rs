@@ -1,0 +1,126 @@
+//! `hotlanes generate`.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::gpt::generate::{GenerateError, Generator};
+use crate::gpt::sample::{SampleError, Sampling};
+use crate::gpt::state::{self, Model, Which};
+use crate::interrupt;
+
+pub(super) const HELP: &str = "\
+The text goes to standard output, as it comes; what there is to say about it, to standard error. It depends on model, prompt and
+settings alone, the same on every CPU. A model sees the tokens of its block: beyond, the later half of them is kept and more is added.
+
+Exit codes: 0 done (also where the reader has seen enough), 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.";
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The directory of a run of `hotlanes train gpt`.
+    #[arg(long, value_name = "DIR", default_value = "gpt-run")]
+    model: PathBuf,
+    /// Which of its models [default: the best by validation, or where no evaluation has been the last].
+    #[arg(long, value_enum, value_name = "NAME")]
+    checkpoint: Option<Which>,
+    /// What the text begins with.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    prompt: String,
+    /// Tokens to add.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    tokens: u64,
+    /// Logits are divided by it; 0 always takes the most probable token.
+    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    temperature: f32,
+    /// Choose among so many of the most probable tokens.
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+    /// Choose among the most probable tokens that together reach this probability.
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f32,
+    /// All randomness.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Say nothing but the text.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Why there is no more text.
+enum Stop {
+    Generate(GenerateError),
+    Output(io::Error),
+}
+
+impl From<GenerateError> for Stop {
+    fn from(e: GenerateError) -> Self {
+        Stop::Generate(e)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(e: io::Error) -> Self {
+        Stop::Output(e)
+    }
+}
+
+pub(super) fn run(args: Args) -> ExitCode {
+    if let Err(why) = super::check_tier() {
+        return super::fail(2, why);
+    }
+    let model = match state::load_model(&args.model, args.checkpoint) {
+        Ok(model) => model,
+        Err(e) => return super::fail(1, e),
+    };
+    interrupt::install(interrupt::STOPPING);
+    // One sequence is not worth a second thread.
+    let pool = match super::pool(Some(1)) {
+        Ok(pool) => pool,
+        Err(why) => return super::fail(1, why),
+    };
+    match pool.install(|| generate(&args, &model)) {
+        Ok(()) if interrupt::requested() => ExitCode::from(interrupt::EXIT_CODE),
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough.
+        Err(Stop::Output(e)) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Stop::Output(e)) => super::fail(1, format!("standard output: {e}")),
+        Err(Stop::Generate(
+            e @ (GenerateError::Prompt(_) | GenerateError::Sample(SampleError::Setting { .. })),
+        )) => super::fail(2, e),
+        Err(Stop::Generate(e)) => super::fail(1, e),
+    }
+}
+
+fn generate(args: &Args, model: &Model) -> Result<(), Stop> {
+    let Args { temperature, top_k, top_p, seed, .. } = *args;
+    let sampling = Sampling { temperature, top_k, top_p, seed };
+    let mut out = io::stdout().lock();
+    let started = Instant::now();
+    let mut generator = Generator::new(model, &args.prompt, sampling)?;
+    let read = started.elapsed().as_secs_f64();
+    out.write_all(args.prompt.as_bytes())?;
+    out.flush()?;
+    let started = Instant::now();
+    let mut tokens = 0;
+    while tokens < args.tokens && !interrupt::requested() {
+        // A character at a time, for whoever looks on.
+        out.write_all(generator.token()?.as_bytes())?;
+        out.flush()?;
+        tokens += 1;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    out.write_all(generator.finish().as_bytes())?;
+    writeln!(out)?;
+    out.flush()?;
+    if !args.quiet {
+        let loss = model.validation.map_or(String::new(), |l| format!(", validation loss {l:.4}"));
+        eprintln!(
+            "model of step {}{loss}; prompt {:.1} ms; {tokens} tokens in {seconds:.2} s, {:.0} tokens/s",
+            model.step,
+            1e3 * read,
+            tokens as f64 / seconds.max(1e-9)
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,444 @@
+//! A chunk of a batch: whole sequences, forward and backward, on one thread.
+
+use std::ops::Range;
+
+use hotlanes::HyperParamError;
+use hotlanes::activation::Activation;
+use hotlanes::attention::{Attention, Heads, HeadsMut, HeadsShape};
+use hotlanes::cross_entropy::{CrossEntropy, Reduction};
+use hotlanes::dropout::Dropout;
+use hotlanes::embedding::{EmbeddingIndices, EmbeddingPlan};
+use hotlanes::matmul::{Epilogue, MatMut};
+
+use super::clock::{Clock, Layer, Part};
+use super::config::Config;
+use super::norms::{Normed, Norms, Sums};
+use super::params::{LayerPlaces, Places};
+use super::weights::{Linear, Weights};
+use crate::aligned::Aligned;
+
+/// What the kernels have to know about a model.
+pub(super) struct Kernels {
+    pub(super) norm: Norms,
+    pub(super) attention: Attention,
+    pub(super) activation: Activation,
+    loss: CrossEntropy,
+    dropout: Option<Dropout>,
+}
+
+impl Kernels {
+    pub(super) fn new(config: &Config) -> Result<Self, HyperParamError> {
+        let dropout = match config.dropout {
+            0.0 => None,
+            p => Some(Dropout::new(p.into(), 0)?),
+        };
+        Ok(Kernels {
+            norm: Norms::new(config)?,
+            attention: Attention::new(config.head_dim(), true)?,
+            activation: config.act.function(),
+            loss: CrossEntropy::new(config.vocab, 0.0, None)?,
+            dropout,
+        })
+    }
+}
+
+/// What is done with a chunk.
+#[derive(Clone, Copy)]
+pub(super) enum Pass {
+    /// Losses, without dropout.
+    Evaluate,
+    /// Losses and gradients.
+    Train {
+        /// What a token's loss counts for.
+        weight: f32,
+        /// Whether gradients are added to what there is.
+        add: bool,
+        /// Names the step and micro-batch, for dropout.
+        mask: u64,
+    },
+}
+
+/// A chunk and what belongs to it from one micro-batch to the next.
+pub(super) struct Chunk {
+    /// Its sequences, of the whole batch.
+    pub(super) sequences: Range<usize>,
+    /// The gradient of all parameters.
+    pub(super) gradient: Aligned,
+    /// The sum of its tokens' losses.
+    pub(super) loss: f64,
+    tokens: EmbeddingIndices,
+    tokens_plan: EmbeddingPlan,
+    /// The places of its tokens.
+    places_plan: EmbeddingPlan,
+}
+
+impl Chunk {
+    pub(super) fn new(config: &Config, sequences: Range<usize>, time: usize, parameters: usize) -> Self {
+        let rows = sequences.len() * time;
+        let places: Vec<u32> = (0..rows).map(|i| (i % time) as u32).collect();
+        let indices = |ids: &[u32], n: usize| EmbeddingIndices::new(ids, n).expect("below, and few");
+        // As many different tokens as there can be: then there is room for all others.
+        let different: Vec<u32> = (0..rows).map(|i| (i % config.vocab) as u32).collect();
+        let tokens = indices(&different, config.vocab);
+        let mut gradient = Aligned::default();
+        gradient.resize(parameters);
+        Chunk {
+            sequences,
+            gradient,
+            loss: 0.0,
+            tokens_plan: EmbeddingPlan::new(&tokens),
+            tokens,
+            places_plan: EmbeddingPlan::new(&indices(&places, time)),
+        }
+    }
+}
+
+/// What the forward of a block leaves for the backward.
+struct Acts {
+    norm1: Normed,
+    /// Queries, keys and values of each token.
+    qkv: Aligned,
+    attended: Aligned,
+    lse: Aligned,
+    norm2: Normed,
+    /// The perceptron's inside, before and after the activation.
+    pre: Aligned,
+    act: Aligned,
+}
+
+/// Memory of a chunk that is under way.
+pub(super) struct Scratch {
+    acts: Vec<Acts>,
+    norm: Normed,
+    logits: Aligned,
+    losses: Aligned,
+    /// What is added to the residual stream.
+    added: Aligned,
+    dropped: Aligned,
+    /// The gradient of the residual stream, here or there by turns.
+    stream: Aligned,
+    other: Aligned,
+    /// Of a norm's output or of attention's.
+    narrow: Aligned,
+    /// Of queries, keys and values or of the perceptron's inside.
+    wide: Aligned,
+    ones: Aligned,
+    norm_fresh: Aligned,
+    norm_scratch: Aligned,
+    pub(super) clock: Clock,
+}
+
+impl Scratch {
+    pub(super) fn new(config: &Config, kernels: &Kernels, sequences: usize, time: usize) -> Self {
+        let (rows, dim) = (sequences * time, config.dim);
+        let room = |features: usize| {
+            let mut room = Aligned::default();
+            room.resize(rows * features);
+            room
+        };
+        let acts = || Acts {
+            norm1: Normed::new(rows, dim),
+            qkv: room(3 * dim),
+            attended: room(dim),
+            lse: room(config.heads),
+            norm2: Normed::new(rows, dim),
+            pre: room(config.hidden()),
+            act: room(config.hidden()),
+        };
+        let (mut ones, mut norm_fresh, mut norm_scratch) = (room(1), Aligned::default(), Aligned::default());
+        ones.fill(1.0);
+        norm_fresh.resize(2 * dim);
+        norm_scratch.resize(kernels.norm.scratch_len(rows));
+        Scratch {
+            acts: (0..config.layers).map(|_| acts()).collect(),
+            norm: Normed::new(rows, dim),
+            logits: room(config.vocab),
+            losses: room(1),
+            added: room(dim),
+            dropped: room(if kernels.dropout.is_some() { dim } else { 0 }),
+            stream: room(dim),
+            other: room(dim),
+            narrow: room(dim),
+            wide: room(config.hidden()),
+            ones,
+            norm_fresh,
+            norm_scratch,
+            clock: Clock::default(),
+        }
+    }
+
+    /// The logits of the last evaluation.
+    pub(super) fn logits(&self, len: usize) -> &[f32] {
+        &self.logits[..len]
+    }
+}
+
+/// The model, as chunks read it.
+pub(super) struct Model<'a> {
+    pub(super) config: &'a Config,
+    pub(super) places: &'a Places,
+    pub(super) kernels: &'a Kernels,
+    pub(super) params: &'a [f32],
+    pub(super) weights: &'a Weights,
+    /// Sequences of the whole batch, and tokens of each.
+    pub(super) batch: usize,
+    pub(super) time: usize,
+}
+
+/// Dropout in one pass of a chunk.
+#[derive(Clone, Copy)]
+struct Drops {
+    dropout: Dropout,
+    /// Elements of the whole batch, and those before the chunk.
+    all: u64,
+    before: u64,
+}
+
+impl Drops {
+    /// The number of the chunk's first element at a place in the model.
+    fn offset(self, site: usize) -> u64 {
+        site as u64 * self.all + self.before
+    }
+}
+
+impl Model<'_> {
+    /// Takes a chunk forward, and backward if it is to be trained on. Tokens and targets are known to be in the vocabulary.
+    pub(super) fn run(
+        &self,
+        chunk: &mut Chunk,
+        s: &mut Scratch,
+        tokens: &[u32],
+        targets: &[u32],
+        pass: Pass,
+    ) {
+        s.clock.start();
+        chunk.tokens.set(tokens).expect("tokens were checked");
+        let drops = match (pass, self.kernels.dropout) {
+            (Pass::Train { mask, .. }, Some(dropout)) => Some(Drops {
+                dropout: dropout.with_seed(mask),
+                all: (self.batch * self.time * self.config.dim) as u64,
+                before: (chunk.sequences.start * self.time * self.config.dim) as u64,
+            }),
+            _ => None,
+        };
+        self.forward(chunk, s, drops);
+        let loss = &self.kernels.loss;
+        let rows = tokens.len();
+        let (logits, losses) = (&mut s.logits[..rows * self.config.vocab], &mut s.losses[..rows]);
+        match pass {
+            Pass::Evaluate => loss.forward(logits, targets, Reduction::Sum, losses),
+            Pass::Train { weight, .. } => {
+                loss.forward_backward_in_place(logits, targets, Reduction::Scaled(weight), losses)
+            }
+        }
+        .expect("targets were checked");
+        chunk.loss = losses.iter().map(|&loss| f64::from(loss)).sum();
+        s.clock.lap(Part::Loss);
+        if let Pass::Train { add, .. } = pass {
+            self.backward(chunk, s, drops, add);
+        }
+    }
+
+    /// From the chunk's tokens to the logits.
+    fn forward(&self, chunk: &Chunk, s: &mut Scratch, drops: Option<Drops>) {
+        let Model { config, places, kernels, params, weights, time, .. } = *self;
+        let (rows, dim) = (chunk.tokens.ids().len(), config.dim);
+        let (n, hidden) = (rows * dim, config.hidden());
+        let Scratch { acts, norm, logits, added, dropped, clock, .. } = s;
+        let positions = &places.positions.of(params)[..time * dim];
+        let x = &mut acts[0].norm1.x;
+        let (table, added) = (places.tokens.of(params), &mut added[..n]);
+        match drops {
+            None => chunk.tokens.forward_with_positions(table, positions, dim, &mut x[..n]),
+            Some(drops) => {
+                chunk.tokens.forward_with_positions(table, positions, dim, added);
+                drops.dropout.forward(added, &mut x[..n], drops.offset(0));
+            }
+        }
+        clock.lap(Part::Embedding);
+        kernels.norm.forward(params, places.layers[0].norm1, &mut acts[0].norm1, rows);
+        clock.lap(Part::NormForward);
+
+        for l in 0..config.layers {
+            let (before, after) = acts.split_at_mut(l + 1);
+            let Acts { norm1, qkv, attended, lse, norm2, pre, act } = &mut before[l];
+            let [to_qkv, proj, fc, fc_proj] = weights.layer(l);
+            let place = &places.layers[l];
+
+            let qkv = &mut qkv[..3 * n];
+            to_qkv.forward(params, &norm1.y[..n], qkv, Epilogue::default());
+            clock.lap(Part::Forward(Layer::Qkv));
+            let (shape, lse) = (self.heads(rows), &mut lse[..rows * config.heads]);
+            let [q, k, v] = split(qkv, shape);
+            let attended = &mut attended[..n];
+            kernels.attention.forward(q, k, v, HeadsMut::interleaved(attended, shape), lse);
+            clock.lap(Part::AttentionForward);
+            proj.forward(params, attended, added, Epilogue::default());
+            clock.lap(Part::Forward(Layer::Proj));
+            let residual = drop(drops, 2 * l + 1, added, dropped, clock);
+            kernels.norm.forward_add(params, place.norm2, &norm1.x[..n], residual, norm2);
+            clock.lap(Part::NormForward);
+
+            let pre = MatMut::new(&mut pre[..rows * hidden], rows, hidden);
+            let epilogue =
+                Epilogue { activation: kernels.activation, pre_activation: Some(pre), ..Epilogue::default() };
+            let act = &mut act[..rows * hidden];
+            fc.forward(params, &norm2.y[..n], act, epilogue);
+            clock.lap(Part::Forward(Layer::Fc));
+            fc_proj.forward(params, act, added, Epilogue::default());
+            clock.lap(Part::Forward(Layer::FcProj));
+            let residual = drop(drops, 2 * l + 2, added, dropped, clock);
+            let (place, next) = match after.first_mut() {
+                Some(next) => (places.layers[l + 1].norm1, &mut next.norm1),
+                None => (places.norm, &mut *norm),
+            };
+            kernels.norm.forward_add(params, place, &norm2.x[..n], residual, next);
+            clock.lap(Part::NormForward);
+        }
+        let logits = &mut logits[..rows * config.vocab];
+        weights.head().forward(params, &norm.y[..n], logits, Epilogue::default());
+        clock.lap(Part::Forward(Layer::Head));
+    }
+
+    /// From the gradient of the logits to that of all parameters.
+    fn backward(&self, chunk: &mut Chunk, s: &mut Scratch, drops: Option<Drops>, add: bool) {
+        let Model { config, places, kernels, params, weights, .. } = *self;
+        let (rows, dim) = (chunk.tokens.ids().len(), config.dim);
+        let (n, hidden) = (rows * dim, config.hidden());
+        let Scratch { acts, norm, logits, dropped, stream, other, narrow, wide, ones, .. } = s;
+        let (clock, norm_fresh, norm_scratch) = (&mut s.clock, &mut s.norm_fresh, &mut s.norm_scratch);
+        let gradient = &mut chunk.gradient[..];
+        let (stream, other, narrow) = (&mut stream[..n], &mut other[..n], &mut narrow[..n]);
+        let ones = &ones[..rows];
+        macro_rules! sums {
+            () => {
+                Sums { gradient: &mut *gradient, add, fresh: norm_fresh, scratch: norm_scratch }
+            };
+        }
+
+        let dlogits = &logits[..rows * config.vocab];
+        let head = weights.head();
+        head.weight_gradient(dlogits, &norm.y[..n], gradient, add);
+        clock.lap(Part::WeightGradient(Layer::Head));
+        head.input_gradient(dlogits, narrow);
+        clock.lap(Part::InputGradient(Layer::Head));
+        kernels.norm.backward(params, places.norm, narrow, None, norm, stream, sums!());
+        clock.lap(Part::NormBackward);
+
+        for l in (0..config.layers).rev() {
+            let Acts { norm1, qkv, attended, lse, norm2, pre, act } = &acts[l];
+            let LayerPlaces { norm1: place1, norm2: place2, .. } = places.layers[l];
+            let [to_qkv, proj, fc, fc_proj] = weights.layer(l);
+
+            let dadded = drop_backward(drops, 2 * l + 2, stream, dropped, clock);
+            let dpre = &mut wide[..rows * hidden];
+            parameters((fc_proj, Layer::FcProj), dadded, &act[..rows * hidden], ones, gradient, add, clock);
+            fc_proj.input_gradient(dadded, dpre);
+            clock.lap(Part::InputGradient(Layer::FcProj));
+            kernels.activation.backward_in_place(dpre, &pre[..rows * hidden]);
+            clock.lap(Part::ActivationBackward);
+            parameters((fc, Layer::Fc), dpre, &norm2.y[..n], ones, gradient, add, clock);
+            fc.input_gradient(dpre, narrow);
+            clock.lap(Part::InputGradient(Layer::Fc));
+            kernels.norm.backward(params, place2, narrow, Some(stream), norm2, other, sums!());
+            clock.lap(Part::NormBackward);
+
+            let dadded = drop_backward(drops, 2 * l + 1, other, dropped, clock);
+            parameters((proj, Layer::Proj), dadded, &attended[..n], ones, gradient, add, clock);
+            proj.input_gradient(dadded, narrow);
+            clock.lap(Part::InputGradient(Layer::Proj));
+            let (shape, dqkv) = (self.heads(rows), &mut wide[..3 * n]);
+            let [q, k, v] = split(&qkv[..3 * n], shape);
+            let [dq, dk, dv] = split_mut(dqkv, shape);
+            let (out, lse) = (Heads::interleaved(&attended[..n], shape), &lse[..rows * config.heads]);
+            let dout = Heads::interleaved(narrow, shape);
+            kernels.attention.backward(dout, q, k, v, out, lse, dq, dk, dv);
+            clock.lap(Part::AttentionBackward);
+            parameters((to_qkv, Layer::Qkv), dqkv, &norm1.y[..n], ones, gradient, add, clock);
+            to_qkv.input_gradient(dqkv, narrow);
+            clock.lap(Part::InputGradient(Layer::Qkv));
+            kernels.norm.backward(params, place1, narrow, Some(other), norm1, stream, sums!());
+            clock.lap(Part::NormBackward);
+        }
+
+        let dx = drop_backward(drops, 0, stream, dropped, clock);
+        if !add {
+            // A tied table has the head's gradient already.
+            if !config.tied {
+                places.tokens.of_mut(gradient).fill(0.0);
+            }
+            places.positions.of_mut(gradient).fill(0.0);
+        }
+        chunk.tokens_plan.rebuild(&chunk.tokens);
+        chunk.tokens_plan.backward(dx, dim, places.tokens.of_mut(gradient));
+        let positions = &mut places.positions.of_mut(gradient)[..self.time * dim];
+        chunk.places_plan.backward(dx, dim, positions);
+        clock.lap(Part::Embedding);
+    }
+
+    fn heads(&self, rows: usize) -> HeadsShape {
+        let Config { heads, .. } = *self.config;
+        HeadsShape { batch: rows / self.time, heads, seq: self.time, dim: self.config.head_dim() }
+    }
+}
+
+/// The gradients of a linear layer's parameters.
+fn parameters(
+    (linear, layer): (&Linear, Layer),
+    dy: &[f32],
+    x: &[f32],
+    ones: &[f32],
+    gradient: &mut [f32],
+    add: bool,
+    clock: &mut Clock,
+) {
+    linear.bias_gradient(dy, ones, gradient, add);
+    clock.lap(Part::BiasGradients);
+    linear.weight_gradient(dy, x, gradient, add);
+    clock.lap(Part::WeightGradient(layer));
+}
+
+/// Queries, keys and values of all heads, which one product made.
+pub(super) fn split(qkv: &[f32], shape: HeadsShape) -> [Heads<'_>; 3] {
+    let all = Heads::interleaved(qkv, HeadsShape { heads: 3 * shape.heads, ..shape });
+    let (q, kv) = all.split(shape.heads);
+    let (k, v) = kv.split(shape.heads);
+    [q, k, v]
+}
+
+fn split_mut(qkv: &mut [f32], shape: HeadsShape) -> [HeadsMut<'_>; 3] {
+    let all = HeadsMut::interleaved(qkv, HeadsShape { heads: 3 * shape.heads, ..shape });
+    let (q, kv) = all.split(shape.heads);
+    let (k, v) = kv.split(shape.heads);
+    [q, k, v]
+}
+
+/// `x`, or what dropout leaves of it.
+fn drop<'a>(
+    drops: Option<Drops>,
+    site: usize,
+    x: &'a [f32],
+    dropped: &'a mut Aligned,
+    clock: &mut Clock,
+) -> &'a [f32] {
+    let Some(drops) = drops else { return x };
+    let dropped = &mut dropped[..x.len()];
+    drops.dropout.forward(x, dropped, drops.offset(site));
+    clock.lap(Part::Dropout);
+    dropped
+}
+
+/// The gradient of what dropout was applied to.
+fn drop_backward<'a>(
+    drops: Option<Drops>,
+    site: usize,
+    dy: &'a [f32],
+    dropped: &'a mut Aligned,
+    clock: &mut Clock,
+) -> &'a [f32] {
+    let Some(drops) = drops else { return dy };
+    let dropped = &mut dropped[..dy.len()];
+    drops.dropout.backward(dy, dropped, drops.offset(site));
+    clock.lap(Part::Dropout);
+    dropped
+}

@@ -1,0 +1,67 @@
+//! Text from a model, token by token.
+
+use super::decode::Decoder;
+use super::engine::EngineError;
+use super::sample::{SampleError, Sampler, Sampling};
+use super::state::Model;
+use super::tokenizer::{Tokenizer, TokenizerError, Utf8Stream};
+
+/// Why there is no text, or no more of it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerateError {
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] EngineError),
+    /// How to choose, or what from.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    /// The prompt.
+    #[error("the prompt: {0}")]
+    Prompt(TokenizerError),
+}
+
+/// Continues a prompt. The text depends on model, prompt and [`Sampling`] alone: the same on every tier and CPU.
+pub struct Generator {
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    sampler: Sampler,
+    logits: Vec<f32>,
+    stream: Utf8Stream,
+}
+
+impl Generator {
+    /// Reads a prompt. Of one that is longer than the model's block only the end counts; an empty one is taken as a line's
+    /// end, or as token 0 where the vocabulary has none.
+    ///
+    /// # Errors
+    /// See [`GenerateError`].
+    pub fn new(model: &Model, prompt: &str, sampling: Sampling) -> Result<Self, GenerateError> {
+        let sampler = Sampler::new(sampling)?;
+        let tokenizer = model.tokenizer.clone();
+        let mut tokens = tokenizer.encode(prompt.as_bytes()).map_err(GenerateError::Prompt)?;
+        if tokens.is_empty() {
+            tokens = tokenizer.encode(b"\n").unwrap_or_else(|_| vec![0]);
+        }
+        let tokens: Vec<u32> = tokens.into_iter().map(u32::from).collect();
+        let mut decoder = Decoder::new(model.config.clone(), &model.params)?;
+        let logits = decoder.prefill(&tokens).to_vec();
+        Ok(Generator { decoder, tokenizer, sampler, logits, stream: Utf8Stream::default() })
+    }
+
+    /// One more token: the text that it completes, which may be empty where a character has several tokens.
+    ///
+    /// # Errors
+    /// The model's logits are not finite.
+    pub fn token(&mut self) -> Result<String, GenerateError> {
+        let token = self.sampler.choose(&self.logits)?;
+        self.tokenizer.decode(token as u16, self.stream.bytes());
+        self.logits.copy_from_slice(self.decoder.logits(token));
+        Ok(self.stream.take())
+    }
+
+    /// What waits for the rest of its character, which does not come.
+    pub fn finish(mut self) -> String {
+        self.stream.finish()
+    }
+}

@@ -1,0 +1,147 @@
+//! LayerNorm or RMSNorm, behind one call.
+
+use hotlanes::HyperParamError;
+use hotlanes::norm::{LayerNorm, RmsNorm};
+
+use super::config::{Config, NORM_EPS, Norm};
+use super::params::NormPlace;
+use crate::aligned::Aligned;
+
+/// The norm of a model.
+pub(super) enum Norms {
+    /// With zeros in place of a bias that it does not have.
+    Layer(LayerNorm, Vec<f32>),
+    Rms(RmsNorm),
+}
+
+/// What a norm read and wrote: its input, output, and each row's statistics.
+pub(super) struct Normed {
+    pub(super) x: Aligned,
+    pub(super) y: Aligned,
+    mean: Aligned,
+    rstd: Aligned,
+}
+
+impl Normed {
+    pub(super) fn new(rows: usize, dim: usize) -> Self {
+        let mut normed = Normed {
+            x: Aligned::default(),
+            y: Aligned::default(),
+            mean: Aligned::default(),
+            rstd: Aligned::default(),
+        };
+        normed.x.resize(rows * dim);
+        normed.y.resize(rows * dim);
+        normed.mean.resize(rows);
+        normed.rstd.resize(rows);
+        normed
+    }
+}
+
+/// Where the gradients of a norm's parameters go.
+pub(super) struct Sums<'a> {
+    /// The model's gradient.
+    pub(super) gradient: &'a mut [f32],
+    /// Whether they are added to what is there.
+    pub(super) add: bool,
+    /// Two rows of features.
+    pub(super) fresh: &'a mut [f32],
+    /// The kernel's.
+    pub(super) scratch: &'a mut [f32],
+}
+
+impl Norms {
+    pub(super) fn new(config: &Config) -> Result<Self, HyperParamError> {
+        Ok(match config.norm {
+            Norm::LayerNorm => Norms::Layer(LayerNorm::new(config.dim, NORM_EPS)?, vec![0.0; config.dim]),
+            Norm::RmsNorm => Norms::Rms(RmsNorm::new(config.dim, NORM_EPS)?),
+        })
+    }
+
+    pub(super) fn scratch_len(&self, rows: usize) -> usize {
+        match self {
+            Norms::Layer(norm, _) => norm.scratch_len(rows),
+            Norms::Rms(norm) => norm.scratch_len(rows),
+        }
+    }
+
+    /// Normalises the first `rows` rows of what is in `normed.x`.
+    pub(super) fn forward(&self, params: &[f32], place: NormPlace, normed: &mut Normed, rows: usize) {
+        let gamma = place.weights.of(params);
+        let n = rows * gamma.len();
+        let Normed { x, y, mean, rstd } = normed;
+        let (x, y, rstd) = (&x[..n], &mut y[..n], &mut rstd[..rows]);
+        match self {
+            Norms::Layer(norm, zeros) => {
+                let beta = place.bias().map_or(&zeros[..], |b| b.of(params));
+                norm.forward(x, gamma, beta, y, &mut mean[..rows], rstd);
+            }
+            Norms::Rms(norm) => norm.forward(x, gamma, y, rstd),
+        }
+    }
+
+    /// Puts `x + residual` into `normed.x` and normalises it.
+    pub(super) fn forward_add(
+        &self,
+        params: &[f32],
+        place: NormPlace,
+        x: &[f32],
+        residual: &[f32],
+        normed: &mut Normed,
+    ) {
+        let gamma = place.weights.of(params);
+        let (n, rows) = (x.len(), x.len() / gamma.len());
+        let Normed { x: h, y, mean, rstd } = normed;
+        let (h, y, rstd) = (&mut h[..n], &mut y[..n], &mut rstd[..rows]);
+        match self {
+            Norms::Layer(norm, zeros) => {
+                let beta = place.bias().map_or(&zeros[..], |b| b.of(params));
+                norm.forward_add(x, residual, gamma, beta, h, y, &mut mean[..rows], rstd);
+            }
+            Norms::Rms(norm) => norm.forward_add(x, residual, gamma, h, y, rstd),
+        }
+    }
+
+    /// `dx` from the gradient `dy` of the output, and `dh`, if any, that reaches the input from elsewhere; and the parameters'.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn backward(
+        &self,
+        params: &[f32],
+        place: NormPlace,
+        dy: &[f32],
+        dh: Option<&[f32]>,
+        normed: &Normed,
+        dx: &mut [f32],
+        sums: Sums<'_>,
+    ) {
+        let gamma = place.weights.of(params);
+        let (n, dim) = (dy.len(), gamma.len());
+        let rows = n / dim;
+        let Normed { x, mean, rstd, .. } = normed;
+        let (x, mean, rstd) = (&x[..n], &mean[..rows], &rstd[..rows]);
+        let Sums { gradient, add, fresh, scratch } = sums;
+        let (dgamma, dbeta) = fresh.split_at_mut(dim);
+        match (self, dh) {
+            (Norms::Layer(norm, _), Some(dh)) => {
+                norm.backward_add(dy, dh, x, gamma, mean, rstd, dx, dgamma, dbeta, scratch);
+            }
+            (Norms::Layer(norm, _), None) => {
+                norm.backward(dy, x, gamma, mean, rstd, dx, dgamma, dbeta, scratch);
+            }
+            (Norms::Rms(norm), Some(dh)) => norm.backward_add(dy, dh, x, gamma, rstd, dx, dgamma, scratch),
+            (Norms::Rms(norm), None) => norm.backward(dy, x, gamma, rstd, dx, dgamma, scratch),
+        }
+        put(place.weights.of_mut(gradient), dgamma, add);
+        if let Some(bias) = place.bias() {
+            put(bias.of_mut(gradient), dbeta, add);
+        }
+    }
+}
+
+fn put(to: &mut [f32], from: &[f32], add: bool) {
+    if add {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+    } else {
+        to.copy_from_slice(from);
+    }
+}

@@ -1,0 +1,116 @@
+//! The weights as products read them: packed once after each step, in both orientations.
+
+use hotlanes::bf16;
+use hotlanes::matmul::{Epilogue, Mat, MatMut, Packed, matmul_with};
+use rayon::prelude::*;
+
+use super::config::Config;
+use super::params::{Layout, LinearPlace};
+
+/// A linear layer's weights.
+pub(super) struct Linear {
+    place: LinearPlace,
+    /// `[in][out]`, for the output.
+    forward: Packed,
+    /// `[out][in]`, for the input's gradient.
+    backward: Packed,
+    /// Rounded, if they are to be bf16; else nothing.
+    rounded: Vec<u16>,
+}
+
+/// All linear layers.
+pub(super) struct Weights {
+    /// Of each block: queries, keys and values; attention's output; the perceptron's two. Then the head.
+    linears: Vec<Linear>,
+}
+
+impl Weights {
+    pub(super) fn new(config: &Config, layout: &Layout) -> Self {
+        let places = &layout.places;
+        let of_layers = places.layers.iter().flat_map(|l| [l.qkv, l.proj, l.fc, l.fc_proj]);
+        let linear = |place: LinearPlace| Linear {
+            place,
+            forward: Packed::new(place.input, place.out),
+            backward: Packed::new(place.out, place.input),
+            rounded: vec![0; if config.bf16 { place.weights.len } else { 0 }],
+        };
+        Weights { linears: of_layers.chain([places.head]).map(linear).collect() }
+    }
+
+    /// The linear layers of a block.
+    pub(super) fn layer(&self, layer: usize) -> [&Linear; 4] {
+        let all = &self.linears[4 * layer..][..4];
+        [&all[0], &all[1], &all[2], &all[3]]
+    }
+
+    pub(super) fn head(&self) -> &Linear {
+        self.linears.last().expect("there is a head")
+    }
+
+    /// Takes over the parameters.
+    pub(super) fn pack(&mut self, params: &[f32]) {
+        let tier = hotlanes::tier();
+        self.linears.par_iter_mut().with_max_len(1).for_each(|linear| {
+            hotlanes::with_tier(tier, || linear.pack(params)).expect("it is in use");
+        });
+    }
+}
+
+impl Linear {
+    fn pack(&mut self, params: &[f32]) {
+        let Linear { place, forward, backward, rounded } = self;
+        let weights = place.weights.of(params);
+        if rounded.is_empty() {
+            let w = Mat::new(weights, place.out, place.input);
+            forward.pack(w.t());
+            backward.pack(w);
+        } else {
+            bf16::from_f32(weights, rounded);
+            let w = Mat::new(rounded, place.out, place.input);
+            forward.pack(w.t());
+            backward.pack(w);
+        }
+    }
+
+    /// `y = x W^T + bias`, as the epilogue has it.
+    pub(super) fn forward<'a>(
+        &self,
+        params: &'a [f32],
+        x: &[f32],
+        y: &mut [f32],
+        mut epilogue: Epilogue<'a>,
+    ) {
+        let LinearPlace { out, input, bias, .. } = self.place;
+        let rows = x.len() / input;
+        epilogue.bias = bias.map(|b| b.of(params));
+        matmul_with(Mat::new(x, rows, input), &self.forward, MatMut::new(y, rows, out), epilogue);
+    }
+
+    /// `dx = dy W`
+    pub(super) fn input_gradient(&self, dy: &[f32], dx: &mut [f32]) {
+        let LinearPlace { out, input, .. } = self.place;
+        let rows = dy.len() / out;
+        let dx = MatMut::new(dx, rows, input);
+        matmul_with(Mat::new(dy, rows, out), &self.backward, dx, Epilogue::default());
+    }
+
+    /// `dW = dy^T x`, or added to what there is.
+    pub(super) fn weight_gradient(&self, dy: &[f32], x: &[f32], gradient: &mut [f32], add: bool) {
+        let LinearPlace { weights, out, input, .. } = self.place;
+        let rows = dy.len() / out;
+        let dw = MatMut::new(weights.of_mut(gradient), out, input);
+        let epilogue = Epilogue { accumulate: add, ..Epilogue::default() };
+        matmul_with(Mat::new(dy, rows, out).t(), Mat::new(x, rows, input), dw, epilogue);
+    }
+
+    /// The sums of the columns of `dy`, if there are biases: a product with ones.
+    pub(super) fn bias_gradient(&self, dy: &[f32], ones: &[f32], gradient: &mut [f32], add: bool) {
+        let LinearPlace { out, bias, .. } = self.place;
+        if let Some(bias) = bias {
+            let rows = dy.len() / out;
+            let db = MatMut::new(bias.of_mut(gradient), 1, out);
+            let epilogue = Epilogue { accumulate: add, ..Epilogue::default() };
+            matmul_with(Mat::new(&ones[..rows], 1, rows), Mat::new(dy, rows, out), db, epilogue);
+        }
+    }
+}

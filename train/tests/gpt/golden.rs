@@ -1,0 +1,136 @@
+//! Vectors that PyTorch made in f64 (`train/tests/golden/gpt.py`): logits, loss, gradients, ten AdamW steps.
+
+use std::collections::HashMap;
+
+use clap::ValueEnum;
+use hotlanes_train::aligned::Aligned;
+use hotlanes_train::gpt::config::{Act, Config, Norm};
+use hotlanes_train::gpt::engine::{Engine, Optim};
+use hotlanes_train::gpt::params::Layout;
+
+#[derive(Default)]
+struct Case {
+    settings: HashMap<&'static str, &'static str>,
+    words: HashMap<&'static str, Vec<u32>>,
+}
+
+impl Case {
+    fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, key: &str) -> T {
+        self.settings[key].parse().unwrap()
+    }
+
+    fn values(&self, name: &str) -> Vec<f32> {
+        self.words[name].iter().map(|&w| f32::from_bits(w)).collect()
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            layers: self.number("layers"),
+            heads: self.number("heads"),
+            dim: self.number("dim"),
+            block: self.number("block"),
+            vocab: self.number("vocab"),
+            norm: Norm::from_str(self.settings["norm"], false).unwrap(),
+            act: Act::from_str(self.settings["act"], false).unwrap(),
+            tied: self.settings["tied"] == "1",
+            bias: self.settings["bias"] == "1",
+            bf16: false,
+            dropout: 0.0,
+        }
+    }
+
+    fn optim(&self) -> Optim {
+        Optim {
+            beta1: self.number("beta1"),
+            beta2: self.number("beta2"),
+            eps: self.number("eps"),
+            weight_decay: self.number("weight_decay"),
+            clip: self.number("clip"),
+        }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    for line in include_str!("../golden/gpt.txt").lines().filter(|l| !l.starts_with('#')) {
+        if line.contains('=') {
+            let settings = line.split(' ').map(|s| s.split_once('=').unwrap()).collect();
+            cases.push(Case { settings, ..Case::default() });
+        } else {
+            let (name, hex) = line.split_once(' ').unwrap();
+            let word = |i| u32::from_str_radix(&hex[8 * i..8 * i + 8], 16).unwrap();
+            cases.last_mut().unwrap().words.insert(name, (0..hex.len() / 8).map(word).collect());
+        }
+    }
+    cases
+}
+
+/// The largest difference, in units of `scale`.
+fn apart(ours: &[f32], theirs: &[f32], scale: f64) -> f64 {
+    assert_eq!(ours.len(), theirs.len());
+    let differences = ours.iter().zip(theirs).map(|(&a, &b)| f64::from(a - b).abs());
+    differences.fold(0.0, f64::max) / scale
+}
+
+fn largest(values: &[f32]) -> f64 {
+    values.iter().fold(0.0, |a: f64, &b| a.max(b.abs().into()))
+}
+
+#[test]
+fn ten_steps_follow_pytorch() {
+    let cases = cases();
+    assert_eq!(cases.len(), 2);
+    for case in cases {
+        let (config, name) = (case.config(), case.settings["case"]);
+        let layout = Layout::new(&config);
+        let mut params = Aligned::default();
+        params.resize(layout.len());
+        for tensor in layout.tensors() {
+            params[tensor.range.clone()].copy_from_slice(&case.values(&tensor.name));
+        }
+        let [batch, time]: [usize; 2] = ["batch", "time"].map(|key| case.number(key));
+        let rows = batch * time;
+        let mut engine = Engine::new(config.clone(), case.optim(), batch, time, params).unwrap();
+        let (tokens, targets) = (&case.words["tokens"], &case.words["targets"]);
+        let (losses, norms) = (case.values("losses"), case.values("norms"));
+
+        let mut logits = vec![0.0; rows * config.vocab];
+        engine.logits(&tokens[..rows], &mut logits).unwrap();
+        let want = case.values("logits");
+        let off = apart(&logits, &want, largest(&want));
+        assert!(off < 2e-6, "{name}: logits are off by {off:e} of the largest");
+
+        let mut clipped = 0;
+        for step in 0..case.number("steps") {
+            let at = step * rows..(step + 1) * rows;
+            let loss = engine.gradients(&tokens[at.clone()], &targets[at], 0, 1).unwrap();
+            if step == 0 {
+                let gradient = engine.local_gradient().to_vec();
+                for tensor in layout.tensors() {
+                    let want = case.values(&format!("gradient.{}", tensor.name));
+                    let off = apart(&gradient[tensor.range.clone()], &want, largest(&want));
+                    assert!(off < 5e-6, "{name}: {} is off by {off:e} of its largest", tensor.name);
+                }
+            }
+            let outcome = engine.step(case.number("lr"));
+            let (want, norm) = (f64::from(losses[step]), f64::from(norms[step]));
+            assert!((loss - want).abs() < 1e-5 * want, "{name}, step {step}: loss {loss}, PyTorch's {want}");
+            assert!((outcome.norm - norm).abs() < 2e-4 * norm, "{name}, step {step}: {outcome:?}, {norm}");
+            assert!(!outcome.skipped);
+            clipped += u32::from(outcome.clip_factor < 1.0);
+        }
+        assert!(clipped > 0, "no step was clipped");
+        for tensor in layout.tensors() {
+            let (ours, want) =
+                (&engine.params()[tensor.range.clone()], case.values(&format!("after.{}", tensor.name)));
+            // The softmax does not see biases of keys: their gradient is nothing but rounding, which Adam makes steps of.
+            let dim = config.dim;
+            let skip = if tensor.name.ends_with("c_attn.bias") { dim..2 * dim } else { 0..0 };
+            for (i, (&ours, &want)) in ours.iter().zip(&want).enumerate().filter(|(i, _)| !skip.contains(i)) {
+                // In learning rates: ten steps go up to ten of them.
+                let off = f64::from(ours - want).abs() / case.number::<f64>("lr");
+                assert!(off < 5e-3, "{name}: {} [{i}] is {ours}, PyTorch's {want}: {off}", tensor.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A GPT's steps, evaluation and decoding never go to the allocator once they have begun, on any thread.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hotlanes_train::gpt::config::{Act, Config, Norm};
+use hotlanes_train::gpt::data::Source;
+use hotlanes_train::gpt::decode::Decoder;
+use hotlanes_train::gpt::engine::{Engine, Optim};
+use hotlanes_train::gpt::params;
+use hotlanes_train::gpt::ranks::Alone;
+use hotlanes_train::gpt::run::Run;
+use hotlanes_train::gpt::sample::{Sampler, Sampling};
+use hotlanes_train::gpt::settings::Preset;
+use hotlanes_train::gpt::tokenizer::Kind;
+use hotlanes_train::rng::Rng;
+
+/// The system's allocator, which counts the calls of all threads.
+struct Counting;
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+fn count() {
+    CALLS.fetch_add(1, Ordering::Relaxed);
+}
+
+// SAFETY: each call is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(at, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const CONFIG: Config = Config {
+    layers: 2,
+    heads: 2,
+    dim: 16,
+    block: 16,
+    vocab: 40,
+    norm: Norm::LayerNorm,
+    act: Act::Gelu,
+    tied: false,
+    bias: true,
+    bf16: false,
+    dropout: 0.0,
+};
+
+/// How often the allocator is called in six steps of two micro-batches, evaluations, and decoding beyond a block, after as many
+/// to begin with.
+fn calls(config: &Config) -> usize {
+    let (batch, time) = (7, 16);
+    let mut rng = Rng::new(1, 0, 0, 0);
+    // Batches of few and of many different tokens.
+    let batches: Vec<Vec<u32>> = (0..12)
+        .map(|b| (0..batch * time).map(|_| rng.below([40, 1, 3, 20][b % 4]) as u32).collect())
+        .collect();
+    let params = params::init(config, 1);
+    let mut decoder = Decoder::new(config.clone(), &params).unwrap();
+    let mut engine = Engine::new(config.clone(), Optim::default(), batch, time, params).unwrap();
+    let mut before = 0;
+    for round in 0..2 {
+        if round == 1 {
+            before = CALLS.load(Ordering::Relaxed);
+        }
+        for pair in batches.chunks_exact(2) {
+            for micro in 0..2 {
+                assert!(engine.gradients(&pair[0], &pair[1], micro, 2).unwrap() > 0.0);
+            }
+            assert!(!engine.step(1e-3).skipped);
+            assert!(engine.loss(&pair[0], &pair[1]).unwrap() > 0.0);
+        }
+        decoder.reset();
+        for token in 0..40 {
+            assert_eq!(decoder.logits(token).len(), 40);
+        }
+        assert_eq!(decoder.prefill(&batches[0]).len(), 40);
+    }
+    CALLS.load(Ordering::Relaxed) - before
+}
+
+/// The same of a run's steps, with the batches that they draw, and of choosing tokens.
+fn calls_of_run() -> usize {
+    let source = Source { file: None, stories: 3000, tokenizer: Kind::Char, validation: 0.1 };
+    let corpus = source.load(16).unwrap();
+    let (mut settings, _) = Preset::Tiny.settings();
+    settings.model = Config { vocab: corpus.tokenizer.vocab(), ..CONFIG };
+    // The curve's points are kept for ever.
+    (settings.accumulate, settings.log_every) = (2, u64::MAX);
+    let mut run = Run::new(settings, &corpus, &Alone).unwrap();
+    let mut sampler = Sampler::new(Sampling { top_k: Some(20), top_p: 0.9, ..Sampling::default() }).unwrap();
+    let mut before = 0;
+    for round in 0..2 {
+        if round == 1 {
+            before = CALLS.load(Ordering::Relaxed);
+        }
+        for _ in 0..4 {
+            assert!(!run.advance().unwrap().skipped);
+            assert!(run.validate_all(|| false).unwrap().is_some());
+            assert!(sampler.choose(&run.engine.params()[..40]).unwrap() < 40);
+        }
+    }
+    CALLS.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn steady_state_does_not_allocate() {
+    let before = CALLS.load(Ordering::Relaxed);
+    drop(std::hint::black_box(vec![1.0f32; 100]));
+    assert!(CALLS.load(Ordering::Relaxed) >= before + 2, "the counter counts");
+    let other = Config { norm: Norm::RmsNorm, tied: true, bf16: true, dropout: 0.1, ..CONFIG };
+    for threads in [1, 2] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert_eq!(pool.install(calls_of_run), 0, "{threads} threads, a run");
+        for config in [&CONFIG, &other] {
+            assert_eq!(pool.install(|| calls(config)), 0, "{threads} threads, {config:?}");
+        }
+    }
+}

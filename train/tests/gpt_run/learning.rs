@@ -1,0 +1,89 @@
+//! That it learns, and that what is reported is what it says.
+
+use hotlanes_train::gpt::config::{Act, Norm};
+use hotlanes_train::gpt::data::{Batch, Corpus, Draws, Windows, covering, spread};
+use hotlanes_train::gpt::ranks::Alone;
+use hotlanes_train::gpt::run::Run;
+use hotlanes_train::gpt::tokenizer::Kind;
+
+use super::bits::advance;
+use super::{corpus, settings};
+
+/// The alphabet over and over is learnt by heart in a few steps: the loss goes from ln 26 to nearly nothing.
+#[test]
+fn a_text_without_surprises_is_learnt() {
+    let text: Vec<u8> = (0..2600).map(|i| b'a' + (i % 26) as u8).collect();
+    let corpus = Corpus::new("alphabet".into(), &text, Kind::Char, 0.1, 16).unwrap();
+    for (norm, act) in [(Norm::RmsNorm, Act::SquaredRelu), (Norm::LayerNorm, Act::Gelu)] {
+        let mut settings = settings();
+        (settings.model.norm, settings.model.act, settings.model.vocab) = (norm, act, 26);
+        (settings.clip, settings.schedule.decay, settings.eval_every) = (1.0, 60, 60);
+        let mut run = Run::new(settings, &corpus, &Alone).unwrap();
+        advance(&mut run, 60);
+        let [first, last] = [0, 1].map(|i| run.history.validation[i].loss);
+        assert!((first - 26.0_f64.ln()).abs() < 0.05, "{first}");
+        assert!(last < 0.3, "{last}");
+        let curve = &run.history.training;
+        assert_eq!((curve.len(), curve[0].step, curve[29].step), (30, 2, 60));
+        assert!(curve[29].loss < 0.3 && curve[0].loss > 2.5, "{curve:?}");
+    }
+}
+
+/// The loss by validation is the mean over the windows that the docs name, taken one by one.
+#[test]
+fn an_evaluation_is_the_mean_of_its_windows() {
+    let corpus = corpus();
+    let mut run = Run::new(settings(), &corpus, &Alone).unwrap();
+    advance(&mut run, 5);
+    let text = &corpus.validation;
+    let mut one = settings();
+    one.batch = 1;
+    let mean = |windows: usize| {
+        let mut single = Run::new(one.clone(), &corpus, &Alone).unwrap();
+        let (m, v, steps) = run.engine.state();
+        single.engine.restore(run.engine.params(), m, v, steps);
+        let losses = (0..windows).map(|i| {
+            let at = spread(text.len(), 16, windows, i);
+            let window: Vec<u32> = text[at..at + 17].iter().map(|&t| t.into()).collect();
+            single.engine.loss(&window[..16], &window[1..]).unwrap()
+        });
+        losses.sum::<f64>() / windows as f64
+    };
+    let (few, all) = (mean(8), mean(covering(text.len(), 16, 4)));
+    assert!((run.history.validation[1].loss - few).abs() < 1e-6);
+    let whole = run.validate_all(|| false).unwrap().unwrap();
+    assert!((whole - all).abs() < 1e-6 && (whole - few).abs() > 1e-6, "{whole} {all} {few}");
+    assert_eq!(run.validate_all(|| true).unwrap(), None);
+}
+
+/// Accumulating micro-batches is learning from their windows together.
+#[test]
+fn accumulation_is_the_mean_of_the_gradients() {
+    let corpus = corpus();
+    let grads = |accumulate: usize, batches: usize| {
+        let mut settings = settings();
+        (settings.accumulate, settings.batch) = (accumulate, 4);
+        let mut run = Run::new(settings.clone(), &corpus, &Alone).unwrap();
+        let mut batch = Batch::default();
+        let mut all = vec![0.0_f64; run.engine.params().len()];
+        for micro in 0..batches {
+            let mut draws = Draws::new(Windows::Random, 1, corpus.train.len(), 16);
+            batch.fill(&corpus.train, 16, draws.starts(micro as u64, 4, 0..4));
+            let (index, of) = if accumulate == 1 { (0, 1) } else { (micro, accumulate) };
+            run.engine.gradients(&batch.tokens, &batch.targets, index, of).unwrap();
+            if accumulate == 1 {
+                let gradient = run.engine.local_gradient();
+                all.iter_mut().zip(gradient).for_each(|(a, g)| *a += f64::from(*g) / batches as f64);
+            }
+        }
+        if accumulate > 1 {
+            let gradient = run.engine.local_gradient();
+            all.iter_mut().zip(gradient).for_each(|(a, g)| *a = f64::from(*g));
+        }
+        all
+    };
+    let (together, apart) = (grads(3, 3), grads(1, 3));
+    let norm = together.iter().map(|g| g * g).sum::<f64>().sqrt();
+    let off = together.iter().zip(&apart).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
+    assert!(norm > 0.1 && off < 1e-6 * norm, "{off} of {norm}");
+}
