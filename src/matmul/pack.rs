@@ -101,11 +101,10 @@ pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
     (p0, k): (usize, usize),
     panel: &mut Stack<N>,
 ) -> usize {
-    let mut chunk = [0.0; LANES];
+    let panel = panel.grow(k * M);
     if a.is_transposed() {
         for p in 0..k {
-            l.store(&mut chunk, T::load(l, a.line(p0 + p, i0, M)));
-            panel.push(chunk.first_chunk::<M>().expect("a tile has no more rows than lanes"));
+            put::<L, M>(l, panel, p, T::load(l, a.line(p0 + p, i0, M)));
         }
         return M;
     }
@@ -118,8 +117,7 @@ pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
         }
         l.transpose(&mut v);
         for s in 0..LANES {
-            l.store(&mut chunk, v[s]);
-            panel.push(chunk.first_chunk::<M>().expect("a tile has no more rows than lanes"));
+            put::<L, M>(l, panel, p + s, v[s]);
         }
         p += LANES;
     }
@@ -131,10 +129,19 @@ pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
         }
         l.transpose(&mut v);
         for s in 0..steps {
-            l.store(&mut chunk, v[s]);
-            panel.push(chunk.first_chunk::<M>().expect("a tile has no more rows than lanes"));
+            put::<L, M>(l, panel, p + s, v[s]);
         }
         p += steps;
     }
     M
+}
+
+/// Stores the rows of step `p`: a whole vector where there is room, whose other lanes the next steps overwrite.
+#[inline(always)]
+fn put<L: Lanes, const M: usize>(l: L, panel: &mut [f32], p: usize, rows: L::F) {
+    let to = &mut panel[p * M..];
+    match to.first_chunk_mut() {
+        Some(whole) => l.store(whole, rows),
+        None => l.store_part(&mut to[..M], rows),
+    }
 }
