@@ -101,13 +101,10 @@ pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
     (p0, k): (usize, usize),
     panel: &mut Stack<N>,
 ) -> usize {
-    let panel = panel.grow(k * M);
     if a.is_transposed() {
-        for p in 0..k {
-            put::<L, M>(l, panel, p, T::load(l, a.line(p0 + p, i0, M)));
-        }
-        return M;
+        return pack_side_by_side::<L, T, M, 1, N>(l, a, i0, (p0, k), panel);
     }
+    let panel = panel.grow(k * M);
     let mut p = 0;
     while p + LANES <= k {
         let (lines, stride) = a.lines_from(i0, p0 + p);
@@ -134,6 +131,27 @@ pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
         p += steps;
     }
     M
+}
+
+/// Packs `Q` panels of `M` rows of a left operand that is a transpose, from row `i0` on, steps `p0` on: of each line that it has,
+/// which may be a page from the next, what all of them need. Returns their rows.
+#[inline(always)]
+pub(crate) fn pack_side_by_side<L: Lanes, T: Element, const M: usize, const Q: usize, const N: usize>(
+    l: L,
+    a: Mat<'_, T>,
+    i0: usize,
+    (p0, k): (usize, usize),
+    panels: &mut Stack<N>,
+) -> usize {
+    let panels = panels.grow(Q * M * k);
+    for p in 0..k {
+        let line = a.line(p0 + p, i0, Q * M);
+        for q in 0..Q {
+            let panel = &mut panels[q * M * k..][..M * k];
+            put::<L, M>(l, panel, p, T::load(l, &line[q * M..][..M]));
+        }
+    }
+    Q * M
 }
 
 /// Stores the rows of step `p`: a whole vector where there is room, whose other lanes the next steps overwrite.
