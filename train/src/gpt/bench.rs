@@ -86,8 +86,8 @@ pub struct Report {
     pub phases: Vec<Phase>,
 }
 
-/// Steps of the profile at least.
-const PROFILED: usize = 5;
+/// Steps of the profile.
+const PROFILED: usize = 20;
 /// Tokens of a window of decoding.
 const DECODED: usize = 48;
 /// Iterations of a window of multiply-adds: some 2 ms.
@@ -217,16 +217,17 @@ fn decode(decoder: &mut Decoder) -> u32 {
     token
 }
 
-/// The parts of the fastest of a few steps.
+/// The parts of a step, each the fastest of a few: what else the machine does is seldom in all of them.
 fn phases(engine: &mut Engine, tokens: &[u32], targets: &[u32]) -> Vec<Phase> {
-    let mut profiles = (0..PROFILED).map(|_| {
+    let mut best = Part::all().map(|_| f64::MAX).collect::<Vec<_>>();
+    for _ in 0..PROFILED {
         engine.profile();
         engine.gradients(tokens, targets, 0, 1).expect("a batch of its shape");
         engine.step(1e-3);
-        engine.times()
-    });
-    let first = profiles.next().expect("there are a few");
-    let best = profiles.fold(first, |best, next| if next.total() < best.total() { next } else { best });
+        let times = engine.times();
+        best.iter_mut().zip(Part::all()).for_each(|(best, part)| *best = best.min(times.seconds(part)));
+    }
+    let total: f64 = best.iter().sum();
     let config = engine.config();
     let (layers, square) = (config.layers as f64, (config.dim * config.dim) as f64);
     let weights = |layer: Layer| match layer {
@@ -235,10 +236,9 @@ fn phases(engine: &mut Engine, tokens: &[u32], targets: &[u32]) -> Vec<Phase> {
         Layer::Fc | Layer::FcProj => 4.0 * layers * square,
         Layer::Head => (config.vocab * config.dim) as f64,
     };
-    let phase = |part: Part| {
-        let seconds = best.seconds(part);
+    let phase = |(part, &seconds): (Part, &f64)| {
         let gflops = part.layer().map(|l| 2.0 * weights(l) * tokens.len() as f64 / seconds / 1e9);
-        Phase { name: part.name(), seconds, share: seconds / best.total(), gflops }
+        Phase { name: part.name(), seconds, share: seconds / total, gflops }
     };
-    Part::all().map(phase).collect()
+    Part::all().zip(&best).map(phase).collect()
 }

@@ -165,11 +165,6 @@ impl Profile {
         self.seconds[part.index()]
     }
 
-    /// Those of all parts.
-    pub fn total(&self) -> f64 {
-        self.seconds.iter().sum()
-    }
-
     pub(super) fn add(&mut self, other: &Profile) {
         self.seconds.iter_mut().zip(other.seconds).for_each(|(a, b)| *a += b);
     }

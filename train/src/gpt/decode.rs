@@ -146,7 +146,7 @@ impl Decoder {
         tokens.set(&seen[from..]).unwrap_or_else(|e| panic!("{e}"));
         let positions = &places.positions.of(params)[from * dim..all * dim];
         tokens.forward_with_positions(places.tokens.of(params), positions, dim, &mut norm1.x[..n]);
-        kernels.norm.forward(params, places.layers[0].norm1, norm1, rows);
+        kernels.norm.forward(params, places.layers[0].norm1, norm1, 0..rows);
         let added = &mut added[..n];
         for l in 0..config.layers {
             let place = &places.layers[l];
@@ -171,13 +171,13 @@ impl Decoder {
                 self.one.forward(q, k, v, out, lse);
             }
             linear(place.proj, of(1), params, &attended[..n], added, Epilogue::default());
-            kernels.norm.forward_add(params, place.norm2, &norm1.x[..n], added, norm2);
+            kernels.norm.forward_add(params, place.norm2, &norm1.x, added, norm2, 0..rows);
             let inside = &mut inside[..hidden];
             let epilogue = Epilogue { activation: kernels.activation, ..Epilogue::default() };
             linear(place.fc, of(2), params, &norm2.y[..n], inside, epilogue);
             linear(place.fc_proj, of(3), params, inside, added, Epilogue::default());
             let next = places.layers.get(l + 1).map_or(places.norm, |next| next.norm1);
-            kernels.norm.forward_add(params, next, &norm2.x[..n], added, norm1);
+            kernels.norm.forward_add(params, next, &norm2.x, added, norm1, 0..rows);
         }
         // Of the last token alone.
         let weights = linears.last().expect("there is a head");

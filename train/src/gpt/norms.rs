@@ -1,4 +1,6 @@
-//! LayerNorm or RMSNorm, behind one call.
+//! LayerNorm or RMSNorm, behind one call, on some rows of what a chunk has.
+
+use std::ops::Range;
 
 use hotlanes::HyperParamError;
 use hotlanes::norm::{LayerNorm, RmsNorm};
@@ -65,22 +67,23 @@ impl Norms {
         }
     }
 
-    /// Normalises the first `rows` rows of what is in `normed.x`.
-    pub(super) fn forward(&self, params: &[f32], place: NormPlace, normed: &mut Normed, rows: usize) {
+    /// Normalises rows of what is in `normed.x`.
+    pub(super) fn forward(&self, params: &[f32], place: NormPlace, normed: &mut Normed, rows: Range<usize>) {
         let gamma = place.weights.of(params);
-        let n = rows * gamma.len();
+        let n = rows.start * gamma.len()..rows.end * gamma.len();
         let Normed { x, y, mean, rstd } = normed;
-        let (x, y, rstd) = (&x[..n], &mut y[..n], &mut rstd[..rows]);
+        let (x, y, rstd) = (&x[n.clone()], &mut y[n], &mut rstd[rows.clone()]);
         match self {
             Norms::Layer(norm, zeros) => {
                 let beta = place.bias().map_or(&zeros[..], |b| b.of(params));
-                norm.forward(x, gamma, beta, y, &mut mean[..rows], rstd);
+                norm.forward(x, gamma, beta, y, &mut mean[rows], rstd);
             }
             Norms::Rms(norm) => norm.forward(x, gamma, y, rstd),
         }
     }
 
-    /// Puts `x + residual` into `normed.x` and normalises it.
+    /// Puts rows of `x`, to which `residual` is added, into those of `normed.x` and normalises them. `residual` has those rows
+    /// only.
     pub(super) fn forward_add(
         &self,
         params: &[f32],
@@ -88,21 +91,23 @@ impl Norms {
         x: &[f32],
         residual: &[f32],
         normed: &mut Normed,
+        rows: Range<usize>,
     ) {
         let gamma = place.weights.of(params);
-        let (n, rows) = (x.len(), x.len() / gamma.len());
+        let n = rows.start * gamma.len()..rows.end * gamma.len();
         let Normed { x: h, y, mean, rstd } = normed;
-        let (h, y, rstd) = (&mut h[..n], &mut y[..n], &mut rstd[..rows]);
+        let (x, h, y, rstd) = (&x[n.clone()], &mut h[n.clone()], &mut y[n], &mut rstd[rows.clone()]);
         match self {
             Norms::Layer(norm, zeros) => {
                 let beta = place.bias().map_or(&zeros[..], |b| b.of(params));
-                norm.forward_add(x, residual, gamma, beta, h, y, &mut mean[..rows], rstd);
+                norm.forward_add(x, residual, gamma, beta, h, y, &mut mean[rows], rstd);
             }
             Norms::Rms(norm) => norm.forward_add(x, residual, gamma, h, y, rstd),
         }
     }
 
-    /// `dx` from the gradient `dy` of the output, and `dh`, if any, that reaches the input from elsewhere; and the parameters'.
+    /// `dx` from the gradient `dy` of the output, and `dh`, if any, that reaches the input from elsewhere, all of these rows only;
+    /// and the parameters'.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn backward(
         &self,
@@ -112,13 +117,14 @@ impl Norms {
         dh: Option<&[f32]>,
         normed: &Normed,
         dx: &mut [f32],
+        rows: Range<usize>,
         sums: Sums<'_>,
     ) {
         let gamma = place.weights.of(params);
-        let (n, dim) = (dy.len(), gamma.len());
-        let rows = n / dim;
+        let dim = gamma.len();
         let Normed { x, mean, rstd, .. } = normed;
-        let (x, mean, rstd) = (&x[..n], &mean[..rows], &rstd[..rows]);
+        let x = &x[rows.start * dim..rows.end * dim];
+        let (mean, rstd) = (&mean[rows.clone()], &rstd[rows]);
         let Sums { gradient, add, fresh, scratch } = sums;
         let (dgamma, dbeta) = fresh.split_at_mut(dim);
         match (self, dh) {

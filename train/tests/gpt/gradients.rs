@@ -70,6 +70,12 @@ fn gradients_are_those_of_the_oracle() {
     check(&Config { act: Act::SquaredRelu, layers: 3, heads: 1, ..gpt2() }, 5, 3, 1);
 }
 
+/// A chunk of more rows than go through the kernels together.
+#[test]
+fn a_long_sequence_has_the_oracles_gradient() {
+    check(&Config { layers: 1, dim: 8, block: 150, ..gpt2() }, 1, 150, 1);
+}
+
 #[test]
 fn micro_batches_add_up() {
     check(&gpt2(), 6, 4, 3);
