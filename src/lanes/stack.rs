@@ -45,6 +45,24 @@ impl<const N: usize> Stack<N> {
         unsafe { std::slice::from_raw_parts_mut(self.values.as_mut_ptr().cast(), n) }
     }
 
+    /// Adds `n` zeros, to be changed.
+    ///
+    /// # Panics
+    /// If there is no room for them.
+    #[inline(always)]
+    pub(crate) fn grow(&mut self, n: usize) -> &mut [f32] {
+        let from = self.len;
+        assert!(n <= N * LANES - from, "{from} values and {n} more do not fit {N} vectors");
+        // SAFETY: the first `len` values were written and are no more than fit, by the invariant of `Stack`, and `n` more fit,
+        // as was just checked.
+        let start = unsafe { self.values.as_mut_ptr().cast::<f32>().add(from) };
+        // SAFETY: `n` values fit from there on, and zero bytes are zeros.
+        unsafe { start.write_bytes(0, n) };
+        self.len = from + n;
+        // SAFETY: they were just written, and `self` is borrowed exclusively for as long as the slice is.
+        unsafe { std::slice::from_raw_parts_mut(start, n) }
+    }
+
     /// Adds `M` values.
     ///
     /// # Panics

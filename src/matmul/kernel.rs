@@ -2,7 +2,7 @@
 
 use super::finish::Part;
 use super::mat::Mat;
-use super::pack::{pack, pack_left};
+use super::pack::{pack, pack_left, pack_side_by_side};
 use super::thin::Thin;
 use super::tile::{self, Panels, Start};
 use super::{Element, Packed};
@@ -20,6 +20,8 @@ const ROW_BLOCK: usize = 512;
 const EPILOGUE_ROWS: usize = 48;
 /// Panels that a group has at most.
 const GROUP: usize = 2;
+/// Panels of a left operand that is a transpose that are packed together: 48 rows, three cache lines of each step.
+const SIDE_BY_SIDE: usize = 4;
 /// Panels that are packed together where there is room.
 const MANY: usize = 8;
 /// Steps up to which all of those stay in the L1 cache. Then a few rows go through all columns, as the results lie, before the
@@ -409,7 +411,14 @@ fn pack_panels<L: Lanes, T: Element, const LEFT: usize>(
     panels.clear();
     let (mut i, at) = (rows.from, (steps.from, steps.len));
     while i < rows.from + rows.len {
-        i += match tile_rows::<L>(rows.from + rows.len - i) {
+        let left = rows.from + rows.len - i;
+        i += match tile_rows::<L>(left) {
+            12 if left >= SIDE_BY_SIDE * 12 && a.is_transposed() => {
+                pack_side_by_side::<L, T, 12, SIDE_BY_SIDE, LEFT>(l, a, i, at, panels)
+            }
+            6 if left >= SIDE_BY_SIDE * 6 && a.is_transposed() => {
+                pack_side_by_side::<L, T, 6, SIDE_BY_SIDE, LEFT>(l, a, i, at, panels)
+            }
             12 => pack_left::<L, T, 12, LEFT>(l, a, i, at, panels),
             8 => pack_left::<L, T, 8, LEFT>(l, a, i, at, panels),
             6 => pack_left::<L, T, 6, LEFT>(l, a, i, at, panels),

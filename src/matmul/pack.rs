@@ -101,14 +101,10 @@ pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
     (p0, k): (usize, usize),
     panel: &mut Stack<N>,
 ) -> usize {
-    let mut chunk = [0.0; LANES];
     if a.is_transposed() {
-        for p in 0..k {
-            l.store(&mut chunk, T::load(l, a.line(p0 + p, i0, M)));
-            panel.push(chunk.first_chunk::<M>().expect("a tile has no more rows than lanes"));
-        }
-        return M;
+        return pack_side_by_side::<L, T, M, 1, N>(l, a, i0, (p0, k), panel);
     }
+    let panel = panel.grow(k * M);
     let mut p = 0;
     while p + LANES <= k {
         let (lines, stride) = a.lines_from(i0, p0 + p);
@@ -118,8 +114,7 @@ pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
         }
         l.transpose(&mut v);
         for s in 0..LANES {
-            l.store(&mut chunk, v[s]);
-            panel.push(chunk.first_chunk::<M>().expect("a tile has no more rows than lanes"));
+            put::<L, M>(l, panel, p + s, v[s]);
         }
         p += LANES;
     }
@@ -131,10 +126,40 @@ pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
         }
         l.transpose(&mut v);
         for s in 0..steps {
-            l.store(&mut chunk, v[s]);
-            panel.push(chunk.first_chunk::<M>().expect("a tile has no more rows than lanes"));
+            put::<L, M>(l, panel, p + s, v[s]);
         }
         p += steps;
     }
     M
+}
+
+/// Packs `Q` panels of `M` rows of a left operand that is a transpose, from row `i0` on, steps `p0` on: of each line that it has,
+/// which may be a page from the next, what all of them need. Returns their rows.
+#[inline(always)]
+pub(crate) fn pack_side_by_side<L: Lanes, T: Element, const M: usize, const Q: usize, const N: usize>(
+    l: L,
+    a: Mat<'_, T>,
+    i0: usize,
+    (p0, k): (usize, usize),
+    panels: &mut Stack<N>,
+) -> usize {
+    let panels = panels.grow(Q * M * k);
+    for p in 0..k {
+        let line = a.line(p0 + p, i0, Q * M);
+        for q in 0..Q {
+            let panel = &mut panels[q * M * k..][..M * k];
+            put::<L, M>(l, panel, p, T::load(l, &line[q * M..][..M]));
+        }
+    }
+    Q * M
+}
+
+/// Stores the rows of step `p`: a whole vector where there is room, whose other lanes the next steps overwrite.
+#[inline(always)]
+fn put<L: Lanes, const M: usize>(l: L, panel: &mut [f32], p: usize, rows: L::F) {
+    let to = &mut panel[p * M..];
+    match to.first_chunk_mut() {
+        Some(whole) => l.store(whole, rows),
+        None => l.store_part(&mut to[..M], rows),
+    }
 }
