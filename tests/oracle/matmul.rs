@@ -50,13 +50,17 @@ fn each_result_is_one_chain() {
 #[test]
 fn each_result_is_one_chain_in_blocks_too() {
     // In src/matmul/kernel.rs: blocks of 256 steps, 512 rows as they are, 264 packed, 36 packed among few columns;
-    // packed by the 264 from 37 rows, 129 columns and 64 steps on; and the epilogue's 48 rows.
+    // packed by the 264 from 37 rows, 129 columns (of a transpose 64) and 64 steps on; and the epilogue's 48 rows, as many as
+    // of a transpose are packed together.
     let small = [
         [36, 129, 64],
         [37, 128, 64],
         [37, 129, 63],
         [37, 129, 64],
         [38, 33, 257],
+        [37, 63, 64],
+        [47, 64, 64],
+        [48, 65, 65],
         [49, 130, 70],
         [73, 40, 20],
         [97, 18, 33],

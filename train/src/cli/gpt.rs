@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::gpt::config::{Act, Norm};
-use crate::gpt::data::{DataError, Source, Windows};
+use crate::gpt::data::{DataError, Source};
 use crate::gpt::ranks::{Alone, Ranks};
 use crate::gpt::run::RunError;
 use crate::gpt::session::{self, Ending, Options, SessionError};
@@ -113,9 +113,6 @@ struct LearningArgs {
     /// Micro-batches of a step, whose gradients are added.
     #[arg(long, value_name = "N")]
     accumulate: Option<usize>,
-    /// Which windows of the text.
-    #[arg(long, value_enum, value_name = "NAME")]
-    windows: Option<Windows>,
     /// The highest learning rate.
     #[arg(long, value_name = "RATE")]
     lr: Option<f64>,
@@ -204,7 +201,6 @@ impl Args {
         to.warmup = learning.warmup.unwrap_or(to.warmup.min(to.decay / 10));
         set(&mut settings.batch, learning.batch);
         set(&mut settings.accumulate, learning.accumulate);
-        set(&mut settings.windows, learning.windows);
         set(&mut settings.beta1, learning.beta1);
         set(&mut settings.beta2, learning.beta2);
         set(&mut settings.weight_decay, learning.weight_decay);

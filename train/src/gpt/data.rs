@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::text;
 use super::tokenizer::{Kind, Tokenizer, TokenizerError};
 use crate::hash;
-use crate::population::stream::Order;
 use crate::rng::Rng;
 
 /// What the random numbers are for.
@@ -170,55 +169,28 @@ impl Batch {
             self.targets.extend(window[1..].iter().map(|&t| u32::from(t)));
         }
     }
-}
 
-/// Which windows of the text a run learns from, one batch after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Windows {
-    /// From anywhere, with replacement, as nanoGPT has them.
-    Random,
-    /// Side by side, all of them once before one comes again, in an order and from an offset that each round has for itself.
-    Rounds,
-}
-
-/// The windows to learn from: where row `r` of a micro-batch begins is a function of seed, text and number alone.
-#[derive(Clone, Debug)]
-pub struct Draws {
-    seed: u64,
-    block: usize,
-    /// Where a window may begin.
-    places: usize,
-    rounds: Option<Order>,
-}
-
-impl Draws {
-    /// Of a text of `len` tokens, which are more than `block`.
-    pub fn new(windows: Windows, seed: u64, len: usize, block: usize) -> Self {
-        let side_by_side = (len / block - 1).max(1);
-        let rounds = (windows == Windows::Rounds).then(|| Order::new(seed, side_by_side));
-        Draws { seed, block, places: len - block, rounds }
+    /// Rows `rows` of the batch of `batch` windows that a step learns from, drawn with replacement: a function of the
+    /// arguments alone. A rank that asks for its rows gets those of the one batch that all ranks share.
+    pub fn draw(&mut self, text: &[u16], block: usize, at: At, rows: Range<usize>) {
+        let mut rng = Rng::new(at.seed, PURPOSE, at.step, at.micro as u64);
+        let places = text.len() - block;
+        (0..rows.start).for_each(|_| {
+            rng.below(places);
+        });
+        self.fill(text, block, rows.map(|_| rng.below(places)));
     }
+}
 
-    /// Where rows `rows` of micro-batch number `number` of the run begin, if it has `batch` of them. A rank that asks for its
-    /// rows gets those of the one batch that all ranks share.
-    pub fn starts(&mut self, number: u64, batch: usize, rows: Range<usize>) -> impl Iterator<Item = usize> {
-        let mut rng = Rng::new(self.seed, PURPOSE, number, 0);
-        if self.rounds.is_none() {
-            (0..rows.start).for_each(|_| {
-                rng.below(self.places);
-            });
-        }
-        rows.map(move |row| match &mut self.rounds {
-            None => rng.below(self.places),
-            Some(order) => {
-                let place = number * batch as u64 + row as u64;
-                let mut rng = Rng::new(self.seed, PURPOSE, place / order.len() as u64, 1);
-                let room = self.places - (order.len() - 1) * self.block;
-                rng.below(room) + order.at(place) * self.block
-            }
-        })
-    }
+/// Which batch.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    /// The run's.
+    pub seed: u64,
+    /// The step, from 0.
+    pub step: u64,
+    /// The micro-batch of the step, from 0.
+    pub micro: usize,
 }
 
 /// Where window `i` of `count` begins, if they are spread evenly over a text from its first token to its last.
@@ -234,8 +206,6 @@ pub fn covering(len: usize, block: usize, batch: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn corpus(text: &[u8], kind: Kind, block: usize) -> Result<Corpus, String> {
@@ -268,52 +238,33 @@ mod tests {
     #[test]
     fn batches_are_windows_of_the_text_and_ranks_share_them() {
         let text: Vec<u16> = (0..500).collect();
-        for windows in [Windows::Random, Windows::Rounds] {
-            let mut draws = Draws::new(windows, 3, text.len(), 8);
-            let mut draw = |number, rows| {
-                let mut batch = Batch::default();
-                batch.fill(&text, 8, draws.starts(number, 6, rows));
-                batch
-            };
-            let whole = draw(5, 0..6);
-            assert_eq!((whole.tokens.len(), whole.targets.len()), (48, 48));
-            for (tokens, targets) in whole.tokens.chunks(8).zip(whole.targets.chunks(8)) {
-                assert!(tokens.iter().zip(targets).all(|(t, n)| t + 1 == *n));
-                assert!(tokens.iter().zip(tokens[0]..).all(|(t, n)| *t == n));
-            }
-            assert_eq!([draw(5, 0..3).tokens, draw(5, 3..6).tokens].concat(), whole.tokens);
-            assert!(draw(4, 0..6) != whole && draw(6, 0..6) != whole && draw(5, 0..6) == whole);
-            // Far on and back: nothing depends on what was drawn before.
-            draw(1_000_000, 0..6);
-            assert!(draw(5, 0..6) == whole);
+        let draw = |step, micro, rows| {
+            let mut batch = Batch::default();
+            batch.draw(&text, 8, At { seed: 3, step, micro }, rows);
+            batch
+        };
+        let whole = draw(5, 1, 0..6);
+        assert_eq!((whole.tokens.len(), whole.targets.len()), (48, 48));
+        for (tokens, targets) in whole.tokens.chunks(8).zip(whole.targets.chunks(8)) {
+            assert!(
+                tokens
+                    .iter()
+                    .zip(targets)
+                    .enumerate()
+                    .all(|(i, (t, n))| t + 1 == *n && *t == tokens[0] + i as u32)
+            );
         }
+        assert_eq!([draw(5, 1, 0..3).tokens, draw(5, 1, 3..6).tokens].concat(), whole.tokens);
+        assert!(draw(5, 0, 0..6) != whole && draw(6, 1, 0..6) != whole && draw(5, 1, 0..6) == whole);
         // Every place is drawn, the last one too.
-        for windows in [Windows::Random, Windows::Rounds] {
-            for len in [9, 10, 15, 16, 17, 24, 25] {
-                let mut draws = Draws::new(windows, 1, len, 8);
-                let starts: BTreeSet<usize> =
-                    (0..400).flat_map(|n| draws.starts(n, 2, 0..2).collect::<Vec<_>>()).collect();
-                assert!(starts.into_iter().eq(0..len - 8), "{len}");
-            }
+        let short: Vec<u16> = (0..10).collect();
+        let mut seen = [false; 2];
+        for step in 0..50 {
+            let mut batch = Batch::default();
+            batch.draw(&short, 8, At { seed: 1, step, micro: 0 }, 0..1);
+            seen[batch.tokens[0] as usize] = true;
         }
-    }
-
-    #[test]
-    fn a_round_has_each_window_once() {
-        let mut draws = Draws::new(Windows::Rounds, 1, 830, 8);
-        let windows = 830 / 8 - 1;
-        let rounds: Vec<Vec<usize>> = (0..3)
-            .map(|round| {
-                let mut starts: Vec<usize> = (0..windows)
-                    .flat_map(|i| draws.starts((round * windows + i) as u64, 1, 0..1).collect::<Vec<_>>())
-                    .collect();
-                assert!(starts.windows(2).any(|p| p[0] > p[1]));
-                starts.sort_unstable();
-                starts
-            })
-            .collect();
-        assert!(rounds.iter().all(|r| r[0] < 16 && r.windows(2).all(|p| p[1] == p[0] + 8)));
-        assert!(rounds[0][0] != rounds[1][0] || rounds[1][0] != rounds[2][0]);
+        assert_eq!(seen, [true; 2]);
     }
 
     #[test]

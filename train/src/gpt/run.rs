@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::config::ConfigError;
-use super::data::{Batch, Corpus, Draws, covering, spread};
+use super::data::{At, Batch, Corpus, covering, spread};
 use super::engine::{Engine, EngineError};
 use super::params;
 use super::ranks::{self, Ranks};
@@ -111,7 +111,6 @@ pub struct Run<'a> {
     pub history: History,
     /// Since this run was made or resumed.
     pub times: Times,
-    draws: Draws,
     batch: Batch,
     losses: Vec<u64>,
     scratch: Vec<f32>,
@@ -128,9 +127,7 @@ impl<'a> Run<'a> {
         let Settings { batch, model, .. } = &settings;
         let rank = (ranks.rank(), ranks.size());
         let engine = Engine::for_rank(model.clone(), settings.optim(), *batch, model.block, rank, params)?;
-        let draws = Draws::new(settings.windows, settings.seed, corpus.train.len(), model.block);
         Ok(Run {
-            draws,
             settings,
             corpus,
             ranks,
@@ -182,14 +179,13 @@ impl<'a> Run<'a> {
     /// The loss is not finite, or no gradient for a while.
     pub fn advance(&mut self) -> Result<Step, RunError> {
         let started = Instant::now();
-        let Settings { batch, accumulate, schedule, .. } = self.settings;
+        let Settings { accumulate, seed, schedule, .. } = self.settings;
         let block = self.settings.model.block;
         let step = self.history.step;
         let rows = self.engine.sequences();
         let mut sum = 0.0;
         for micro in 0..accumulate {
-            let starts = self.draws.starts(step * accumulate as u64 + micro as u64, batch, rows.clone());
-            self.batch.fill(&self.corpus.train, block, starts);
+            self.batch.draw(&self.corpus.train, block, At { seed, step, micro }, rows.clone());
             self.engine.gradients(&self.batch.tokens, &self.batch.targets, micro, accumulate)?;
             sum += self.loss_of_all();
         }

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::config::{Act, Config, ConfigError, Norm};
-use super::data::Windows;
 use super::engine::Optim;
 use super::schedule::Schedule;
 
@@ -16,8 +15,6 @@ pub struct Settings {
     pub batch: usize,
     /// Micro-batches of a step, whose gradients are added.
     pub accumulate: usize,
-    /// What they are windows of.
-    pub windows: Windows,
     /// The learning rate.
     pub schedule: Schedule,
     /// AdamW's decay of the first moment.
@@ -134,7 +131,6 @@ impl Preset {
             model: model.clone(),
             batch: 32,
             accumulate: 1,
-            windows: Windows::Random,
             schedule: Schedule { lr: 1e-3, min_lr: 1e-4, warmup: 100, decay: steps },
             beta1: 0.9,
             beta2: 0.99,

@@ -34,19 +34,12 @@ impl Order {
         Order { seed, epoch: None, indices: (0..len as u32).collect() }
     }
 
-    /// How many examples there are.
-    #[allow(clippy::len_without_is_empty)]
-    pub fn len(&self) -> usize {
-        self.indices.len()
-    }
-
     /// Which example comes at a place of the stream. Cheap while places ascend.
     pub fn at(&mut self, place: u64) -> usize {
         let len = self.indices.len() as u64;
         let epoch = place / len;
         if self.epoch != Some(epoch) {
-            self.indices.clear();
-            self.indices.extend(0..len as u32);
+            self.indices = (0..len as u32).collect();
             Rng::new(self.seed, PURPOSE, epoch, 0).shuffle(&mut self.indices);
             self.epoch = Some(epoch);
         }

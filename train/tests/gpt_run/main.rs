@@ -6,7 +6,7 @@ mod generate;
 mod learning;
 
 use hotlanes_train::gpt::config::{Act, Config, Norm};
-use hotlanes_train::gpt::data::{Corpus, Source, Windows};
+use hotlanes_train::gpt::data::{Corpus, Source};
 use hotlanes_train::gpt::schedule::Schedule;
 use hotlanes_train::gpt::settings::Settings;
 use hotlanes_train::gpt::tokenizer::Kind;
@@ -38,7 +38,6 @@ fn settings() -> Settings {
         },
         batch: 4,
         accumulate: 2,
-        windows: Windows::Random,
         schedule: Schedule { lr: 1e-2, min_lr: 1e-3, warmup: 2, decay: 10 },
         beta1: 0.9,
         beta2: 0.99,
@@ -52,7 +51,7 @@ fn settings() -> Settings {
     }
 }
 
-/// The other model: LayerNorm, GELU, biases, tied, dropout, bf16, windows in rounds.
+/// The other model: LayerNorm, GELU, biases, tied, dropout, bf16.
 fn other() -> Settings {
     let mut settings = settings();
     let model = settings.model;
@@ -67,6 +66,5 @@ fn other() -> Settings {
     };
     settings.clip = 0.0;
     settings.accumulate = 1;
-    settings.windows = Windows::Rounds;
     settings
 }
