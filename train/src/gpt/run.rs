@@ -123,6 +123,7 @@ impl<'a> Run<'a> {
     /// A setting breaks a rule.
     pub fn new(settings: Settings, corpus: &'a Corpus, ranks: &'a dyn Ranks) -> Result<Self, RunError> {
         settings.check()?;
+        settings.check_memory(ranks.size())?;
         let params = params::init(&settings.model, settings.seed);
         let Settings { batch, model, .. } = &settings;
         let rank = (ranks.rank(), ranks.size());

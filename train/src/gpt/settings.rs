@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::config::{Act, Config, ConfigError, Norm};
-use super::engine::Optim;
+use super::engine::{Optim, chunks};
 use super::schedule::Schedule;
 
 /// A run's settings. With the text they decide every bit of it.
@@ -85,6 +85,38 @@ impl Settings {
         self.model.check()
     }
 
+    /// Bytes that one of `ranks` processes needs, about: what each token of its share of a micro-batch leaves for the backward,
+    /// and some copies of the parameters, among them a gradient of each chunk.
+    fn memory(&self, ranks: usize) -> f64 {
+        let Config { layers, heads, dim, block, vocab, .. } = self.model;
+        let token =
+            layers * (8 * dim + self.model.hidden() + heads) + 8 * dim + 2 * self.model.hidden() + vocab;
+        let share = self.batch as f64 * block as f64 / ranks as f64;
+        let copies = 6 + chunks(self.batch, block) / ranks;
+        4.0 * (share * token as f64 + copies as f64 * self.model.parameters() as f64)
+    }
+
+    /// Checks that one of `ranks` processes finds the memory that it needs, where the machine says how much it has. Without this
+    /// the system would end it in the middle of the first step.
+    ///
+    /// # Errors
+    /// Names the batch, and both amounts.
+    pub fn check_memory(&self, ranks: usize) -> Result<(), ConfigError> {
+        let need = self.memory(ranks);
+        match machine_memory() {
+            Some(have) if need > have => Err(ConfigError {
+                name: "batch",
+                value: self.batch.to_string(),
+                rule: format!(
+                    "this model would need about {:.1} GB for it, and the machine has {:.1}",
+                    need / 1e9,
+                    have / 1e9
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The optimizer's settings.
     pub fn optim(&self) -> Optim {
         let Settings { beta1, beta2, weight_decay, clip, .. } = *self;
@@ -96,6 +128,13 @@ impl Settings {
     pub fn tokens(&self) -> usize {
         self.batch * self.accumulate * self.model.block
     }
+}
+
+/// Bytes of the machine's memory, where Linux says so.
+fn machine_memory() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?.trim().strip_suffix("kB")?;
+    Some(kib.trim().parse::<f64>().ok()? * 1024.0)
 }
 
 /// A configuration with a name.
@@ -183,6 +222,16 @@ mod tests {
             settings.check().unwrap_err().to_string()
         };
         assert_eq!(told(|s| s.batch = 0), "batch = 0: must be at least 1");
+        let mut settings = Preset::Base.settings().0;
+        settings.model.vocab = 65;
+        settings.check_memory(1).unwrap();
+        settings.batch = 1 << 24;
+        settings.check().unwrap();
+        let told_memory = settings.check_memory(1).map_err(|e| e.to_string());
+        if machine_memory().is_some() {
+            assert!(told_memory.unwrap_err().starts_with("batch = 16777216: this model would need about "));
+            settings.check_memory(1 << 20).unwrap();
+        }
         assert_eq!(told(|s| s.accumulate = (1 << 20) + 1), "accumulate = 1048577: must be at most 2^20");
         assert_eq!(told(|s| s.schedule.lr = f64::NAN), "lr = NaN: must be finite, at least 0");
         assert_eq!(told(|s| s.schedule.min_lr = 0.5), "min-lr = 0.5: must be from 0 to lr, 0.001");
