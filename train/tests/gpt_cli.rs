@@ -261,9 +261,11 @@ fn text_is_generated_the_same_each_time_and_on_each_tier() {
     assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
     assert!(out.starts_with("Anna had ") && out.ends_with('\n') && out.chars().count() == 60, "{out:?}");
     assert!(text(&first.stderr).contains("50 tokens in"), "{}", text(&first.stderr));
-    let mut scalar = hotlanes(&["generate", "--quiet", "--model", path.to_str().unwrap()]);
-    let scalar = scalar.args(arguments).env("HOTLANES_TIER", "scalar").output().unwrap();
-    assert_eq!((text(&scalar.stdout), text(&scalar.stderr)), (out.clone(), String::new()));
+    for tier in hotlanes::Tier::available() {
+        let mut forced = hotlanes(&["generate", "--quiet", "--model", path.to_str().unwrap()]);
+        let forced = forced.args(arguments).env("HOTLANES_TIER", tier.name()).output().unwrap();
+        assert_eq!((text(&forced.stdout), text(&forced.stderr)), (out.clone(), String::new()));
+    }
     assert_ne!(
         text(&generate(path, &["--prompt", "Anna had ", "--tokens", "50", "--seed", "4"]).stdout),
         out
