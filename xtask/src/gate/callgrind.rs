@@ -1,6 +1,4 @@
 //! The same counts by another way: callgrind, through `cargo bench --bench instructions`.
-//!
-//! One call of each kernel: what is compared is the counters, and valgrind takes half a second to start.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,9 +10,6 @@ use super::build;
 use super::count::Run;
 use super::decode::Arch;
 use super::tier::Tier;
-
-/// The calls that are compared: the larger one on AVX2.
-const COMPARED: &str = "avx2_1";
 
 /// How many times as many instructions the C library may take under valgrind, whose CPU chooses another `memset` there;
 /// and some for its calls.
@@ -43,7 +38,7 @@ pub fn run(root: &Path, target_dir: &Path) -> Result<std::path::PathBuf> {
     cargo.args(["bench", "--locked"]);
     build::choose_everything(&mut cargo);
     cargo.args(["--target", build::triple(Arch::X86), "--target-dir"]).arg(target_dir);
-    cargo.args(["--", COMPARED, "--save-summary=json"]).env("IAI_CALLGRIND_HOME", &home).stdin(Stdio::null());
+    cargo.args(["--", "--save-summary=json"]).env("IAI_CALLGRIND_HOME", &home).stdin(Stdio::null());
     let output = cargo.output().context("cannot run cargo bench")?;
     if !output.status.success() {
         bail!("cargo bench --bench instructions failed:\n{}", String::from_utf8_lossy(&output.stderr));
@@ -54,13 +49,16 @@ pub fn run(root: &Path, target_dir: &Path) -> Result<std::path::PathBuf> {
 /// Compares its counts with the stepper's: the program's own instructions must be equal, and the C library's near.
 pub fn compare(results: &Path, runs: &[Run]) -> Result<Vec<String>> {
     let mut problems = Vec::new();
+    let mut size = 0;
     for (n, run) in runs.iter().enumerate() {
-        // Sizes follow each other.
-        let larger = runs[..n].iter().any(|r| !r.twin && r.kernel == run.kernel && r.tier == run.tier);
-        if run.twin || run.tier != Tier::Avx2 || !larger {
+        if run.twin || run.tier > Tier::Avx2 {
             continue;
         }
-        let file = results.join(format!("{}.{COMPARED}/summary.json", run.kernel));
+        // Sizes follow each other.
+        let before = runs[..n].iter().rev().find(|r| !r.twin);
+        size =
+            if before.is_some_and(|b| b.kernel == run.kernel && b.tier == run.tier) { size + 1 } else { 0 };
+        let file = results.join(format!("{}.{}_{size}/summary.json", run.kernel, run.tier));
         let counted = match std::fs::read(&file) {
             Ok(text) => instructions(&serde_json::from_slice(&text).context(file.display().to_string())?),
             Err(_) => None,
@@ -110,30 +108,26 @@ mod tests {
     #[test]
     fn a_missing_and_another_count_are_refused() {
         let dir = std::env::temp_dir().join(format!("hotlanes-callgrind-{}", std::process::id()));
-        let at = dir.join("k.avx2_1");
+        let at = dir.join("k.avx2_0");
         std::fs::create_dir_all(&at).unwrap();
-        let runs = |instructions, outside| {
-            [1, 2].map(|elements| Run {
-                kernel: "k".into(),
-                tier: Tier::Avx2,
-                twin: false,
-                elements,
-                instructions,
-                outside,
-                outside_calls: outside,
-                pcs: Vec::new(),
-            })
+        let run = |instructions, outside| Run {
+            kernel: "k".into(),
+            tier: Tier::Avx2,
+            twin: false,
+            elements: 1,
+            instructions,
+            outside,
+            outside_calls: outside,
+            pcs: Vec::new(),
         };
-        let missing = compare(&dir, &runs(70, 0)).unwrap();
-        assert_eq!(missing.len(), 1, "{missing:?}");
-        assert!(missing[0].contains("no count"));
+        assert!(compare(&dir, &[run(70, 0)]).unwrap()[0].contains("no count"));
         let text = summary(serde_json::json!({ "Left": { "Int": 70 } })).to_string();
         std::fs::write(at.join("summary.json"), text).unwrap();
-        assert!(compare(&dir, &runs(70, 0)).unwrap().is_empty());
-        assert!(compare(&dir, &runs(67, 0)).unwrap().is_empty());
-        assert!(compare(&dir, &runs(60, 0)).unwrap()[0].contains("70 instructions, by single steps 60"));
-        assert!(compare(&dir, &runs(79, 0)).unwrap()[0].contains("by single steps 79"));
-        assert!(compare(&dir, &runs(60, 2)).unwrap().is_empty());
+        assert!(compare(&dir, &[run(70, 0)]).unwrap().is_empty());
+        assert!(compare(&dir, &[run(67, 0)]).unwrap().is_empty());
+        assert!(compare(&dir, &[run(60, 0)]).unwrap()[0].contains("70 instructions, by single steps 60"));
+        assert!(compare(&dir, &[run(79, 0)]).unwrap()[0].contains("by single steps 79"));
+        assert!(compare(&dir, &[run(60, 2)]).unwrap().is_empty());
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }
