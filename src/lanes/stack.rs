@@ -63,6 +63,45 @@ impl<const N: usize> Stack<N> {
         unsafe { std::slice::from_raw_parts_mut(start, n) }
     }
 
+    /// Adds `panels` panels of `k` steps of `M` values: those that `step` gives for a step and a panel, in its first lanes.
+    ///
+    /// # Panics
+    /// If there is no room for them.
+    #[inline(always)]
+    pub(crate) fn fill<L: Lanes, const M: usize>(
+        &mut self,
+        l: L,
+        (panels, k): (usize, usize),
+        step: impl Fn(usize, usize) -> L::F,
+    ) {
+        let (from, len) = (self.len, M * k);
+        assert!(
+            M <= LANES && panels * len <= N * LANES - from,
+            "{from} values and {panels} times {len} more do not fit {N} vectors"
+        );
+        // SAFETY: the first `len` values are no more than fit, by the invariant of `Stack`.
+        let start = unsafe { self.values.as_mut_ptr().cast::<f32>().add(from) };
+        for p in 0..k {
+            for q in 0..panels {
+                let v = step(p, q);
+                // SAFETY: what `panels` panels take fits, as was just checked, and this step of panel `q` is in it.
+                let to = unsafe { start.add(q * len + p * M) };
+                // Whole vectors, whose other lanes the next step overwrites, but not those of the next panel. The zeros are
+                // overwritten at once, and the compiler knows.
+                if p * M + LANES <= len {
+                    // SAFETY: the vector ends where the panel does or before, and this is the only reference to it.
+                    let to = unsafe { &mut *to.cast::<MaybeUninit<Chunk>>() };
+                    l.store(to.write([0.0; LANES]), v);
+                } else {
+                    // SAFETY: the step's values fit, and this is the only reference to them.
+                    let to = unsafe { &mut *to.cast::<MaybeUninit<[f32; M]>>() };
+                    l.store_part(to.write([0.0; M]), v);
+                }
+            }
+        }
+        self.len = from + panels * len;
+    }
+
     /// Adds `M` values.
     ///
     /// # Panics
@@ -103,6 +142,31 @@ impl<const K: usize, const Q: usize> PanelStack<K, Q> {
     pub(crate) fn panel(&self, q: usize) -> &[Chunk] {
         // SAFETY: the first `len[q]` vectors were written, by the invariant of `PanelStack`.
         unsafe { std::slice::from_raw_parts(self.vectors[q].as_ptr().cast(), self.len[q]) }
+    }
+
+    /// Writes the first `panels` panels, of `k` vectors each, step by step: those that `vector` gives of what `step` gives for
+    /// a step and of the panel's number.
+    ///
+    /// # Panics
+    /// If there is no room for them.
+    #[inline(always)]
+    pub(crate) fn fill<L: Lanes, S>(
+        &mut self,
+        l: L,
+        (panels, k): (usize, usize),
+        step: impl Fn(usize) -> S,
+        vector: impl Fn(&S, usize) -> L::F,
+    ) {
+        assert!(panels <= Q && k <= K, "{panels} panels of {k} vectors do not fit {Q} of {K}");
+        for p in 0..k {
+            let step = step(p);
+            for q in 0..panels {
+                let v = vector(&step, q);
+                // The zeros are overwritten at once, and the compiler knows.
+                l.store(self.vectors[q][p].write([0.0; LANES]), v);
+            }
+        }
+        self.len[..panels].fill(k);
     }
 
     /// Adds a vector to panel `q`.

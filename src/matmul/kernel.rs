@@ -12,18 +12,19 @@ use crate::parallel::Work;
 use crate::tier::Active;
 use crate::tuning::{self, ProductPath};
 
-/// Steps of k that a panel has: a group of them takes 32 KiB of the L1 cache.
-const K_BLOCK: usize = 256;
-/// Rows of the left operand that are gone through before the next block of k: with it 512 KiB, for the L2 cache.
+/// Steps of k that a panel has at most: a group of them takes 36 KiB, three quarters of the L1 cache where groups are wide.
+const K_BLOCK: usize = 192;
+/// Rows of the left operand that are gone through before the next block of k: with it 384 KiB, for the L2 cache.
 const ROW_BLOCK: usize = 512;
-/// Rows whose results wait in the L1 cache for the activation.
-const EPILOGUE_ROWS: usize = 48;
+/// Rows whose results wait in the L1 cache for the activation: whole tiles.
+const EPILOGUE_ROWS: usize = 24;
 /// Panels that a group has at most.
-const GROUP: usize = 2;
-/// Panels of a left operand that is a transpose that are packed together: 48 rows, three cache lines of each step.
+const GROUP: usize = 3;
+/// Panels of a left operand that is a transpose that are packed together: of 32 rows where tiles are wide, two cache lines of
+/// each step.
 const SIDE_BY_SIDE: usize = 4;
-/// Panels that are packed together where there is room.
-const MANY: usize = 8;
+/// Panels that are packed together where there is room: whole groups.
+const MANY: usize = 9;
 /// Steps up to which all of those stay in the L1 cache. Then a few rows go through all columns, as the results lie, before the
 /// next rows do.
 const SHALLOW: usize = 64;
@@ -90,8 +91,8 @@ impl Work for Product<'_> {
     /// columns; then columns.
     fn split(self) -> Result<(Self, Self), Self> {
         let (rows, cols) = (self.c.rows(), self.c.cols());
-        // Whole tiles of 6 and 12 rows, whole groups of panels.
-        let (row_unit, col_unit) = (12, GROUP * LANES);
+        // Whole tiles of 6 and 8 rows, whole groups of panels.
+        let (row_unit, col_unit) = (24, GROUP * LANES);
         if rows >= 2 * row_unit && (rows >= ROW_BLOCK || rows >= cols || cols < 2 * col_unit) {
             let at = (rows / 2).next_multiple_of(row_unit);
             let (c0, c1) = self.c.split_rows(at);
@@ -136,7 +137,7 @@ impl Work for Product<'_> {
     }
 }
 
-/// Rows of the left operand that are packed together: whole tiles of 6 and 12 rows.
+/// Rows of the left operand that are packed together: whole tiles of 6 and 8 rows.
 const LEFT_ROWS: usize = 264;
 
 /// A range of rows or of steps of k.
@@ -198,13 +199,15 @@ impl Product<'_> {
         let mut left_room = Stack::<LEFT>::new();
         let mut waiting = Stack::<{ EPILOGUE_ROWS * GROUP }>::new();
         let row_block = if LEFT > 0 { LEFT_ROWS } else { ROW_BLOCK };
+        // Blocks of about as many steps each.
+        let k_block = k.div_ceil(k.div_ceil(K_BLOCK).max(1)).next_multiple_of(LANES);
         let col_block = MANY * LANES;
         let mut i = 0;
         while i < rows {
             let rows = Range { from: i, len: (rows - i).min(row_block) };
             let mut p = 0;
             loop {
-                let steps = Range { from: p, len: (k - p).min(K_BLOCK) };
+                let steps = Range { from: p, len: (k - p).min(k_block) };
                 if LEFT > 0 {
                     match self.a {
                         Operand::F32(a) => pack_panels(l, a, rows, steps, &mut left_room),
@@ -235,23 +238,20 @@ impl Product<'_> {
                         let left = if LEFT > 0 { &left[(from - rows.from) * steps.len..] } else { left };
                         let (mut at, mut panel) = (j, 0);
                         while at < j + width {
-                            let width = (j + width - at).min(if L::WIDE { GROUP * LANES } else { LANES });
-                            let right = match self.b {
-                                RightOperand::Packed(packed, first) => {
-                                    let panel = |q: usize| {
+                            let width = (j + width - at).min(group_panels::<L>(j + width - at) * LANES);
+                            let mut right: [&[Chunk]; GROUP] = [&[]; GROUP];
+                            for q in 0..width.div_ceil(LANES) {
+                                right[q] = match self.b {
+                                    RightOperand::Packed(packed, first) => {
                                         &packed.panel(first + at / LANES + q)[steps.from..][..steps.len]
-                                    };
-                                    [panel(0), if width > LANES { panel(1) } else { &[] }]
-                                }
-                                RightOperand::Mat(_) => [
-                                    right_room.panel(panel),
-                                    if width > LANES { right_room.panel(panel + 1) } else { &[] },
-                                ],
-                            };
+                                    }
+                                    RightOperand::Mat(_) => right_room.panel(panel + q),
+                                };
+                            }
                             let group = Group { rows: some, steps, j: at, width, plain, left, right };
                             self.columns::<L, LEFT>(l, group, &mut waiting);
                             at += width;
-                            panel += if L::WIDE { GROUP } else { 1 };
+                            panel += width.div_ceil(LANES);
                         }
                         from += some.len;
                     }
@@ -289,10 +289,10 @@ impl Product<'_> {
                 let values = waiting.first_mut(EPILOGUE_ROWS * GROUP).as_flattened_mut();
                 room = Some(Block::new(values, EPILOGUE_ROWS, vectors * LANES, vectors * LANES));
             }
-            if L::WIDE && width > LANES {
-                self.tiles::<L, 2, LEFT>(l, some, at, start, room);
-            } else {
-                self.tiles::<L, 1, LEFT>(l, some, at, start, room);
+            match vectors {
+                3 if L::WIDE => self.tiles::<L, 3, LEFT>(l, some, at, start, room),
+                2 if L::WIDE => self.tiles::<L, 2, LEFT>(l, some, at, start, room),
+                _ => self.tiles::<L, 1, LEFT>(l, some, at, start, room),
             }
             if finish {
                 let part = Part { rows: some, cols: Range { from: j, len: width }, turned: false };
@@ -333,7 +333,6 @@ impl Product<'_> {
         let (mut i, end) = (rows.from, rows.from + rows.len);
         while i < end {
             i += match tile_rows::<L>(end - i) {
-                12 => self.tile::<L, 12, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
                 8 => self.tile::<L, 8, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
                 6 => self.tile::<L, 6, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
                 4 => self.tile::<L, 4, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
@@ -356,10 +355,9 @@ impl Product<'_> {
     ) -> usize {
         let Group { rows, steps, j, width, plain, left, .. } = at;
         let at = (i, j, width);
-        // What is loaded has nothing to hide behind, so that is the next tile's; a store waits for its line as well.
-        if steps.len >= PREFETCH_STEPS {
-            let ahead = if matches!(start, Start::Block | Start::BlockAndBias(_)) { M } else { 0 };
-            tile::prefetch::<L, M, N>(l, &mut self.c, (i + ahead, j, width));
+        // What is loaded has nothing to hide behind, so it is asked for a tile before. What is only stored waits by itself.
+        if steps.len >= PREFETCH_STEPS && matches!(start, Start::Block | Start::BlockAndBias(_)) {
+            tile::prefetch::<L, M, N>(l, &mut self.c, (i + M, j, width));
         }
         let c = tile::load::<L, M, N>(l, &mut self.c, at, start);
         let c = if LEFT > 0 {
@@ -383,12 +381,23 @@ impl Product<'_> {
     }
 }
 
-/// How many rows the next tile has, if so many are left: 24 vectors of results on AVX-512, 12 pairs of registers on AVX2
-/// and fours on NEON leave room for the operands.
+/// How many panels the next group has, if there are so many columns left. Four are two twos: three and one would leave tiles
+/// of few chains.
+#[inline(always)]
+fn group_panels<L: Lanes>(columns: usize) -> usize {
+    match columns.div_ceil(LANES) {
+        _ if !L::WIDE => 1,
+        4 => 2,
+        panels => panels.min(GROUP),
+    }
+}
+
+/// How many rows the next tile has, if so many are left. 24 vectors of results on AVX-512, 12 pairs of registers on AVX2 and
+/// fours on NEON leave room for the operands; 8 by 3 on AVX-512 load less for each multiply-add than 12 by 2, and the less is
+/// loaded, the higher such CPUs keep their clock.
 #[inline(always)]
 fn tile_rows<L: Lanes>(left: usize) -> usize {
     match left {
-        12.. if L::WIDE => 12,
         8.. if L::WIDE => 8,
         6.. if !L::WIDE => 6,
         4.. => 4,
@@ -411,13 +420,12 @@ fn pack_panels<L: Lanes, T: Element, const LEFT: usize>(
     while i < rows.from + rows.len {
         let left = rows.from + rows.len - i;
         i += match tile_rows::<L>(left) {
-            12 if left >= SIDE_BY_SIDE * 12 && a.is_transposed() => {
-                pack_side_by_side::<L, T, 12, SIDE_BY_SIDE, LEFT>(l, a, i, at, panels)
+            8 if left >= SIDE_BY_SIDE * 8 && a.is_transposed() => {
+                pack_side_by_side::<L, T, 8, SIDE_BY_SIDE, LEFT>(l, a, i, at, panels)
             }
             6 if left >= SIDE_BY_SIDE * 6 && a.is_transposed() => {
                 pack_side_by_side::<L, T, 6, SIDE_BY_SIDE, LEFT>(l, a, i, at, panels)
             }
-            12 => pack_left::<L, T, 12, LEFT>(l, a, i, at, panels),
             8 => pack_left::<L, T, 8, LEFT>(l, a, i, at, panels),
             6 => pack_left::<L, T, 6, LEFT>(l, a, i, at, panels),
             4 => pack_left::<L, T, 4, LEFT>(l, a, i, at, panels),

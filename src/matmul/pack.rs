@@ -11,12 +11,32 @@ const AHEAD: usize = 8;
 pub(crate) trait Panels {
     /// The next vector of panel `q`.
     fn push<L: Lanes>(&mut self, l: L, q: usize, vector: L::F);
+
+    /// All of the first `panels` panels, of `k` vectors each, step by step.
+    fn fill<L: Lanes, S>(
+        &mut self,
+        l: L,
+        size: (usize, usize),
+        step: impl Fn(usize) -> S,
+        vector: impl Fn(&S, usize) -> L::F,
+    );
 }
 
 impl<const K: usize, const Q: usize> Panels for PanelStack<K, Q> {
     #[inline(always)]
     fn push<L: Lanes>(&mut self, l: L, q: usize, vector: L::F) {
         PanelStack::push(self, l, q, vector);
+    }
+
+    #[inline(always)]
+    fn fill<L: Lanes, S>(
+        &mut self,
+        l: L,
+        size: (usize, usize),
+        step: impl Fn(usize) -> S,
+        vector: impl Fn(&S, usize) -> L::F,
+    ) {
+        PanelStack::fill(self, l, size, step, vector);
     }
 }
 
@@ -27,6 +47,19 @@ impl Panels for &mut [Chunk] {
         let (next, rest) = std::mem::take(self).split_first_mut().expect("room for every row");
         l.store(next, vector);
         *self = rest;
+    }
+
+    #[inline(always)]
+    fn fill<L: Lanes, S>(
+        &mut self,
+        l: L,
+        (_, k): (usize, usize),
+        step: impl Fn(usize) -> S,
+        vector: impl Fn(&S, usize) -> L::F,
+    ) {
+        for (p, to) in self.iter_mut().take(k).enumerate() {
+            l.store(to, vector(&step(p), 0));
+        }
     }
 }
 
@@ -42,14 +75,21 @@ pub(crate) fn pack<L: Lanes, T: Element>(
     if !b.is_transposed() {
         // Row by row, as the matrix lies: the CPU foresees one stream.
         let width = (b.cols() - j0).min(count * LANES);
+        if width == count * LANES {
+            let row = |p: usize| {
+                if T::IS_F32 && p + AHEAD < k {
+                    let ahead = T::as_f32(b.line(p0 + p + AHEAD, j0, width)).as_chunks::<LANES>().0;
+                    for q in 0..count {
+                        l.prefetch(ahead, q);
+                    }
+                }
+                b.line(p0 + p, j0, width)
+            };
+            panels.fill(l, (count, k), row, |row, q| T::load(l, &row[q * LANES..][..LANES]));
+            return;
+        }
         for p in 0..k {
             let row = b.line(p0 + p, j0, width);
-            if T::IS_F32 && p + AHEAD < k {
-                let ahead = T::as_f32(b.line(p0 + p + AHEAD, j0, width)).as_chunks::<LANES>().0;
-                for q in 0..count {
-                    l.prefetch(ahead, q);
-                }
-            }
             for q in 0..count {
                 let values = &row[q * LANES..];
                 panels.push(l, q, T::load(l, &values[..values.len().min(LANES)]));
@@ -143,14 +183,7 @@ pub(crate) fn pack_side_by_side<L: Lanes, T: Element, const M: usize, const Q: u
     (p0, k): (usize, usize),
     panels: &mut Stack<N>,
 ) -> usize {
-    let panels = panels.grow(Q * M * k);
-    for p in 0..k {
-        let line = a.line(p0 + p, i0, Q * M);
-        for q in 0..Q {
-            let panel = &mut panels[q * M * k..][..M * k];
-            put::<L, M>(l, panel, p, T::load(l, &line[q * M..][..M]));
-        }
-    }
+    panels.fill::<L, M>(l, (Q, k), |p, q| T::load(l, a.line(p0 + p, i0 + q * M, M)));
     Q * M
 }
 
