@@ -27,6 +27,33 @@ fn marks<const N: usize>() -> [Chunk; N] {
     std::array::from_fn(|i| std::array::from_fn(|lane| (i * LANES + lane + 1) as f32))
 }
 
+/// Fills panels of a stack with the first values of each step's and panel's mark.
+struct Fill<'a, const M: usize, const N: usize>(&'a mut Stack<N>, usize, usize);
+
+/// The vector of a step and a panel: no other has its values.
+fn mark(p: usize, q: usize) -> Chunk {
+    std::array::from_fn(|lane| (1000 * q + 16 * p + lane + 1) as f32)
+}
+
+impl<const M: usize, const N: usize> Kernel for Fill<'_, M, N> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        self.0.fill::<L, M>(l, (self.1, self.2), |p, q| l.load(&mark(p, q)));
+    }
+}
+
+/// Fills the first panels.
+struct FillPanels<'a, const K: usize, const Q: usize>(&'a mut PanelStack<K, Q>, usize, usize);
+
+impl<const K: usize, const Q: usize> Kernel for FillPanels<'_, K, Q> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        self.0.fill(l, (self.1, self.2), |p| p, |&p, q| l.load(&mark(p, q)));
+    }
+}
+
 fn panics(f: impl FnOnce()) -> bool {
     catch_unwind(AssertUnwindSafe(f)).is_err()
 }
@@ -74,6 +101,66 @@ fn values_lie_one_after_the_other() {
     }
     stack.push::<0>(&[]);
     assert_eq!(stack.values(), all);
+}
+
+/// Of panels of `M` rows, all steps side by side, behind what was there before; and no room for more than there is room for.
+fn filled_side_by_side<const M: usize>() {
+    for (panels, k) in [(0, 3), (3, 0), (1, 1), (1, 4), (3, 5), (4, 7)] {
+        let mut stack = Stack::<30>::new();
+        stack.push(&[-1.0; 3]);
+        dispatch(active(), Fill::<M, 30>(&mut stack, panels, k));
+        let mut expected = vec![-1.0; 3];
+        for q in 0..panels {
+            for p in 0..k {
+                expected.extend_from_slice(&mark(p, q)[..M]);
+            }
+        }
+        assert_eq!(stack.values(), expected, "{panels} panels of {k} steps of {M}");
+    }
+    // The last that fits, without a lane beyond; then one more.
+    let k = 32 / M;
+    let mut stack = Stack::<4>::new();
+    dispatch(active(), Fill::<M, 4>(&mut stack, 2, k));
+    assert_eq!(stack.values().len(), 2 * k * M);
+    assert_eq!(stack.values()[k * M..][..M], mark(0, 1)[..M]);
+    assert_eq!(stack.values()[(2 * k - 1) * M..], mark(k - 1, 1)[..M]);
+    assert!(panics(|| dispatch(active(), Fill::<M, 4>(&mut stack, 1, 64 / M))));
+    assert_eq!(stack.values().len(), 2 * k * M);
+}
+
+#[test]
+fn panels_are_filled_side_by_side() {
+    for tier in Tier::available() {
+        with_tier(tier, || {
+            filled_side_by_side::<1>();
+            filled_side_by_side::<2>();
+            filled_side_by_side::<4>();
+            filled_side_by_side::<6>();
+            filled_side_by_side::<8>();
+            filled_side_by_side::<16>();
+        })
+        .expect("an available tier");
+    }
+}
+
+#[test]
+fn panels_are_filled_step_by_step() {
+    for tier in Tier::available() {
+        with_tier(tier, || {
+            let mut panels = PanelStack::<5, 3>::new();
+            for (count, k) in [(3, 5), (2, 3), (0, 5), (1, 0)] {
+                panels.clear();
+                dispatch(active(), FillPanels(&mut panels, count, k));
+                for q in 0..3 {
+                    let expected: Vec<Chunk> = (0..if q < count { k } else { 0 }).map(|p| mark(p, q)).collect();
+                    assert_eq!(panels.panel(q), expected, "{tier}: panel {q} of {count}");
+                }
+            }
+            assert!(panics(|| dispatch(active(), FillPanels(&mut panels, 4, 1))));
+            assert!(panics(|| dispatch(active(), FillPanels(&mut panels, 1, 6))));
+        })
+        .expect("an available tier");
+    }
 }
 
 #[test]
