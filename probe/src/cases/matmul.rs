@@ -12,16 +12,17 @@ use crate::check::{close, data, prepared};
 use crate::{Case, Prepared};
 
 /// Rows: a whole number of the tiles of every tier.
-const ROWS: usize = 12;
+const ROWS: usize = 24;
 /// Columns: as many as the widest tile has.
-const COLS: usize = 32;
+const COLS: usize = 48;
 /// Rows of one column.
 const TALL: usize = 32;
 /// The operands as they are, by steps.
 pub(super) const DIRECT: Case = Case {
     name: "matmul",
     kernel: "hotlanes::matmul::kernel::Plain",
-    sizes: [4, 8],
+    // Enough for the tile's loop to outweigh what surrounds it.
+    sizes: [16, 32],
     elements_per_size: ROWS * COLS,
     element: "multiply-add",
     gather: true,
@@ -78,7 +79,7 @@ pub(super) const BF16: Case = Case {
 pub(super) const GELU: Case = Case {
     name: "matmul_gelu",
     kernel: "hotlanes::matmul::finish::Finish",
-    sizes: [12, 24],
+    sizes: [24, 48],
     elements_per_size: COLS,
     element: "result",
     prepare: |rows| product(rows, COLS, 4, Way::Gelu),
