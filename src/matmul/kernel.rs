@@ -118,11 +118,13 @@ impl Work for Product<'_> {
         let (rows, cols, k) = (self.c.rows(), self.c.cols(), self.a.cols());
         // bf16 is widened as it is packed.
         let Operand::F32(a) = self.a else { return dispatch(self.active, LeftPacked(self)) };
+        let wide = rows > 36 && cols >= tuning::MATMUL_PACK_COLS && k >= tuning::MATMUL_PACK_STEPS;
         let path = tuning::product_path().unwrap_or(match self.b {
             RightOperand::Mat(Operand::F32(b)) if thin::suits(a, b) => ProductPath::Thin,
-            _ if rows > 36 && cols >= tuning::MATMUL_PACK_COLS && k >= tuning::MATMUL_PACK_STEPS => {
+            RightOperand::Mat(_) if wide && a.stride().is_multiple_of(tuning::MATMUL_PACK_STRIDE) => {
                 ProductPath::BothPacked
             }
+            RightOperand::Packed(..) if wide => ProductPath::BothPacked,
             _ => ProductPath::Plain,
         });
         match (path, self.b) {

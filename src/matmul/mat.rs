@@ -65,6 +65,11 @@ impl<'a, T: Element> Mat<'a, T> {
         self.transposed
     }
 
+    /// How far lines lie apart.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// The `n` values of line `i` from `from` on: of a row, or of a column if transposed.
     #[inline(always)]
     pub(crate) fn line(&self, i: usize, from: usize, n: usize) -> &'a [T] {

@@ -152,7 +152,8 @@ fn panels_are_filled_step_by_step() {
                 panels.clear();
                 dispatch(active(), FillPanels(&mut panels, count, k));
                 for q in 0..3 {
-                    let expected: Vec<Chunk> = (0..if q < count { k } else { 0 }).map(|p| mark(p, q)).collect();
+                    let expected: Vec<Chunk> =
+                        (0..if q < count { k } else { 0 }).map(|p| mark(p, q)).collect();
                     assert_eq!(panels.panel(q), expected, "{tier}: panel {q} of {count}");
                 }
             }
