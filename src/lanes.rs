@@ -28,7 +28,7 @@ pub(crate) use block::{Block, HeadsBlock, extent, heads_extent};
 pub use indexed::Index;
 pub(crate) use indexed::{Accumulate, GatherBlock, IndexList, Lookup, Permutation, Rows, Slots};
 
-pub(crate) use stack::{PanelStack, Stack};
+pub(crate) use stack::{PanelStack, Source, Stack};
 
 use crate::tier::{Active, Tier};
 

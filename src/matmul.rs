@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Operands are `f32`, or bf16 as bits in `u16`; `c` is always `f32`. Nothing is allocated: operands are packed on the stack,
-//! of which a call takes up to 0.4 MiB. Weights that are used more than once can be kept packed ([`Packed`]).
+//! of which a call takes up to 0.35 MiB. Weights that are used more than once can be kept packed ([`Packed`]).
 //!
 //! # Bits and accuracy
 //! Each result is one chain of fused multiply-adds over k in ascending order. It starts from zero, `bias`, `c` or their

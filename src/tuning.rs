@@ -134,7 +134,7 @@ pub const MATMUL_PACK_COLS: usize = 129;
 /// It does so where the right one is packed on the way as well, if the left one's rows lie a multiple of this apart: then they
 /// meet in the same sets of the L1 cache (1024 x 1024 x 1024: 148 GFLOP/s packed, 123 as it lies; 512 x 512 x 512: 155 and 157).
 pub const MATMUL_PACK_STRIDE: usize = 1024;
-/// Steps of k for the same.
+/// Steps of k from which it packs its left operand, as columns.
 pub const MATMUL_PACK_STEPS: usize = 64;
 /// Rows up to which a matrix product reads its right operand where it lies, by tiles of up to six rows: 512 x 512 by one row
 /// takes 11 us, by six 18, by sixteen 50 (`matmul_gemm`).

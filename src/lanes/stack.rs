@@ -63,7 +63,7 @@ impl<const N: usize> Stack<N> {
         unsafe { std::slice::from_raw_parts_mut(start, n) }
     }
 
-    /// Adds `panels` panels of `k` steps of `M` values: those that `step` gives for a step and a panel, in its first lanes.
+    /// Adds `panels` panels of `k` steps of `M` values: the first lanes of the source's vectors.
     ///
     /// # Panics
     /// If there is no room for them.
@@ -72,21 +72,24 @@ impl<const N: usize> Stack<N> {
         &mut self,
         l: L,
         (panels, k): (usize, usize),
-        step: impl Fn(usize, usize) -> L::F,
+        source: &impl Source,
     ) {
-        let (from, len) = (self.len, M * k);
+        let from = self.len;
+        let all = panels.checked_mul(k).and_then(|steps| steps.checked_mul(M));
         assert!(
-            M <= LANES && panels * len <= N * LANES - from,
-            "{from} values and {panels} times {len} more do not fit {N} vectors"
+            M <= LANES && all.is_some_and(|all| all <= N * LANES - from),
+            "{from} values and {panels} times {k} times {M} more do not fit {N} vectors"
         );
-        // SAFETY: the first `len` values are no more than fit, by the invariant of `Stack`.
+        let len = M * k;
+        // SAFETY: the first `from` values are no more than fit, by the invariant of `Stack`.
         let start = unsafe { self.values.as_mut_ptr().cast::<f32>().add(from) };
         for p in 0..k {
+            let step = source.step(l, p);
             for q in 0..panels {
-                let v = step(p, q);
+                let v = source.vector(l, step, q);
                 // SAFETY: what `panels` panels take fits, as was just checked, and this step of panel `q` is in it.
                 let to = unsafe { start.add(q * len + p * M) };
-                // Whole vectors, whose other lanes the next step overwrites, but not those of the next panel. The zeros are
+                // Whole vectors, whose other lanes the next steps overwrite, but not those of the next panel. The zeros are
                 // overwritten at once, and the compiler knows.
                 if p * M + LANES <= len {
                     // SAFETY: the vector ends where the panel does or before, and this is the only reference to it.
@@ -114,6 +117,17 @@ impl<const N: usize> Stack<N> {
         unsafe { self.values.as_mut_ptr().cast::<f32>().add(self.len).cast::<[f32; M]>().write(*values) }
         self.len += M;
     }
+}
+
+/// Where what is packed comes from, step by step. Not closures, which LLVM does not inline for sure.
+pub(crate) trait Source {
+    /// What the vectors of a step have in common.
+    type Step: Copy;
+
+    fn step<L: Lanes>(&self, l: L, p: usize) -> Self::Step;
+
+    /// The vector of a step for panel `q`.
+    fn vector<L: Lanes>(&self, l: L, step: Self::Step, q: usize) -> L::F;
 }
 
 /// `Q` panels of up to `K` vectors, each written one after the other.
@@ -144,24 +158,17 @@ impl<const K: usize, const Q: usize> PanelStack<K, Q> {
         unsafe { std::slice::from_raw_parts(self.vectors[q].as_ptr().cast(), self.len[q]) }
     }
 
-    /// Writes the first `panels` panels, of `k` vectors each, step by step: those that `vector` gives of what `step` gives for
-    /// a step and of the panel's number.
+    /// Writes the first `panels` panels, of `k` vectors each, step by step.
     ///
     /// # Panics
     /// If there is no room for them.
     #[inline(always)]
-    pub(crate) fn fill<L: Lanes, S>(
-        &mut self,
-        l: L,
-        (panels, k): (usize, usize),
-        step: impl Fn(usize) -> S,
-        vector: impl Fn(&S, usize) -> L::F,
-    ) {
+    pub(crate) fn fill<L: Lanes>(&mut self, l: L, (panels, k): (usize, usize), source: &impl Source) {
         assert!(panels <= Q && k <= K, "{panels} panels of {k} vectors do not fit {Q} of {K}");
         for p in 0..k {
-            let step = step(p);
+            let step = source.step(l, p);
             for q in 0..panels {
-                let v = vector(&step, q);
+                let v = source.vector(l, step, q);
                 // The zeros are overwritten at once, and the compiler knows.
                 l.store(self.vectors[q][p].write([0.0; LANES]), v);
             }

@@ -29,8 +29,8 @@ impl Product<'_> {
         self.activation != Activation::Identity || self.activated.is_some()
     }
 
-    /// Stores results after the activation, and before it where that is asked for. What waits may be of up to three vectors
-    /// more than the part, of any values.
+    /// Stores results after the activation, and before it where that is asked for. What waits may be more vectors than the
+    /// part's, of any values.
     // One call for all ways of a product, or each would bring its copy along.
     #[inline(never)]
     pub(super) fn finish(&mut self, waiting: &mut [Chunk], part: Part) {

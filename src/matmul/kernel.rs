@@ -12,7 +12,8 @@ use crate::parallel::Work;
 use crate::tier::Active;
 use crate::tuning::{self, ProductPath};
 
-/// Steps of k that a panel has at most: a group of them takes 36 KiB, three quarters of the L1 cache where groups are wide.
+/// Steps of k that a panel has at most: a group of them takes 36 KiB, which leaves room for the rest in an L1 cache of 48 KiB;
+/// in one of 32 KiB some of it comes from the L2 cache.
 const K_BLOCK: usize = 192;
 /// Rows of the left operand that are gone through before the next block of k: with it 384 KiB, for the L2 cache.
 const ROW_BLOCK: usize = 512;
@@ -119,11 +120,10 @@ impl Work for Product<'_> {
         // bf16 is widened as it is packed.
         let Operand::F32(a) = self.a else { return dispatch(self.active, LeftPacked(self)) };
         let wide = rows > 36 && cols >= tuning::MATMUL_PACK_COLS && k >= tuning::MATMUL_PACK_STEPS;
+        let meets = a.stride() > 0 && a.stride().is_multiple_of(tuning::MATMUL_PACK_STRIDE);
         let path = tuning::product_path().unwrap_or(match self.b {
             RightOperand::Mat(Operand::F32(b)) if thin::suits(a, b) => ProductPath::Thin,
-            RightOperand::Mat(_) if wide && a.stride().is_multiple_of(tuning::MATMUL_PACK_STRIDE) => {
-                ProductPath::BothPacked
-            }
+            RightOperand::Mat(_) if wide && meets => ProductPath::BothPacked,
             RightOperand::Packed(..) if wide => ProductPath::BothPacked,
             _ => ProductPath::Plain,
         });
@@ -201,15 +201,16 @@ impl Product<'_> {
         let mut left_room = Stack::<LEFT>::new();
         let mut waiting = Stack::<{ EPILOGUE_ROWS * GROUP }>::new();
         let row_block = if LEFT > 0 { LEFT_ROWS } else { ROW_BLOCK };
-        // Blocks of about as many steps each.
-        let k_block = k.div_ceil(k.div_ceil(K_BLOCK).max(1)).next_multiple_of(LANES);
         let col_block = MANY * LANES;
         let mut i = 0;
         while i < rows {
             let rows = Range { from: i, len: (rows - i).min(row_block) };
             let mut p = 0;
             loop {
-                let steps = Range { from: p, len: (k - p).min(k_block) };
+                // Of what is left about as many steps each, so that the last block is not a small one.
+                let left = k - p;
+                let len = left.div_ceil(left.div_ceil(K_BLOCK).max(1)).next_multiple_of(LANES).min(left);
+                let steps = Range { from: p, len };
                 if LEFT > 0 {
                     match self.a {
                         Operand::F32(a) => pack_panels(l, a, rows, steps, &mut left_room),
@@ -219,7 +220,9 @@ impl Product<'_> {
                 let left = left_room.values();
                 let mut j = 0;
                 while j < cols {
-                    let width = (cols - j).min(col_block);
+                    // A single panel would be left to tiles of few chains.
+                    let last_two = L::WIDE && (cols - j).div_ceil(LANES) == MANY + 1;
+                    let width = (cols - j).min(if last_two { col_block - LANES } else { col_block });
                     if let RightOperand::Mat(b) = self.b {
                         right_room.clear();
                         let at = (j, width.div_ceil(LANES));
@@ -394,8 +397,8 @@ fn group_panels<L: Lanes>(columns: usize) -> usize {
     }
 }
 
-/// How many rows the next tile has, if so many are left. 24 vectors of results on AVX-512, 12 pairs of registers on AVX2 and
-/// fours on NEON leave room for the operands; 8 by 3 on AVX-512 load less for each multiply-add than 12 by 2, and the less is
+/// How many rows the next tile has, if so many are left. 24 vectors of results on AVX-512, six pairs of registers on AVX2
+/// and six fours on NEON leave room for the operands; 8 by 3 on AVX-512 load less for each multiply-add than 12 by 2, and the less is
 /// loaded, the higher such CPUs keep their clock.
 #[inline(always)]
 fn tile_rows<L: Lanes>(left: usize) -> usize {

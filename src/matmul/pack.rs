@@ -2,24 +2,18 @@
 
 use super::Element;
 use super::mat::Mat;
-use crate::lanes::{Chunk, LANES, Lanes, PanelStack, Stack};
+use crate::lanes::{Chunk, LANES, Lanes, PanelStack, Source, Stack};
 
 /// Rows that are asked for ahead of their packing: they lie apart, and the CPU does not foresee the next one.
 const AHEAD: usize = 8;
 
-/// Where panels of the right operand are packed to, each vector by vector.
+/// Where panels of the right operand are packed to.
 pub(crate) trait Panels {
     /// The next vector of panel `q`.
     fn push<L: Lanes>(&mut self, l: L, q: usize, vector: L::F);
 
-    /// All of the first `panels` panels, of `k` vectors each, step by step.
-    fn fill<L: Lanes, S>(
-        &mut self,
-        l: L,
-        size: (usize, usize),
-        step: impl Fn(usize) -> S,
-        vector: impl Fn(&S, usize) -> L::F,
-    );
+    /// The first panels, so many of so many vectors each; returns how many it takes that way.
+    fn fill<L: Lanes>(&mut self, l: L, size: (usize, usize), source: &impl Source) -> usize;
 }
 
 impl<const K: usize, const Q: usize> Panels for PanelStack<K, Q> {
@@ -29,14 +23,9 @@ impl<const K: usize, const Q: usize> Panels for PanelStack<K, Q> {
     }
 
     #[inline(always)]
-    fn fill<L: Lanes, S>(
-        &mut self,
-        l: L,
-        size: (usize, usize),
-        step: impl Fn(usize) -> S,
-        vector: impl Fn(&S, usize) -> L::F,
-    ) {
-        PanelStack::fill(self, l, size, step, vector);
+    fn fill<L: Lanes>(&mut self, l: L, size: (usize, usize), source: &impl Source) -> usize {
+        PanelStack::fill(self, l, size, source);
+        size.0
     }
 }
 
@@ -50,16 +39,64 @@ impl Panels for &mut [Chunk] {
     }
 
     #[inline(always)]
-    fn fill<L: Lanes, S>(
-        &mut self,
-        l: L,
-        (_, k): (usize, usize),
-        step: impl Fn(usize) -> S,
-        vector: impl Fn(&S, usize) -> L::F,
-    ) {
-        for (p, to) in self.iter_mut().take(k).enumerate() {
-            l.store(to, vector(&step(p), 0));
+    fn fill<L: Lanes>(&mut self, _: L, _: (usize, usize), _: &impl Source) -> usize {
+        0
+    }
+}
+
+/// Rows of a right operand, as it lies.
+struct Rows<'a, T> {
+    b: Mat<'a, T>,
+    /// The first row, and how many.
+    p0: usize,
+    k: usize,
+    /// The first column, and how many vectors.
+    j0: usize,
+    vectors: usize,
+}
+
+impl<'a, T: Element> Source for Rows<'a, T> {
+    type Step = &'a [T];
+
+    #[inline(always)]
+    fn step<L: Lanes>(&self, l: L, p: usize) -> &'a [T] {
+        let Rows { b, p0, k, j0, vectors } = *self;
+        if T::IS_F32 && p + AHEAD < k {
+            let ahead = T::as_f32(b.line(p0 + p + AHEAD, j0, vectors * LANES)).as_chunks::<LANES>().0;
+            for q in 0..vectors {
+                l.prefetch(ahead, q);
+            }
         }
+        b.line(p0 + p, j0, vectors * LANES)
+    }
+
+    #[inline(always)]
+    fn vector<L: Lanes>(&self, l: L, row: &'a [T], q: usize) -> L::F {
+        T::load(l, &row[q * LANES..][..LANES])
+    }
+}
+
+/// Columns of a left operand that is a transpose, `M` of them to a vector.
+struct Columns<'a, T, const M: usize> {
+    a: Mat<'a, T>,
+    /// The first line, and the first column.
+    p0: usize,
+    i0: usize,
+    /// Values of a line that are packed.
+    width: usize,
+}
+
+impl<'a, T: Element, const M: usize> Source for Columns<'a, T, M> {
+    type Step = &'a [T];
+
+    #[inline(always)]
+    fn step<L: Lanes>(&self, _: L, p: usize) -> &'a [T] {
+        self.a.line(self.p0 + p, self.i0, self.width)
+    }
+
+    #[inline(always)]
+    fn vector<L: Lanes>(&self, l: L, line: &'a [T], q: usize) -> L::F {
+        T::load(l, &line[q * M..][..M])
     }
 }
 
@@ -75,24 +112,15 @@ pub(crate) fn pack<L: Lanes, T: Element>(
     if !b.is_transposed() {
         // Row by row, as the matrix lies: the CPU foresees one stream.
         let width = (b.cols() - j0).min(count * LANES);
-        if width == count * LANES {
-            let row = |p: usize| {
-                if T::IS_F32 && p + AHEAD < k {
-                    let ahead = T::as_f32(b.line(p0 + p + AHEAD, j0, width)).as_chunks::<LANES>().0;
-                    for q in 0..count {
-                        l.prefetch(ahead, q);
-                    }
+        let whole = width / LANES;
+        let done = panels.fill(l, (whole, k), &Rows { b, p0, k, j0, vectors: whole });
+        if done < count {
+            for p in 0..k {
+                let row = b.line(p0 + p, j0, width);
+                for q in done..count {
+                    let values = &row[q * LANES..];
+                    panels.push(l, q, T::load(l, &values[..values.len().min(LANES)]));
                 }
-                b.line(p0 + p, j0, width)
-            };
-            panels.fill(l, (count, k), row, |row, q| T::load(l, &row[q * LANES..][..LANES]));
-            return;
-        }
-        for p in 0..k {
-            let row = b.line(p0 + p, j0, width);
-            for q in 0..count {
-                let values = &row[q * LANES..];
-                panels.push(l, q, T::load(l, &values[..values.len().min(LANES)]));
             }
         }
         return;
@@ -183,7 +211,7 @@ pub(crate) fn pack_side_by_side<L: Lanes, T: Element, const M: usize, const Q: u
     (p0, k): (usize, usize),
     panels: &mut Stack<N>,
 ) -> usize {
-    panels.fill::<L, M>(l, (Q, k), |p, q| T::load(l, a.line(p0 + p, i0 + q * M, M)));
+    panels.fill::<L, M>(l, (Q, k), &Columns::<T, M> { a, p0, i0, width: Q * M });
     Q * M
 }
 

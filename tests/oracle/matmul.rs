@@ -20,7 +20,7 @@ const ORIENTATIONS: [(&str, Layout, Layout); 4] = [
 ];
 
 /// Lengths of chains around a vector's, and around what is gone through before the next block.
-const LENGTHS: [usize; 12] = [0, 1, 2, 5, 15, 16, 17, 255, 256, 257, 300, 513];
+const LENGTHS: [usize; 12] = [0, 1, 2, 5, 15, 16, 17, 191, 192, 193, 257, 385];
 
 /// Each tier's results, with the right operand as it is and packed before, are the chains.
 #[track_caller]
@@ -49,9 +49,9 @@ fn each_result_is_one_chain() {
 /// Shapes around the sizes of the kernel's blocks, and around those from which it packs the left operand.
 #[test]
 fn each_result_is_one_chain_in_blocks_too() {
-    // In src/matmul/kernel.rs: blocks of 256 steps, 512 rows as they are, 264 packed, 36 packed among few columns;
-    // packed by the 264 from 37 rows, 129 columns (of a transpose 64) and 64 steps on; and the epilogue's 48 rows, as many as
-    // of a transpose are packed together.
+    // In src/matmul/kernel.rs: blocks of 192 steps and 144 columns, 512 rows as they are and 264 packed, from 37 rows, 129
+    // columns and 64 steps on, if the right operand was packed before or rows lie a multiple of 1024 values apart; the
+    // epilogue's 24 rows, and the 32 that are packed together of a transpose.
     let small = [
         [36, 129, 64],
         [37, 128, 64],
@@ -66,8 +66,15 @@ fn each_result_is_one_chain_in_blocks_too() {
         [97, 18, 33],
         [265, 129, 64],
         [514, 17, 12],
+        [25, 144, 30],
+        [31, 145, 31],
+        [33, 161, 32],
     ];
     let large = [
+        [38, 150, 1024],
+        [24, 304, 192],
+        [41, 305, 384],
+        [40, 20, 2113],
         [37, 300, 513],
         [75, 128, 300],
         [107, 31, 260],

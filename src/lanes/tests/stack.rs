@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::super::{PanelStack, Stack};
+use super::super::{PanelStack, Source, Stack};
 use super::*;
 
 /// Pushes vectors to a panel.
@@ -39,7 +39,24 @@ impl<const M: usize, const N: usize> Kernel for Fill<'_, M, N> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        self.0.fill::<L, M>(l, (self.1, self.2), |p, q| l.load(&mark(p, q)));
+        self.0.fill::<L, M>(l, (self.1, self.2), &Marks);
+    }
+}
+
+/// The marks as a source.
+struct Marks;
+
+impl Source for Marks {
+    type Step = usize;
+
+    #[inline(always)]
+    fn step<L: Lanes>(&self, _: L, p: usize) -> usize {
+        p
+    }
+
+    #[inline(always)]
+    fn vector<L: Lanes>(&self, l: L, p: usize, q: usize) -> L::F {
+        l.load(&mark(p, q))
     }
 }
 
@@ -50,7 +67,7 @@ impl<const K: usize, const Q: usize> Kernel for FillPanels<'_, K, Q> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        self.0.fill(l, (self.1, self.2), |p| p, |&p, q| l.load(&mark(p, q)));
+        self.0.fill(l, (self.1, self.2), &Marks);
     }
 }
 
@@ -125,6 +142,9 @@ fn filled_side_by_side<const M: usize>() {
     assert_eq!(stack.values()[k * M..][..M], mark(0, 1)[..M]);
     assert_eq!(stack.values()[(2 * k - 1) * M..], mark(k - 1, 1)[..M]);
     assert!(panics(|| dispatch(active(), Fill::<M, 4>(&mut stack, 1, 64 / M))));
+    // Nor for so many that their number overflows.
+    assert!(panics(|| dispatch(active(), Fill::<M, 4>(&mut stack, usize::MAX / M, 2))));
+    assert!(panics(|| dispatch(active(), Fill::<M, 4>(&mut stack, 1, usize::MAX / M + 1))));
     assert_eq!(stack.values().len(), 2 * k * M);
 }
 
