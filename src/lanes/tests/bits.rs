@@ -130,7 +130,7 @@ fn scaling_by_powers_of_two_rounds_once() {
             |tier, out| {
                 for i in 0..LANES {
                     // Exact in f64; the conversion rounds once, denormals included.
-                    let want = (v[i] as f64 * 2f64.powi(n[i] as i32)) as f32;
+                    let want = (v[i] as f64 * power_of_two(n[i] as i32)) as f32;
                     assert_same(out[i], want, (tier, "scale", v[i], n[i]));
                 }
             },

@@ -24,7 +24,7 @@ fn nearest(x: f32) -> u16 {
     let low = (x.to_bits() >> 16) as u16;
     let (below, above) = (widen(low) as f64, widen(low + 1) as f64);
     // The infinity beyond the largest finite one counts as the next power of two.
-    let above = if above.is_infinite() { 2f64.powi(128).copysign(above) } else { above };
+    let above = if above.is_infinite() { power_of_two(128).copysign(above) } else { above };
     let (down, up) = ((x as f64 - below).abs(), (above - x as f64).abs());
     if x.is_infinite() || down < up || down == up && low.is_multiple_of(2) { low } else { low + 1 }
 }
