@@ -1,9 +1,7 @@
 //! No kernel allocates: every one is called once, so that CPU, environment and rayon have been looked at, and then again
 //! under an allocator that counts.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use counting::calls_here;
 use hotlanes::activation::Activation;
 use hotlanes::adamw::{AdamW, AdamWConfig, AdamWTensor};
 use hotlanes::matmul::{Epilogue, Mat, MatMut, Packed, matmul, matmul_with};
@@ -12,53 +10,12 @@ use hotlanes::sparse::{Csr, Masked};
 use hotlanes::tuning::with_gather;
 use hotlanes::{Tier, convert, limits, with_tier};
 
+#[path = "common/counting.rs"]
+mod counting;
 #[path = "no_alloc/layers.rs"]
 mod layers;
 #[path = "no_alloc/steps.rs"]
 mod steps;
-
-/// The system's allocator, which counts each thread's calls.
-struct Counting;
-
-thread_local! {
-    // Without a destructor and initialised at compile time: looking at it does not allocate.
-    static CALLS: Cell<usize> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread's end, when it has no count any more, is none of a kernel's.
-    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
-}
-
-// SAFETY: each call is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(at, layout, new_size) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 /// A kernel with its data, ready to be called again and again.
 type Call = Box<dyn FnMut()>;
@@ -227,13 +184,6 @@ fn activation_backward(which: Activation) -> Call {
     Box::new(move || which.backward(&dy, &x, &mut dx))
 }
 
-/// How often this thread's `f` goes to the allocator.
-fn calls(f: impl FnOnce()) -> usize {
-    let before = CALLS.get();
-    f();
-    CALLS.get() - before
-}
-
 /// The kernels that went to the allocator in their second call, on any tier.
 fn allocating() -> Vec<String> {
     let mut found = vec![];
@@ -243,7 +193,7 @@ fn allocating() -> Vec<String> {
                 let mut call = prepare();
                 let mut counts = [0; 2];
                 with_tier(tier, || {
-                    with_gather(gather, || counts = std::array::from_fn(|_| calls(&mut call)));
+                    with_gather(gather, || counts = std::array::from_fn(|_| calls_here(&mut call)));
                 })
                 .expect("an available tier");
                 if counts[1] > 0 {
@@ -258,7 +208,7 @@ fn allocating() -> Vec<String> {
 #[test]
 fn no_kernel_allocates() {
     // The counter counts: one buffer is one call, and its end another.
-    assert_eq!(calls(|| drop(std::hint::black_box(vec![1.0f32; 100]))), 2);
+    assert_eq!(calls_here(|| drop(std::hint::black_box(vec![1.0f32; 100]))), 2);
     // On a pool of one thread nothing is cut, whatever its size.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     assert_eq!(pool.install(allocating), [""; 0]);

@@ -5,8 +5,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
+
+#[path = "../../tests/common/limited.rs"]
+mod limited;
+
+use limited::{Limited, output};
 
 fn hotlanes(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hotlanes"));
@@ -45,17 +50,17 @@ const SMALL: [&str; 25] = [
 
 fn run(directory: &Path, more: &[&str]) -> Output {
     let out = ["--out", directory.to_str().unwrap()];
-    hotlanes(&[&SMALL[..], &out, more].concat()).output().unwrap()
+    output(&mut hotlanes(&[&SMALL[..], &out, more].concat()))
 }
 
 fn resume(directory: &Path, more: &[&str]) -> Output {
     let resume = ["train", "gpt", "--resume", directory.to_str().unwrap(), "--no-whole-validation"];
-    hotlanes(&[&resume[..], more].concat()).output().unwrap()
+    output(&mut hotlanes(&[&resume[..], more].concat()))
 }
 
 fn generate(directory: &Path, more: &[&str]) -> Output {
     let model = ["generate", "--model", directory.to_str().unwrap()];
-    hotlanes(&[&model[..], more].concat()).output().unwrap()
+    output(&mut hotlanes(&[&model[..], more].concat()))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -79,16 +84,12 @@ fn stop(directory: &Path) -> serde_json::Value {
     events(directory, "stop").pop().unwrap()
 }
 
-fn signal(child: &Child, signal: &str) {
-    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
-}
-
 /// A run without end whose first evaluation after a step is done.
-fn endless(directory: &Path, more: &[&str]) -> (Child, BufReader<std::process::ChildStdout>) {
+fn endless(directory: &Path, more: &[&str]) -> (Limited, BufReader<std::process::ChildStdout>) {
     let out = ["--out", directory.to_str().unwrap(), "--steps", "100000000"];
     let mut command = hotlanes(&[&SMALL[..], &out, more].concat());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let child = Limited::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let mut lines = BufReader::new(child.stdout());
     let mut line = String::new();
     while !line.starts_with("step      4") {
         line.clear();
@@ -143,21 +144,21 @@ fn a_run_ends_well_though_nobody_reads_what_it_prints() {
     let directory = tempfile::tempdir().unwrap();
     let out = ["--out", directory.path().to_str().unwrap(), "--steps", "12"];
     let mut command = hotlanes(&[&SMALL[..], &out].concat());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    drop(child.stdout.take());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let child = Limited::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+    drop(child.stdout());
+    assert_eq!(child.wait().code(), Some(0));
     assert_eq!(stop(directory.path())["step"], 12);
 }
 
 #[test]
 fn ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_been() {
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (mut child, mut lines) = endless(a.path(), &[]);
-    signal(&child, "-INT");
+    let (child, mut lines) = endless(a.path(), &[]);
+    child.signal("-INT");
     let (mut out, mut err) = (String::new(), String::new());
     lines.read_to_string(&mut out).unwrap();
-    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{err}");
+    child.stderr().read_to_string(&mut err).unwrap();
+    assert_eq!(child.wait().code(), Some(130), "{err}");
     assert!(err.contains("saving; once more to stop at once"), "{err}");
     assert!(out.contains("interrupted: saved in") && out.contains("train gpt --resume"), "{out}");
 
@@ -174,10 +175,10 @@ fn a_kill_changes_nothing() {
     let killed = [0, 3, 7, 12, 30].map(|wait| {
         let directory = tempfile::tempdir().unwrap();
         // A checkpoint each step: most of the time is spent writing one.
-        let (mut child, _lines) = endless(directory.path(), &["--checkpoint-every", "1"]);
+        let (child, _lines) = endless(directory.path(), &["--checkpoint-every", "1"]);
         std::thread::sleep(Duration::from_millis(wait));
-        signal(&child, "-KILL");
-        assert_eq!(child.wait().unwrap().code(), None);
+        child.signal("-KILL");
+        assert_eq!(child.wait().code(), None);
         directory
     });
     let step = |directory: &tempfile::TempDir| {
@@ -205,7 +206,7 @@ fn what_makes_no_sense_ends_with_2_and_what_fails_with_1() {
     told(2, run(&new, &["--dropout", "1"]), "dropout = 1: must be at least 0 and below 1");
     let large = |more: [&str; 2]| {
         let out = ["train", "gpt", "--out", new.to_str().unwrap()];
-        hotlanes(&[&out[..], &more].concat()).output().unwrap()
+        output(&mut hotlanes(&[&out[..], &more].concat()))
     };
     told(2, large(["--layers", "99999999"]), "a model may have 2^31 parameters");
     told(2, large(["--batch", "99999999999"]), "batch = 99999999999: must be at most 16777216, 2^30 tokens");
@@ -238,7 +239,7 @@ fn what_makes_no_sense_ends_with_2_and_what_fails_with_1() {
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     told(2, run(&new, &[]), "holds a run: --resume");
     let mut forced = hotlanes(&["train", "gpt", "--resume", new.to_str().unwrap()]);
-    told(2, forced.env("HOTLANES_TIER", "sse9").output().unwrap(), "unknown tier \"sse9\"");
+    told(2, output(forced.env("HOTLANES_TIER", "sse9")), "unknown tier \"sse9\"");
     fs::write(&file, b"Another text. ".repeat(101)).unwrap();
     told(1, resume(&new, &["--steps", "8"]), "the run in");
     fs::remove_file(&file).unwrap();
@@ -263,7 +264,7 @@ fn text_is_generated_the_same_each_time_and_on_each_tier() {
     assert!(text(&first.stderr).contains("50 tokens in"), "{}", text(&first.stderr));
     for tier in hotlanes::Tier::available() {
         let mut forced = hotlanes(&["generate", "--quiet", "--model", path.to_str().unwrap()]);
-        let forced = forced.args(arguments).env("HOTLANES_TIER", tier.name()).output().unwrap();
+        let forced = output(forced.args(arguments).env("HOTLANES_TIER", tier.name()));
         assert_eq!((text(&forced.stdout), text(&forced.stderr)), (out.clone(), String::new()));
     }
     assert_ne!(
@@ -300,23 +301,23 @@ fn who_reads_the_text_may_leave_and_ctrl_c_ends_it() {
     assert!(run(directory.path(), &["--steps", "4"]).status.success());
     let start = || {
         let endless = ["generate", "--model", directory.path().to_str().unwrap(), "--tokens", "1000000000"];
-        let mut child = hotlanes(&endless).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = Limited::spawn(hotlanes(&endless).stdout(Stdio::piped()).stderr(Stdio::piped()));
         // It streams: text is there while it goes on.
-        let mut out = child.stdout.take().unwrap();
+        let mut out = child.stdout();
         out.read_exact(&mut [0; 20]).unwrap();
         (child, out)
     };
-    let (mut child, out) = start();
+    let (child, out) = start();
     drop(out);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.wait().code(), Some(0));
     let mut err = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    child.stderr().read_to_string(&mut err).unwrap();
     assert_eq!(err, "", "a broken pipe is no failure");
 
-    let (mut child, mut out) = start();
-    signal(&child, "-INT");
+    let (child, mut out) = start();
+    child.signal("-INT");
     let mut rest = Vec::new();
     out.read_to_end(&mut rest).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(child.wait().code(), Some(130));
     assert!(rest.ends_with(b"\n"));
 }

@@ -1,12 +1,17 @@
 //! `hotlanes train gpt --mpi` under mpirun: the bits of one process, whatever the number of ranks.
 //!
-//! `cargo test -p hotlanes-train --features mpi --test gpt_mpi`, with Open MPI installed.
+//! `cargo test -p hotlanes-train --features mpi --test gpt_mpi`, with Open MPI's mpirun on the PATH.
 
 #![cfg(all(unix, feature = "mpi"))]
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+#[path = "../../tests/common/limited.rs"]
+mod limited;
+
+use limited::output;
 
 const HOTLANES: &str = env!("CARGO_BIN_EXE_hotlanes");
 
@@ -27,12 +32,12 @@ fn ranks(count: usize, arguments: &[&str]) -> Output {
     command.args(arguments).stdin(Stdio::null());
     // A container's only user is often root.
     command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
-    command.output().expect("mpirun of Open MPI must be installed for this test")
+    output(&mut command)
 }
 
 /// The same as one process, without MPI.
 fn alone(arguments: &[&str]) -> Output {
-    Command::new(HOTLANES).args(["train", "gpt"]).args(arguments).stdin(Stdio::null()).output().unwrap()
+    output(Command::new(HOTLANES).args(["train", "gpt"]).args(arguments).stdin(Stdio::null()))
 }
 
 const SMALL: [&str; 19] = [

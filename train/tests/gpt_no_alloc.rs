@@ -1,8 +1,5 @@
 //! A GPT's steps, evaluation and decoding never go to the allocator once they have begun, on any thread.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use hotlanes_train::gpt::config::{Act, Config, Norm};
 use hotlanes_train::gpt::data::Source;
 use hotlanes_train::gpt::decode::Decoder;
@@ -15,44 +12,10 @@ use hotlanes_train::gpt::settings::Preset;
 use hotlanes_train::gpt::tokenizer::Kind;
 use hotlanes_train::rng::Rng;
 
-/// The system's allocator, which counts the calls of all threads.
-struct Counting;
+#[path = "../../tests/common/counting.rs"]
+mod counting;
 
-static CALLS: AtomicUsize = AtomicUsize::new(0);
-
-fn count() {
-    CALLS.fetch_add(1, Ordering::Relaxed);
-}
-
-// SAFETY: each call is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(at, layout, new_size) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use counting::calls_everywhere;
 
 const CONFIG: Config = Config {
     layers: 2,
@@ -68,8 +31,7 @@ const CONFIG: Config = Config {
     dropout: 0.0,
 };
 
-/// How often the allocator is called in six steps of two micro-batches, evaluations, and decoding beyond a block, after as many
-/// to begin with.
+/// Allocator calls in six steps of two micro-batches, evaluations, and decoding beyond a block, the second time.
 fn calls(config: &Config) -> usize {
     let (batch, time) = (7, 16);
     let mut rng = Rng::new(1, 0, 0, 0);
@@ -80,11 +42,7 @@ fn calls(config: &Config) -> usize {
     let params = params::init(config, 1);
     let mut decoder = Decoder::new(config.clone(), &params).unwrap();
     let mut engine = Engine::new(config.clone(), Optim::default(), batch, time, params).unwrap();
-    let mut before = 0;
-    for round in 0..2 {
-        if round == 1 {
-            before = CALLS.load(Ordering::Relaxed);
-        }
+    let mut round = || {
         for pair in batches.chunks_exact(2) {
             for micro in 0..2 {
                 assert!(engine.gradients(&pair[0], &pair[1], micro, 2).unwrap() > 0.0);
@@ -97,11 +55,12 @@ fn calls(config: &Config) -> usize {
             assert_eq!(decoder.logits(token).len(), 40);
         }
         assert_eq!(decoder.prefill(&batches[0]).len(), 40);
-    }
-    CALLS.load(Ordering::Relaxed) - before
+    };
+    round();
+    calls_everywhere(round)
 }
 
-/// The same of a run's steps, with the batches that they draw, and of choosing tokens.
+/// Allocator calls in a run's steps, with the batches that they draw, and in choosing tokens, the second time.
 fn calls_of_run() -> usize {
     let source = Source { file: None, stories: 3000, tokenizer: Kind::Char, validation: 0.1 };
     let corpus = source.load(16).unwrap();
@@ -111,25 +70,21 @@ fn calls_of_run() -> usize {
     (settings.accumulate, settings.log_every) = (2, u64::MAX);
     let mut run = Run::new(settings, &corpus, &Alone).unwrap();
     let mut sampler = Sampler::new(Sampling { top_k: Some(20), top_p: 0.9, ..Sampling::default() }).unwrap();
-    let mut before = 0;
-    for round in 0..2 {
-        if round == 1 {
-            before = CALLS.load(Ordering::Relaxed);
-        }
+    let mut round = || {
         for _ in 0..4 {
             assert!(!run.advance().unwrap().skipped);
             assert!(run.validate_all(|| false).unwrap().is_some());
             assert!(sampler.choose(&run.engine.params()[..40]).unwrap() < 40);
         }
-    }
-    CALLS.load(Ordering::Relaxed) - before
+    };
+    round();
+    calls_everywhere(round)
 }
 
 #[test]
 fn steady_state_does_not_allocate() {
-    let before = CALLS.load(Ordering::Relaxed);
-    drop(std::hint::black_box(vec![1.0f32; 100]));
-    assert!(CALLS.load(Ordering::Relaxed) >= before + 2, "the counter counts");
+    let one = calls_everywhere(|| drop(std::hint::black_box(vec![1.0f32; 100])));
+    assert!(one >= 2, "the counter counts: {one}");
     let other = Config { norm: Norm::RmsNorm, tied: true, bf16: true, dropout: 0.1, ..CONFIG };
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

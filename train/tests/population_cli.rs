@@ -4,8 +4,13 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+#[path = "../../tests/common/limited.rs"]
+mod limited;
+
+use limited::{Limited, output};
 
 fn hotlanes(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hotlanes"));
@@ -33,12 +38,12 @@ const SMALL: [&str; 14] = [
 
 fn run(directory: &Path, more: &[&str]) -> Output {
     let out = ["--out", directory.to_str().unwrap()];
-    hotlanes(&[&SMALL[..], &out, more].concat()).output().unwrap()
+    output(&mut hotlanes(&[&SMALL[..], &out, more].concat()))
 }
 
 fn resume(directory: &Path, more: &[&str]) -> Output {
     let resume = ["train", "population", "--resume", directory.to_str().unwrap()];
-    hotlanes(&[&resume[..], more].concat()).output().unwrap()
+    output(&mut hotlanes(&[&resume[..], more].concat()))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -52,16 +57,12 @@ fn stop(directory: &Path) -> serde_json::Value {
     lines.rfind(|line| line["event"] == "stop").unwrap()
 }
 
-fn signal(child: &Child, signal: &str) {
-    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
-}
-
 /// A run without end whose first generation is done.
-fn endless(directory: &Path, more: &[&str]) -> (Child, BufReader<std::process::ChildStdout>) {
+fn endless(directory: &Path, more: &[&str]) -> (Limited, BufReader<std::process::ChildStdout>) {
     let out = ["--out", directory.to_str().unwrap(), "--generations", "1000000"];
     let mut command = hotlanes(&[&SMALL[..], &out, more].concat());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let child = Limited::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let mut lines = BufReader::new(child.stdout());
     let mut line = String::new();
     while !line.starts_with("generation") {
         line.clear();
@@ -89,12 +90,12 @@ fn a_run_leaves_its_files_and_more_of_it_is_the_longer_run() {
 #[test]
 fn ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_been() {
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (mut child, mut lines) = endless(a.path(), &[]);
-    signal(&child, "-INT");
+    let (child, mut lines) = endless(a.path(), &[]);
+    child.signal("-INT");
     let (mut out, mut err) = (String::new(), String::new());
     lines.read_to_string(&mut out).unwrap();
-    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{err}");
+    child.stderr().read_to_string(&mut err).unwrap();
+    assert_eq!(child.wait().code(), Some(130), "{err}");
     assert!(err.contains("saving; once more to stop at once"), "{err}");
     assert!(out.contains("interrupted: saved in") && out.contains("--resume"), "{out}");
 
@@ -111,13 +112,13 @@ fn a_kill_leaves_a_checkpoint_that_can_be_resumed() {
     for wait in [0, 3, 7, 12] {
         let directory = tempfile::tempdir().unwrap();
         // A checkpoint each generation: most of the time is spent writing one.
-        let (mut child, _lines) = endless(directory.path(), &["--checkpoint-every", "1"]);
+        let (child, _lines) = endless(directory.path(), &["--checkpoint-every", "1"]);
         while !directory.path().join("population.json").exists() {
             std::thread::sleep(Duration::from_millis(1));
         }
         std::thread::sleep(Duration::from_millis(wait));
-        signal(&child, "-KILL");
-        assert_eq!(child.wait().unwrap().code(), None);
+        child.signal("-KILL");
+        assert_eq!(child.wait().code(), None);
         let more = resume(directory.path(), &["--minutes", "0"]);
         assert_eq!(more.status.code(), Some(0), "{}", text(&more.stderr));
         assert!(stop(directory.path())["generation"].as_u64().unwrap() > 0);
@@ -146,7 +147,7 @@ fn what_makes_no_sense_ends_with_2_and_what_fails_with_1() {
     assert!(run(&new, &["--generations", "1"]).status.success());
     told(2, run(&new, &[]), "holds a run: --resume");
     let mut forced = hotlanes(&["train", "population", "--resume", new.to_str().unwrap()]);
-    told(2, forced.env("HOTLANES_TIER", "sse9").output().unwrap(), "unknown tier \"sse9\"");
+    told(2, output(forced.env("HOTLANES_TIER", "sse9")), "unknown tier \"sse9\"");
     let json = new.join("population.json");
     let other = std::fs::read_to_string(&json).unwrap().replace("\"images\": 100", "\"images\": 105");
     std::fs::write(&json, other).unwrap();
@@ -174,10 +175,23 @@ fn the_benchmark_reports_in_json() {
         "2",
         "--json",
     ];
-    let output = hotlanes(&arguments).output().unwrap();
+    let output = output(&mut hotlanes(&arguments));
     let report: serde_json::Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)));
     assert_eq!((report["population"].as_u64(), report["threads"].as_u64()), (Some(2), Some(2)));
     let rates = report["ways"].as_array().unwrap().iter().map(|w| w["steps_per_second"].as_f64().unwrap());
     assert!(rates.clone().count() == 5 && rates.clone().all(|r| r > 0.0));
+}
+
+#[test]
+fn a_child_that_hangs_is_killed_and_named() {
+    let start = Instant::now();
+    let child = Limited::spawn_for(Command::new("sleep").arg("1000"), Duration::from_millis(50));
+    let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| child.wait())).unwrap_err();
+    let message = failed.downcast_ref::<String>().unwrap();
+    assert!(
+        message.starts_with("killed after 0.05 s: ") && message.contains("\"sleep\" \"1000\""),
+        "{message}"
+    );
+    assert!(start.elapsed() < Duration::from_secs(100));
 }
