@@ -1,0 +1,297 @@
+//! Net 2: every case of the table has the same bits on each tier, at each offset, between guard zones, in each cut, for each
+//! number of threads, and those of `tests/golden/bits.toml`.
+//!
+//! A test for each case and property, by name: `adamw::threads`. `HOTLANES_BLESS=1 cargo test --test bits -- golden` writes
+//! the golden hashes anew: a change of the format, which belongs in CHANGELOG.md.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use hotlanes::{LANES, Tier};
+use hotlanes_cases::run::Hash;
+use hotlanes_cases::{Bits, Case, Memory, Place, Size, Values, cases, named};
+use libtest_mimic::{Arguments, Failed, Trial};
+use proptest::prelude::*;
+use proptest::test_runner::{FileFailurePersistence, TestRunner};
+
+fn main() -> ExitCode {
+    let args = Arguments::from_args();
+    let mut trials = vec![Trial::test("every_hash_has_its_case", every_hash_has_its_case)];
+    for case in cases() {
+        let mut add = |property: &str, test: fn(&Case)| {
+            trials.push(Trial::test(format!("{}::{property}", case.id), move || {
+                test(case);
+                Ok(())
+            }));
+        };
+        if let Bits::In(_) = case.bits {
+            add("is_in_another", is_in_another);
+            continue;
+        }
+        add("golden", golden);
+        add("offsets", offsets);
+        add("prefix", prefix);
+        if case.same_as.is_some() {
+            add("same", same);
+        }
+        // Slow under Miri, which looks at memory and not at results.
+        if !cfg!(miri) {
+            add("plain", plain);
+            add("random", random);
+            #[cfg(feature = "rayon")]
+            if let hotlanes_cases::Threads::From { .. } = case.threads {
+                add("threads", threads);
+            }
+        }
+    }
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+/// The outputs of a run: names, and bits.
+type Result = Vec<(&'static str, Vec<u32>)>;
+
+fn result(case: &Case, tier: Tier, size: &[usize], place: Place, values: Values) -> Result {
+    let memory = Memory::new(place, values).named(format!("on {tier}, {place:?}, {values:?}"));
+    case.on(tier, || {
+        let mut run = case.build(size, &memory);
+        let bits = run.result();
+        run.outputs().iter().map(|o| o.name).zip(bits).collect()
+    })
+}
+
+fn tiers(case: &Case) -> impl Iterator<Item = Tier> {
+    let tiers: Vec<_> = Tier::available().filter(|t| case.runs_on(*t)).collect();
+    assert!(!tiers.is_empty(), "{} runs on no tier", case.id);
+    tiers.into_iter()
+}
+
+/// Fails with the first element that differs.
+#[track_caller]
+fn assert_same(case: &Case, size: &[usize], got: &Result, want: &Result, what: impl Display) {
+    assert_eq!(got.len(), want.len());
+    for ((name, got), (_, want)) in got.iter().zip(want) {
+        assert_same_bits(got, want, format_args!("{} {}, {what}: {name}", case.id, (case.label)(size)));
+    }
+}
+
+#[track_caller]
+fn assert_same_bits(got: &[u32], want: &[u32], what: impl Display) {
+    assert_eq!(got.len(), want.len(), "{what}: lengths");
+    if let Some(i) = got.iter().zip(want).position(|(g, w)| g != w) {
+        panic!("{what}: element {i} of {} is {:#010x}, not {:#010x}", got.len(), got[i], want[i]);
+    }
+}
+
+/// A case without sizes of its own counts a path of one that has them, and calls nothing else.
+fn is_in_another(case: &Case) {
+    let Bits::In(id) = case.bits else { panic!("{} has sizes of its own", case.id) };
+    let other = named(id).unwrap_or_else(|| panic!("{}: no case is named {id}", case.id));
+    assert!(matches!(other.bits, Bits::At { .. }), "{id} has no sizes of its own");
+    assert_eq!(case.covers, other.covers, "{} calls other functions than {id}", case.id);
+}
+
+/// The sizes of a case; under Miri a few small ones.
+fn sizes(case: &Case) -> Vec<Size> {
+    let Bits::At { sizes, .. } = case.bits else { panic!("{} has no sizes of its own", case.id) };
+    let mut all = sizes();
+    assert!(!all.is_empty(), "{} has no sizes for this test", case.id);
+    if cfg!(miri) {
+        all.retain(|size| (1..400).contains(&size.iter().product::<usize>()));
+        let step = all.len().div_ceil(3);
+        all = all.into_iter().step_by(step).collect();
+    }
+    all
+}
+
+const GOLDEN: &str = "tests/golden/bits.toml";
+
+fn golden_hashes() -> BTreeMap<String, String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN);
+    toml::from_str(&std::fs::read_to_string(file).unwrap_or_default()).expect("ids and hashes")
+}
+
+/// All tiers agree on every size and kind of values, and on the golden hash.
+fn golden(case: &Case) {
+    let mut hash = Hash::default();
+    for size in sizes(case) {
+        for values in Values::ALL {
+            let mut first: Option<Result> = None;
+            for tier in tiers(case) {
+                let got = result(case, tier, &size, Place::Aligned, values);
+                let want = first.get_or_insert_with(|| got.clone());
+                assert_same(case, &size, &got, want, format_args!("{tier}, {values:?}"));
+            }
+            first.into_iter().flatten().for_each(|(_, bits)| hash.add(&bits));
+        }
+    }
+    if cfg!(miri) {
+        return;
+    }
+    let hash = format!("{:#018x}", hash.get());
+    if std::env::var_os("HOTLANES_BLESS").is_some() {
+        return bless(case.id, hash);
+    }
+    let known = golden_hashes();
+    assert_eq!(Some(&hash), known.get(case.id), "the golden hash of {}: see {GOLDEN}", case.id);
+}
+
+fn bless(id: &str, hash: String) {
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _one = WRITING.lock();
+    let mut all = golden_hashes();
+    all.retain(|id, _| named(id).is_some());
+    all.insert(id.to_owned(), hash);
+    let text = "# The bits of every case, over all sizes and values of tests/bits.rs, which writes this file: HOTLANES_BLESS=1.\n\
+                # Changing a line is a change of the format, to be written in CHANGELOG.md.\n"
+        .to_owned()
+        + &toml::to_string(&all).expect("strings");
+    std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN), text)
+        .expect("the file can be written");
+}
+
+fn every_hash_has_its_case() -> std::result::Result<(), Failed> {
+    match golden_hashes().keys().find(|id| named(id).is_none()) {
+        Some(id) if !cfg!(miri) => Err(format!("{GOLDEN} has a hash of {id}, which is no case").into()),
+        _ => Ok(()),
+    }
+}
+
+/// Offsets and guard zones change nothing, and nothing is written outside of a slice.
+fn offsets(case: &Case) {
+    for size in sizes(case) {
+        // All offsets for a size of a few vectors; the more it has, the fewer.
+        let step = match size.iter().product() {
+            _ if cfg!(miri) => LANES,
+            0..200 => 1,
+            200..2000 => 5,
+            _ => LANES,
+        };
+        for tier in tiers(case) {
+            let want = result(case, tier, &size, Place::Aligned, Values::Wild);
+            for offset in (0..=LANES).step_by(step) {
+                let got = result(case, tier, &size, Place::Guarded(offset), Values::Wild);
+                assert_same(case, &size, &got, &want, format_args!("{tier} at offset {offset}"));
+            }
+        }
+    }
+}
+
+/// Fewer rows (or elements) give a prefix of the bits: a row's result does not depend on where the body ends and the tail
+/// begins, nor on how many rows are taken together.
+fn prefix(case: &Case) {
+    let mut all = sizes(case);
+    all.retain(|size| !size.is_empty());
+    all.sort_by(|a, b| (&a[1..], a[0]).cmp(&(&b[1..], b[0])));
+    let Some(tier) = tiers(case).last() else { return };
+    for alike in all.chunk_by(|a, b| a[1..] == b[1..]) {
+        let [fewer @ .., most] = alike else { continue };
+        for values in Values::ALL {
+            let names: Vec<_> = case.on(tier, || {
+                let mut run = case.build(most, &Memory::aligned());
+                run.outputs().iter().filter(|o| o.is_prefix).map(|o| o.name).collect()
+            });
+            if names.is_empty() {
+                return;
+            }
+            let want = result(case, tier, most, Place::Aligned, values);
+            for size in fewer {
+                for ((name, got), (_, want)) in
+                    result(case, tier, size, Place::Aligned, values).iter().zip(&want)
+                {
+                    if names.contains(name) {
+                        let what =
+                            format_args!("{} {size:?} as a prefix of {most:?}, {values:?}: {name}", case.id);
+                        assert_same_bits(got, &want[..got.len()], what);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Two cases that promise the same bits keep the promise, in the outputs that both have.
+fn same(case: &Case) {
+    let (id, convert) = case.same_as.expect("another case");
+    let other = named(id).unwrap_or_else(|| panic!("{}: no case is named {id}", case.id));
+    for size in sizes(case) {
+        for values in Values::ALL {
+            for tier in tiers(case) {
+                let got = result(case, tier, &size, Place::Aligned, values);
+                let want = result(other, tier, &convert(&size), Place::Aligned, values);
+                let mut compared = 0;
+                for (name, got) in &got {
+                    if let Some((_, want)) = want.iter().find(|(n, _)| n == name) {
+                        let label = (case.label)(&size);
+                        assert_same_bits(
+                            got,
+                            want,
+                            format_args!("{} {label} as {id}, {tier}, {values:?}: {name}", case.id),
+                        );
+                        compared += 1;
+                    }
+                }
+                assert!(compared > 0, "{} and {id} have no output in common", case.id);
+            }
+        }
+    }
+}
+
+/// The kernel is near its plain loop.
+fn plain(case: &Case) {
+    let Some(tier) = tiers(case).last() else { return };
+    for size in sizes(case).into_iter().filter(|s| s.iter().all(|&n| n > 0)) {
+        let checked = case.on(tier, || case.build(&size, &Memory::aligned()).check());
+        checked.unwrap_or_else(|e| panic!("{} {}: {e}", case.id, (case.label)(&size)));
+    }
+}
+
+/// Any size, any values, any offset: one result on all tiers.
+fn random(case: &Case) {
+    let config = ProptestConfig {
+        cases: 24,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/regressions/bits.txt"))),
+        test_name: Some(case.id),
+        source_file: Some(file!()),
+        ..ProptestConfig::default()
+    };
+    let Bits::At { random, .. } = case.bits else { return };
+    let numbers: Vec<_> = random.iter().map(|&(low, high)| low..=high).collect();
+    let inputs = (numbers, prop::sample::select(&Values::ALL[..]), 0..=LANES);
+    let run = TestRunner::new(config).run(&inputs, |(size, values, offset)| {
+        let mut first: Option<Result> = None;
+        for tier in tiers(case) {
+            let place = if first.is_none() { Place::Plain } else { Place::Guarded(offset) };
+            let got = result(case, tier, &size, place, values);
+            let want = first.get_or_insert_with(|| got.clone());
+            assert_same(case, &size, &got, want, format_args!("{tier}, {values:?} at {offset}"));
+        }
+        Ok(())
+    });
+    run.unwrap_or_else(|e| panic!("{}: {e}", case.id));
+}
+
+/// Cuts and the number of threads change nothing.
+#[cfg(feature = "rayon")]
+fn threads(case: &Case) {
+    let hotlanes_cases::Threads::From { below, at } = case.threads else { return };
+    let pools =
+        [1, 2, 3, 8].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().expect("threads"));
+    for (i, size) in [below].iter().chain(at).enumerate() {
+        let mut first: Option<Result> = None;
+        for tier in tiers(case) {
+            for pool in &pools {
+                let threads = pool.current_num_threads();
+                // The scalar tier emulates fused multiply-adds, which takes long; its cuts are those of the others.
+                if tier == Tier::Scalar && (i != 1 || threads != 3) {
+                    continue;
+                }
+                let got = pool.install(|| result(case, tier, size, Place::Plain, Values::Wild));
+                let want = first.get_or_insert_with(|| got.clone());
+                assert_same(case, size, &got, want, format_args!("{tier}, {threads} threads"));
+            }
+        }
+    }
+}
