@@ -278,8 +278,8 @@ impl Facts {
                     Some(missing) => skipped.push(missing),
                     None => {
                         note("counting under callgrind");
-                        let results = callgrind::run(root, target_dir)?;
-                        problems.extend(callgrind::compare(&results, &runs)?);
+                        problems
+                            .extend(callgrind::compare(&callgrind::run(program, target_dir, only)?, &runs));
                     }
                 }
             }

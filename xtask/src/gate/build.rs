@@ -24,15 +24,8 @@ pub fn cargo(root: &Path) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        let prefixes = [
-            "CARGO_PROFILE_",
-            "CARGO_BUILD_",
-            "CARGO_ENCODED_",
-            "CARGO_TARGET_",
-            "RUSTC",
-            "IAI_",
-            "HOTLANES_",
-        ];
+        let prefixes =
+            ["CARGO_PROFILE_", "CARGO_BUILD_", "CARGO_ENCODED_", "CARGO_TARGET_", "RUSTC", "HOTLANES_"];
         if prefixes.iter().any(|p| name.starts_with(p)) {
             cargo.env_remove(&*name);
         }
@@ -79,26 +72,18 @@ pub enum Extent {
     Libraries,
     /// And the program that runs the kernels.
     Program,
-    /// And what else stands on the kernels: callgrind's benchmark and the program `hotlanes`. Cargo chooses the features of
-    /// dependencies by everything that it is asked for, so asked one by one it would build the kernels three times.
+    /// And the program `hotlanes`, for the report. Cargo chooses the features of dependencies by everything that it is asked
+    /// for, so asked one by one it would build the kernels twice.
     Everything,
-}
-
-/// Chooses what `Extent::Everything` builds, to which a benchmark to run may be added.
-pub fn choose_everything(cargo: &mut Command) {
-    cargo.args(["--package", "hotlanes", "--package", "hotlanes-probe", "--package", "hotlanes-train"]);
-    cargo.args(["--bench", "instructions"]);
 }
 
 /// Builds the probe's library, and as much more as is asked for and this machine can link.
 pub fn probe(root: &Path, target_dir: &Path, triple: &str, extent: Extent) -> Result<Built> {
     let mut cargo = cargo(root);
     cargo.args(["build", "--locked", "--release"]);
-    match extent {
-        Extent::Everything => choose_everything(&mut cargo),
-        Extent::Program | Extent::Libraries => {
-            cargo.args(["--package", "hotlanes", "--package", "hotlanes-probe"]);
-        }
+    cargo.args(["--package", "hotlanes", "--package", "hotlanes-probe"]);
+    if extent == Extent::Everything {
+        cargo.args(["--package", "hotlanes-train"]);
     }
     cargo.arg("--lib");
     let link = extent != Extent::Libraries;

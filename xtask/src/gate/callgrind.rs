@@ -1,16 +1,17 @@
-//! The same counts by another way: callgrind, through `cargo bench --bench instructions`.
+//! The same counts by another way: callgrind, one valgrind process for each tier that it knows.
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::build;
-use super::count::Run;
-use super::decode::Arch;
+use super::count::{self, Run};
 use super::tier::Tier;
 
+/// Tiers whose instructions valgrind knows (3.27 has no AVX-512).
+const TIERS: [Tier; 2] = [Tier::Scalar, Tier::Avx2];
 /// How many times as many instructions the C library may take under valgrind, whose CPU chooses another `memset` there;
 /// and some for its calls.
 const LIBRARY: u64 = 4;
@@ -20,51 +21,88 @@ const ORDER: u64 = 8;
 
 /// What is missing for it on this machine.
 pub fn missing() -> Option<String> {
-    let missing: Vec<_> =
-        ["valgrind", "iai-callgrind-runner"].into_iter().filter(|program| !build::has(program)).collect();
-    (!missing.is_empty()).then(|| {
-        format!("callgrind's cross-check on scalar and avx2: {} not on the PATH", missing.join(" and "))
+    let missing = !build::has("valgrind");
+    missing.then(|| "callgrind's cross-check on scalar and avx2: valgrind not on the PATH".to_owned())
+}
+
+/// Runs every case, or one, on each tier under callgrind; the counts are `instructions`, the C library's among them.
+pub fn run(program: &Path, target_dir: &Path, only: Option<&str>) -> Result<Vec<Run>> {
+    let dir = target_dir.join("callgrind");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    std::thread::scope(|scope| {
+        let tiers = TIERS.map(|tier| {
+            let file = dir.join(tier.name());
+            scope.spawn(move || one(program, &file, tier, only))
+        });
+        let mut runs = Vec::new();
+        for tier in tiers {
+            runs.extend(tier.join().map_err(|_| anyhow!("the reader of callgrind's file failed"))??);
+        }
+        Ok(runs)
     })
 }
 
-/// Builds the benchmark and runs it; returns where its results are.
-pub fn run(root: &Path, target_dir: &Path) -> Result<std::path::PathBuf> {
-    let home = target_dir.join("iai");
+fn one(program: &Path, file: &Path, tier: Tier, only: Option<&str>) -> Result<Vec<Run>> {
     // Only what this run writes may be read.
-    if home.exists() {
-        std::fs::remove_dir_all(&home).with_context(|| format!("cannot clear {}", home.display()))?;
+    if file.exists() {
+        std::fs::remove_file(file).with_context(|| format!("cannot clear {}", file.display()))?;
     }
-    let mut cargo = build::cargo(root);
-    cargo.args(["bench", "--locked"]);
-    build::choose_everything(&mut cargo);
-    cargo.args(["--target", build::triple(Arch::X86), "--target-dir"]).arg(target_dir);
-    cargo.args(["--", "--save-summary=json"]).env("IAI_CALLGRIND_HOME", &home).stdin(Stdio::null());
-    let output = cargo.output().context("cannot run cargo bench")?;
-    if !output.status.success() {
-        bail!("cargo bench --bench instructions failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    let mut valgrind = Command::new("valgrind");
+    valgrind
+        // Without the cache's simulation, which makes valgrind 3.19 add some loads and stores to `Ir`.
+        .args(["-q", "--tool=callgrind", "--cache-sim=no", "--combine-dumps=yes"])
+        // A part of the file for each region. 3.19 compares patterns of two wildcards in the first option alone.
+        .args(["--toggle-collect=*hotlanes_probe*measured*", "--dump-after=*measured"])
+        .arg(format!("--callgrind-out-file={}", file.display()))
+        .arg(program)
+        .args(["run", "--tier", tier.name()])
+        .args(count::only_arguments(only));
+    let said = count::output(&mut valgrind)?;
+    let (_, rest) = count::markers(&said)?;
+    let mut runs: Vec<Run> = count::lines(rest)?;
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let counts = counts(&text)?;
+    if runs.len() != counts.len() {
+        bail!("{valgrind:?} ran {} calls, {} has {}", runs.len(), file.display(), counts.len());
     }
-    Ok(home.join("hotlanes/instructions/count/kernels"))
+    for (run, count) in runs.iter_mut().zip(counts) {
+        run.instructions = count;
+    }
+    Ok(runs)
 }
 
-/// Compares its counts with the stepper's: the program's own instructions must be equal, and the C library's near.
-pub fn compare(results: &Path, runs: &[Run]) -> Result<Vec<String>> {
-    let mut problems = Vec::new();
-    let mut size = 0;
-    for (n, run) in runs.iter().enumerate() {
-        if run.twin || run.tier > Tier::Avx2 {
-            continue;
+/// The counts in callgrind's file: of each part that the end of a region wrote.
+fn counts(text: &str) -> Result<Vec<u64>> {
+    let (mut all, mut region) = (Vec::new(), false);
+    for line in text.lines() {
+        if let Some(trigger) = line.strip_prefix("desc: Trigger: ") {
+            region = trigger.starts_with("--dump-after=");
+        } else if let Some(events) = line.strip_prefix("events: ") {
+            if events != "Ir" {
+                bail!("callgrind counted {events:?}, not Ir alone");
+            }
+        } else if let Some(total) = line.strip_prefix("totals: ") {
+            let total = total.trim().parse().with_context(|| format!("callgrind's {line:?}"))?;
+            match region {
+                true => all.push(total),
+                false if total != 0 => bail!("callgrind counted {total} instructions outside all regions"),
+                false => (),
+            }
         }
-        // Sizes follow each other.
-        let before = runs[..n].iter().rev().find(|r| !r.twin);
-        size =
-            if before.is_some_and(|b| b.kernel == run.kernel && b.tier == run.tier) { size + 1 } else { 0 };
-        let file = results.join(format!("{}.{}_{size}/summary.json", run.kernel, run.tier));
-        let counted = match std::fs::read(&file) {
-            Ok(text) => instructions(&serde_json::from_slice(&text).context(file.display().to_string())?),
-            Err(_) => None,
-        };
-        let Some(counted) = counted.filter(|n| *n > 0) else {
-            problems.push(format!("callgrind: no count in {}", file.display()));
+    }
+    Ok(all)
+}
+
+/// Compares callgrind's counts with the stepper's: the program's own instructions must be equal, and the C library's near.
+pub fn compare(callgrind: &[Run], stepper: &[Run]) -> Vec<String> {
+    let key = |r: &Run| (r.kernel.clone(), r.tier, r.elements);
+    let kernels = |runs: &[Run]| -> Vec<Run> { runs.iter().filter(|r| !r.twin).cloned().collect() };
+    let counted: HashMap<_, u64> = kernels(callgrind).iter().map(|r| (key(r), r.instructions)).collect();
+    let mut problems = Vec::new();
+    for run in kernels(stepper).iter().filter(|r| TIERS.contains(&r.tier)) {
+        let what = format!("callgrind: {} on {} at {} elements", run.kernel, run.tier, run.elements);
+        let Some(&counted) = counted.get(&key(run)).filter(|n| **n > 0) else {
+            problems.push(format!("{what}: no count"));
             continue;
         };
         let most = match run.outside {
@@ -73,61 +111,59 @@ pub fn compare(results: &Path, runs: &[Run]) -> Result<Vec<String>> {
         };
         if !(run.instructions - ORDER.min(run.instructions)..=most + ORDER).contains(&counted) {
             problems.push(format!(
-                "callgrind: {} on {} at {} elements: {counted} instructions, by single steps {} and {} of the C library",
-                run.kernel, run.tier, run.elements, run.instructions, run.outside
+                "{what}: {counted} instructions, by single steps {} and {} of the C library",
+                run.instructions, run.outside
             ));
         }
     }
-    Ok(problems)
-}
-
-/// The count in a summary. Without an older run beside it there is one figure, else the first is this run's.
-fn instructions(summary: &Value) -> Option<u64> {
-    let metrics = summary.pointer("/profiles/0/summaries/total/summary/Callgrind/Ir/metrics")?;
-    let (_, metrics) = metrics.as_object()?.iter().next()?;
-    metrics.get(0).unwrap_or(metrics).get("Int")?.as_u64()
+    problems
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn summary(metrics: Value) -> Value {
-        let ir = serde_json::json!({ "Ir": { "metrics": metrics } });
-        serde_json::json!({ "profiles": [{ "summaries": { "total": { "summary": { "Callgrind": ir } } } }] })
-    }
-
     #[test]
-    fn a_count_is_found_with_and_without_an_older_one() {
-        assert_eq!(instructions(&summary(serde_json::json!({ "Left": { "Int": 7 } }))), Some(7));
-        let both = serde_json::json!({ "Both": [{ "Int": 7 }, { "Int": 9 }] });
-        assert_eq!(instructions(&summary(both)), Some(7));
-        assert_eq!(instructions(&serde_json::json!({})), None);
+    fn each_region_has_its_count() {
+        let part = |trigger: &str, n: u64| {
+            format!(
+                "part: 1\ndesc: Trigger: {trigger}\n\nevents: Ir\nsummary: {n}\nfn=(1)\n7 3\ntotals: {n}\n"
+            )
+        };
+        let regions =
+            [("--dump-after=p::measured", 70), ("--dump-after=p::measured", 9), ("Program termination", 0)];
+        let text: String = regions.iter().map(|(trigger, n)| part(trigger, *n)).collect();
+        assert_eq!(counts(&text).unwrap(), [70, 9]);
+        assert!(counts(&part("Program termination", 5)).unwrap_err().to_string().contains("5 instructions"));
+        let cache = text.replace("events: Ir", "events: Ir Dr");
+        assert!(counts(&cache).unwrap_err().to_string().contains("Ir Dr"));
     }
 
     #[test]
     fn a_missing_and_another_count_are_refused() {
-        let dir = std::env::temp_dir().join(format!("hotlanes-callgrind-{}", std::process::id()));
-        let at = dir.join("k.avx2_0");
-        std::fs::create_dir_all(&at).unwrap();
-        let run = |instructions, outside| Run {
+        let run = |tier, twin, instructions, outside| Run {
             kernel: "k".into(),
-            tier: Tier::Avx2,
-            twin: false,
+            tier,
+            twin,
             elements: 1,
             instructions,
             outside,
             outside_calls: outside,
             pcs: Vec::new(),
         };
-        assert!(compare(&dir, &[run(70, 0)]).unwrap()[0].contains("no count"));
-        let text = summary(serde_json::json!({ "Left": { "Int": 70 } })).to_string();
-        std::fs::write(at.join("summary.json"), text).unwrap();
-        assert!(compare(&dir, &[run(70, 0)]).unwrap().is_empty());
-        assert!(compare(&dir, &[run(67, 0)]).unwrap().is_empty());
-        assert!(compare(&dir, &[run(60, 0)]).unwrap()[0].contains("70 instructions, by single steps 60"));
-        assert!(compare(&dir, &[run(79, 0)]).unwrap()[0].contains("by single steps 79"));
-        assert!(compare(&dir, &[run(60, 2)]).unwrap().is_empty());
-        std::fs::remove_dir_all(&dir).unwrap();
+        let ours = |instructions, outside| [run(Tier::Avx2, false, instructions, outside)];
+        let callgrind = [run(Tier::Avx2, false, 70, 0), run(Tier::Avx2, true, 500, 0)];
+        for other in
+            [&[][..], &[run(Tier::Scalar, false, 70, 0)], &[run(Tier::Avx2, true, 70, 0)], &ours(0, 0)]
+        {
+            assert!(compare(other, &ours(70, 0))[0].contains("no count"), "{other:?}");
+        }
+        assert_eq!(compare(&callgrind, &ours(70, 0)), [""; 0]);
+        assert_eq!(compare(&callgrind, &ours(67, 0)), [""; 0]);
+        assert!(compare(&callgrind, &ours(60, 0))[0].contains("70 instructions, by single steps 60"));
+        assert!(compare(&callgrind, &ours(79, 0))[0].contains("by single steps 79"));
+        assert_eq!(compare(&callgrind, &ours(60, 2)), [""; 0]);
+        // Valgrind does not know this tier.
+        assert_eq!(compare(&[], &[run(Tier::Avx512, false, 70, 0)]), [""; 0]);
     }
 }

@@ -74,11 +74,11 @@ struct Available {
     tier: Tier,
 }
 
-fn only_arguments(only: Option<&str>) -> impl Iterator<Item = &str> {
+pub(super) fn only_arguments(only: Option<&str>) -> impl Iterator<Item = &str> {
     only.into_iter().flat_map(|name| ["--only", name])
 }
 
-fn output(command: &mut Command) -> Result<Vec<u8>> {
+pub(super) fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output =
         command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {command:?}"))?;
     if !output.status.success() {
@@ -87,14 +87,14 @@ fn output(command: &mut Command) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-fn lines<T: for<'a> Deserialize<'a>>(text: &[u8]) -> Result<Vec<T>> {
+pub(super) fn lines<T: for<'a> Deserialize<'a>>(text: &[u8]) -> Result<Vec<T>> {
     let lines = text.split(|b| *b == b'\n').filter(|l| !l.is_empty());
     lines.map(|l| serde_json::from_slice(l).context(String::from_utf8_lossy(l).into_owned())).collect()
 }
 
 /// Where the probe was loaded, and the functions that mark what is counted.
 #[derive(Debug, Deserialize)]
-struct Markers {
+pub(super) struct Markers {
     measured: u64,
     finished: u64,
     bias: u64,
@@ -151,7 +151,7 @@ pub fn qemu(qemu: &[&str], program: &Path, functions: &[(u64, u64)], only: Optio
 }
 
 /// The probe's first line, and the rest.
-fn markers(text: &[u8]) -> Result<(Markers, &[u8])> {
+pub(super) fn markers(text: &[u8]) -> Result<(Markers, &[u8])> {
     let first = text.iter().position(|b| *b == b'\n').context("the probe said nothing")?;
     let markers = serde_json::from_slice(&text[..first]).context("the probe's first line")?;
     Ok((markers, &text[first + 1..]))
