@@ -116,7 +116,7 @@ fn copy() -> PathBuf {
     for name in ["Cargo.toml", "Cargo.lock", "build.rs", "README.md", "rust-toolchain.toml"] {
         copy_file(&from.join(name), &to.join(name));
     }
-    for dir in ["src", "benches", "tests", "probe", "train", "xtask"] {
+    for dir in ["src", "benches", "cases", "tests", "probe", "train", "xtask"] {
         copy_dir(&from.join(dir), &to.join(dir));
     }
     to
