@@ -320,6 +320,9 @@ pub fn matmul_with<'a, T: Element + 'a>(
         }
         None => (c.0, None),
     };
+    if m == 0 || n == 0 {
+        return;
+    }
     let a = T::operand(a);
     let work = Product { active: active(), a, b, c, activated, accumulate, bias, activation };
     let (least, most) = (tuning::MATMUL_PIECE, tuning::MATMUL_PIECE_MOST);

@@ -17,10 +17,26 @@ pub mod memory;
 pub mod run;
 pub mod sizes;
 
+mod activation;
 mod adamw;
+mod attention;
+mod bf16;
+mod clip;
+mod cross_entropy;
+mod dropout;
+mod embedding;
+mod glue;
+mod masked;
+mod matmul;
+mod muon;
 mod norm;
+mod optim;
+mod reduce;
+mod rms;
+mod softmax;
+mod sparse;
 
-pub use memory::{Buf, Memory, Place, Values};
+pub use memory::{Buf, Element, Memory, Place, Values};
 pub use run::{Output, Plain, Run, Work};
 pub use sizes::{Size, label};
 
@@ -28,7 +44,26 @@ use hotlanes::tuning::with_gather;
 use hotlanes::{Tier, with_tier};
 
 /// All families, in the order of the report.
-const FAMILIES: &[&[Case]] = &[adamw::CASES, norm::CASES];
+const FAMILIES: &[&[Case]] = &[
+    adamw::CASES,
+    norm::CASES,
+    rms::CASES,
+    sparse::CASES,
+    masked::CASES,
+    optim::CASES,
+    muon::CASES,
+    reduce::CASES,
+    clip::CASES,
+    activation::CASES,
+    softmax::CASES,
+    cross_entropy::CASES,
+    dropout::CASES,
+    embedding::CASES,
+    bf16::CASES,
+    glue::CASES,
+    matmul::CASES,
+    attention::CASES,
+];
 
 /// A kernel, or one path through it.
 #[derive(Clone, Copy)]

@@ -161,7 +161,7 @@ pub trait Run: Send {
 }
 
 /// Compares with a tolerance relative to the largest of the expected values, or to 0.01 if that is more: a few values of
-/// inputs around 1 may cancel.
+/// inputs around 1 may cancel. Equal bits are near, whatever they mean.
 ///
 /// # Errors
 /// The first value that is too far, or a NaN.
@@ -170,7 +170,9 @@ pub fn compare(name: &str, got: &[f32], want: &[f32], tolerance: f32) -> Result<
         return Err(format!("{name} has {} values, the naive loop {}", got.len(), want.len()));
     }
     let largest = want.iter().fold(0.01f32, |a, x| a.max(x.abs()));
-    let near = |got: f32, want: f32| got == want || (got - want).abs() <= tolerance * largest;
+    let near = |got: f32, want: f32| {
+        got == want || got.to_bits() == want.to_bits() || (got - want).abs() <= tolerance * largest
+    };
     match got.iter().zip(want).position(|(g, w)| !near(*g, *w)) {
         None => Ok(()),
         Some(i) => Err(format!("{name}[{i}] is {}, the naive loop says {}", got[i], want[i])),

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use hotlanes::Tier;
-use hotlanes_probe::{CASES, Case, Prepared, finished, measured};
+use hotlanes_cases::{Case, Counted, Size, cases, named};
+use hotlanes_probe::{Ready, finished, measured};
 use serde::Serialize;
 
 use image::Image;
@@ -48,17 +49,22 @@ struct Which {
     /// A case; may be given several times.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// A size instead of the cases' own, to see whether counts lie on a line; may be given several times.
-    #[arg(long)]
-    size: Vec<usize>,
+    /// A size instead of the cases' own, such as 16x64, to see whether counts lie on a line; may be given several times.
+    #[arg(long, value_parser = size)]
+    size: Vec<Size>,
+}
+
+/// A size as its numbers with a cross between them.
+fn size(text: &str) -> Result<Size, std::num::ParseIntError> {
+    text.split('x').map(str::parse).collect()
 }
 
 #[derive(Serialize)]
 struct Listed {
     name: &'static str,
     kernel: &'static str,
-    sizes: [usize; 2],
-    elements_per_size: usize,
+    /// Empty for a case that is not counted.
+    sizes: Vec<String>,
     element: &'static str,
     forced: bool,
     gather: bool,
@@ -71,7 +77,7 @@ struct Run {
     kernel: &'static str,
     tier: &'static str,
     twin: bool,
-    size: usize,
+    size: String,
     elements: usize,
     /// Whether it comes before the others of its case.
     #[serde(skip)]
@@ -81,7 +87,7 @@ struct Run {
     #[serde(skip)]
     on: Tier,
     #[serde(skip)]
-    prepare: fn(usize) -> Box<dyn Prepared>,
+    numbers: Size,
 }
 
 /// Where a log of executed addresses finds the region, as the file has it.
@@ -118,16 +124,19 @@ fn tiers() -> Result<(), Failure> {
 }
 
 fn list() -> Result<(), Failure> {
-    for c in CASES {
+    for c in cases() {
+        let (sizes, element): (&[&[usize]], _) = match &c.counted {
+            Counted::At { sizes, element, .. } => (sizes, *element),
+            Counted::Not(_) => (&[], ""),
+        };
         line(&Listed {
-            name: c.name,
+            name: c.id,
             kernel: c.kernel,
-            sizes: c.sizes,
-            elements_per_size: c.elements_per_size,
-            element: c.element,
+            sizes: sizes.iter().map(|size| (c.label)(size)).collect(),
+            element,
             forced: c.forced,
             gather: c.gather,
-            has_twin: c.twin.is_some(),
+            has_twin: c.twin,
         })?;
     }
     Ok(())
@@ -161,7 +170,7 @@ fn stepped(case: &Case, tier: Tier) -> bool {
 
 /// Tier by tier, case by case, size by size, kernel before twin.
 fn runs(which: &Which) -> Result<Vec<Run>, Failure> {
-    if let Some(name) = which.only.iter().find(|name| Case::named(name).is_none()) {
+    if let Some(name) = which.only.iter().find(|name| named(name).is_none()) {
         return Err(format!("no case is named {name:?}: see `hotlanes-probe list`").into());
     }
     if let Some(tier) = which.tier.iter().find(|tier| !tier.is_available()) {
@@ -169,25 +178,26 @@ fn runs(which: &Which) -> Result<Vec<Run>, Failure> {
     }
     let mut runs = Vec::new();
     for tier in Tier::available().filter(|t| which.tier.is_empty() || which.tier.contains(t)) {
-        let wanted = |c: &&Case| which.only.is_empty() || which.only.iter().any(|name| name == c.name);
-        for case in CASES.iter().filter(wanted).filter(|c| c.runs_on(tier) && stepped(c, tier)) {
-            let sizes = if which.size.is_empty() { &case.sizes[..] } else { &which.size };
-            for (i, &size) in sizes.iter().enumerate() {
+        let wanted = |c: &&Case| which.only.is_empty() || which.only.iter().any(|name| name == c.id);
+        for case in cases().filter(wanted).filter(|c| c.runs_on(tier) && stepped(c, tier)) {
+            let Counted::At { sizes, elements, .. } = case.counted else { continue };
+            let sizes =
+                if which.size.is_empty() { sizes.map(Vec::from).to_vec() } else { which.size.clone() };
+            for (i, numbers) in sizes.into_iter().enumerate() {
                 // The scalar tier emulates fused multiply-adds, which a plain loop does not use: nothing to compare.
-                let twin = case.twin.filter(|_| tier != Tier::Scalar);
-                for (twin, prepare) in [(false, Some(case.prepare)), (true, twin)] {
-                    runs.extend(prepare.map(|prepare| Run {
-                        kernel: case.name,
-                        tier: tier.name(),
-                        twin,
-                        size,
-                        elements: size * case.elements_per_size,
-                        is_first: i == 0,
-                        case,
-                        on: tier,
-                        prepare,
-                    }));
-                }
+                let twins: &[bool] =
+                    if case.twin && tier != Tier::Scalar { &[false, true] } else { &[false] };
+                runs.extend(twins.iter().map(|&twin| Run {
+                    kernel: case.id,
+                    tier: tier.name(),
+                    twin,
+                    size: (case.label)(&numbers),
+                    elements: elements(&numbers),
+                    is_first: i == 0,
+                    case,
+                    on: tier,
+                    numbers: numbers.clone(),
+                }));
             }
         }
     }
@@ -195,20 +205,14 @@ fn runs(which: &Which) -> Result<Vec<Run>, Failure> {
 }
 
 impl Run {
-    /// Calls `f` with a run that is ready, and compares the result if `check` says so. The first of a case has another
-    /// run to its end before it: what is looked up on first use has been looked up then.
-    fn warm<R>(&self, check: bool, f: impl FnOnce(&mut dyn Prepared) -> R) -> R {
-        let mut prepared = (self.prepare)(self.size);
-        self.case.on(self.on, || {
-            if self.is_first {
-                (self.prepare)(self.size).run();
-            }
-            let result = f(&mut *prepared);
-            if check {
-                prepared.check();
-            }
-            result
-        })
+    /// Calls `count` with the call, and compares the result if `check` says so.
+    fn measure<R>(&self, check: bool, count: impl FnOnce(&mut dyn FnMut()) -> R) -> Result<R, Failure> {
+        let mut ready = Ready::new(self.case, self.on, self.twin, &self.numbers, self.is_first);
+        let result = ready.measure(count);
+        if check {
+            ready.check()?;
+        }
+        Ok(result)
     }
 }
 
@@ -216,17 +220,17 @@ fn run(which: &Which, check: bool) -> Result<(), Failure> {
     let image = Image::of_this_program().ok_or("this system does not say where a program lies")?;
     let runs = runs(which)?;
     line(&Places {
-        measured: image.in_file(measured as fn(&mut dyn Prepared) as usize),
+        measured: image.in_file(measured as fn(&mut dyn FnMut()) as usize),
         finished: image.in_file(finished as fn(&mut u64) as usize),
         bias: image.bias,
     })?;
     let mut regions = 0;
     for run in runs {
         line(&run)?;
-        run.warm(check, |prepared| {
-            measured(prepared);
+        run.measure(check, |call| {
+            measured(call);
             finished(&mut regions);
-        });
+        })?;
     }
     Ok(())
 }
@@ -237,7 +241,7 @@ fn count(which: &Which) -> Result<(), Failure> {
     use std::collections::hash_map::Entry;
 
     #[derive(Serialize)]
-    struct Counted<'a> {
+    struct Stepped<'a> {
         #[serde(flatten)]
         run: &'a Run,
         instructions: u64,
@@ -248,19 +252,20 @@ fn count(which: &Which) -> Result<(), Failure> {
 
     let image = Image::of_this_program().ok_or("this system does not say where a program lies")?;
     let mut stepper = stepper::Stepper::new(image.text.clone())?;
-    // Cases that look at the same run from several sides, or share a twin, have it counted once.
+    // Cases that look at the same run from several sides have it counted once.
     let mut known = HashMap::new();
     for run in &runs(which)? {
         // A plain loop gathers nothing.
-        let key = (run.prepare as usize, run.size, run.tier, run.case.gather || run.twin);
+        let key =
+            (run.case.build as usize, run.numbers.clone(), run.tier, run.twin, run.case.gather || run.twin);
         let count = match known.entry(key) {
             Entry::Occupied(count) => count.into_mut(),
             Entry::Vacant(place) => place.insert(
-                run.warm(true, |prepared| stepper.count(prepared))
+                run.measure(true, |call| stepper.count(call))?
                     .ok_or_else(|| format!("{} on {}: the stepper saw no region", run.kernel, run.tier))?,
             ),
         };
-        line(&Counted {
+        line(&Stepped {
             run,
             instructions: count.instructions,
             outside: count.outside,

@@ -11,7 +11,7 @@ use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
 };
 
-use hotlanes_probe::{Prepared, measured};
+use hotlanes_probe::measured;
 
 /// The instructions that one call of `measured` executed.
 #[derive(Clone)]
@@ -118,11 +118,11 @@ impl Stepper {
     }
 
     /// Counts one run; nothing if the handler did not see `measured` begin and return.
-    pub fn count(&mut self, prepared: &mut dyn Prepared) -> Option<Count> {
+    pub fn count(&mut self, call: &mut dyn FnMut()) -> Option<Count> {
         for counter in &mut self.histogram {
             *counter.get_mut() = 0;
         }
-        ENTRY.store(measured as fn(&mut dyn Prepared) as usize, Relaxed);
+        ENTRY.store(measured as fn(&mut dyn FnMut()) as usize, Relaxed);
         for counter in [&INSTRUCTIONS, &OUTSIDE, &OUTSIDE_CALLS] {
             counter.store(0, Relaxed);
         }
@@ -132,7 +132,7 @@ impl Stepper {
         HISTOGRAM.store(self.histogram.as_ptr().cast_mut(), Relaxed);
         PHASE.store(WAITING, Relaxed);
         set_trap_flag();
-        measured(prepared);
+        measured(call);
         clear_trap_flag();
         let phase = PHASE.swap(IDLE, Relaxed);
         HISTOGRAM.store(null_mut(), Relaxed);

@@ -1,25 +1,24 @@
 //! The report: what each kernel does on this CPU, on each tier, against a plain loop and against the machine's
 //! limits, with proof that all tiers gave the same bits.
 
-mod buffer;
-mod cases;
 mod limits;
 mod machine;
 mod measure;
 mod print;
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use hotlanes::{TIER_ENV, Tier};
+use hotlanes_cases::{Case, Memory, Timed, cases};
 
 use limits::Limits;
 use machine::Machine;
 use measure::Probe;
 use print::{Printer, Row};
+use serde::Serialize;
 
-pub use cases::kernels;
 pub use limits::fma_peak;
 pub use print::LEGEND;
 
@@ -36,6 +35,49 @@ pub struct Options {
     pub kernels: Vec<String>,
     /// Tiers to time; all available ones if empty.
     pub tiers: Vec<Tier>,
+}
+
+/// The cases that the report takes, each with one of its sizes: of these kernels, or of all if there are none.
+fn sizes(full: bool, kernels: &[String]) -> Vec<(&'static Case, &'static [usize])> {
+    let mut all = Vec::new();
+    for case in cases().filter(|c| kernels.is_empty() || kernels.iter().any(|k| k == c.id)) {
+        if let Timed::At { report, full: more, .. } = case.timed {
+            all.extend(report.iter().chain(if full { more } else { &[] }).map(|size| (case, *size)));
+        }
+    }
+    all
+}
+
+/// The names that `--kernel` takes.
+pub fn kernels() -> Vec<&'static str> {
+    cases().filter(|c| matches!(c.timed, Timed::At { .. })).map(|c| c.id).collect()
+}
+
+/// A kernel and a size of the report.
+#[derive(Serialize)]
+struct Listed {
+    kernel: &'static str,
+    size: String,
+    /// The numbers of the size.
+    numbers: &'static [usize],
+    /// The numerator of the throughput for one run, and its unit after division by 1e9 seconds.
+    items: f64,
+    unit: &'static str,
+}
+
+/// Prints the kernels and sizes of the report, a JSON object a line, and measures nothing: for other libraries' benchmarks.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn list(options: &Options) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    for (case, numbers) in sizes(options.full, &options.kernels) {
+        let work = case.build(numbers, &Memory::aligned()).work();
+        let size = (case.label)(numbers);
+        let listed = Listed { kernel: case.id, size, numbers, items: work.items, unit: work.unit };
+        writeln!(out, "{}", serde_json::to_string(&listed).map_err(io::Error::from)?)?;
+    }
+    Ok(out.flush()?)
 }
 
 /// Why a report failed.
@@ -115,15 +157,11 @@ fn rows(
     limits: &mut Limits,
     printer: &mut Printer,
 ) -> Result<(), Failure> {
-    let wanted = |c: &cases::Row| {
-        (options.full || c.default)
-            && (options.kernels.is_empty() || options.kernels.iter().any(|k| k == c.kernel))
-    };
-    let cases: Vec<cases::Row> = cases::rows().into_iter().filter(wanted).collect();
+    let cases = sizes(options.full, &options.kernels);
     printer.begin(cases.len())?;
     let (mut disagreements, mut skipped) = (Vec::new(), 0);
-    for (i, case) in cases.iter().enumerate() {
-        let (kernel, size) = (case.kernel, &case.size);
+    for (i, &(case, numbers)) in cases.iter().enumerate() {
+        let (kernel, size) = (case.id, &(case.label)(numbers));
         printer.working_on(kernel, size);
         let mut sampling = SAMPLING[options.full as usize];
         if !options.full {
@@ -135,13 +173,13 @@ fn rows(
             // Half of this one's share for samples: the rest is for making and checking the data.
             sampling = sampling.min(left / (2 * (cases.len() - i) as u32));
         }
-        let mut case = case.build();
-        let bits = measure::check(case.as_mut(), selected)
+        let mut run = case.build(numbers, &Memory::aligned());
+        let bits = measure::check(case, run.as_mut())
             .map_err(|e| Failure::Wrong(format!("{kernel} {size}: {e}")))?;
         if !bits.agree() {
             disagreements.push(format!("{kernel} {size}: {bits}"));
         }
-        let work = case.work();
+        let work = run.work();
         let mut binding = limits.binding(&work);
         // The memory's bandwidth changes with what the machine's other tenants do: it is sampled beside the kernel.
         let mut probe = binding.dram.map(|(traffic, _)| {
@@ -150,7 +188,7 @@ fn rows(
             move || dram.sample(tier, traffic)
         });
         let probe = probe.as_mut().map(|p| p as Probe<'_>);
-        let (timings, rate) = measure::sample(case.as_mut(), tiers, sampling, probe);
+        let (timings, rate) = measure::sample(case, run.as_mut(), tiers, sampling, probe);
         if let (Some((_, bytes)), Some(rate)) = (binding.dram, rate) {
             binding.seconds = bytes / rate;
         }

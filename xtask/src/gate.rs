@@ -335,12 +335,12 @@ fn coverage(
     let uncovered = check::uncovered(&sources, cases.iter().map(|c| c.kernel.as_str()));
     let mut problems: Vec<_> = uncovered
         .into_iter()
-        .map(|k| format!("{k} has no case in probe/: each kernel brings its budget"))
+        .map(|k| format!("{k} has no case in cases/: each kernel brings its budget"))
         .collect();
     let mut instances: Vec<_> = functions
         .keys()
         .filter(|(k, _)| !k.contains("hotlanes::naive::") && !cases.iter().any(|c| c.kernel == *k))
-        .map(|(k, tier)| format!("{k} was compiled for {tier} and has no case in probe/"))
+        .map(|(k, tier)| format!("{k} was compiled for {tier} and has no case in cases/"))
         .collect();
     instances.sort();
     problems.append(&mut instances);

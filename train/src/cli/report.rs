@@ -18,6 +18,9 @@ pub(super) struct Args {
     /// One JSON object a line on stdout, and nothing else there.
     #[arg(long)]
     json: bool,
+    /// Print the kernels and sizes as JSON, one object a line, and measure nothing.
+    #[arg(long, conflicts_with_all = ["json", "threads", "tier"])]
+    list_json: bool,
     /// Only this kernel; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(report::kernels()))]
     kernel: Vec<String>,
@@ -34,7 +37,8 @@ pub(super) fn run(args: Args) -> ExitCode {
         kernels: args.kernel,
         tiers: args.tier,
     };
-    match report::run(&options) {
+    let result = if args.list_json { report::list(&options) } else { report::run(&options) };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         // The reader has seen enough: that is no failure of ours.
         Err(Failure::Output(e)) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,

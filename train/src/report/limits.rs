@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use hotlanes::{Tier, limits, with_tier};
 
-use super::buffer::Buffer;
-use super::cases::Work;
 use super::machine::Machine;
+use hotlanes_cases::{Buf, Memory, Work};
 
 /// What a loop does with memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +54,7 @@ pub struct Level {
     /// read and bytes written both count.
     pub bandwidth: [f64; 3],
     /// Each thread's part of the set.
-    buffers: Vec<Mutex<Buffer>>,
+    buffers: Vec<Mutex<Buf>>,
     /// Into how many pieces a part is cut, one of them to a sample: what is too large to be walked at once.
     pieces: usize,
     /// The piece that is next.
@@ -175,7 +174,7 @@ impl Level {
         let pieces = set.div_ceil(PIECE_BYTES);
         // Whole lines in each half of each piece.
         let part = (set / threads / pieces / 128 * 32).max(32) * pieces;
-        let buffers = (0..threads).map(|i| Mutex::new(Buffer::random(part, i as u32))).collect();
+        let buffers = (0..threads).map(|i| Mutex::new(Memory::aligned().ordinary(part, i as u32))).collect();
         Level { name, capacity, set, bandwidth: [0.0; 3], buffers, pieces, next: 0 }
     }
 

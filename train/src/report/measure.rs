@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use hotlanes::{Tier, with_tier};
 
-use super::cases::{Case, Output, Plain};
+use hotlanes_cases::run::Hash;
+use hotlanes_cases::{Case, Plain, Run};
 
 /// The bits that each available tier gave from the same inputs: one hash over all outputs.
 pub struct Bits(Vec<(Tier, u64)>);
@@ -26,73 +27,22 @@ impl fmt::Display for Bits {
     }
 }
 
-/// Runs the case once on each available tier, and compares what the selected one gave with the naive loop's result.
+/// Runs the case once on each of its tiers here, and compares the last result with the naive loop's.
 ///
 /// # Errors
 /// A value that is further from the naive loop's than the output's tolerance, named.
-pub fn check(case: &mut dyn Case, selected: Tier) -> Result<Bits, String> {
+pub fn check(case: &Case, run: &mut dyn Run) -> Result<Bits, String> {
     let mut hashes = Vec::new();
-    let mut got = Vec::new();
-    for tier in Tier::available() {
-        case.reset();
-        with_tier(tier, || case.run()).expect("the tier is available");
-        let outputs = case.outputs();
-        hashes.push((tier, hash(&outputs)));
-        if tier == selected {
-            got = outputs.iter().map(sample_of).collect();
-        }
+    for tier in Tier::available().filter(|t| case.runs_on(*t)) {
+        run.reset();
+        with_tier(tier, || run.run()).expect("the tier is available");
+        let mut hash = Hash::default();
+        run.outputs().iter().for_each(|o| hash.add(&o.values.bits()));
+        hashes.push((tier, hash.get()));
     }
-    case.reset();
-    case.run_plain(Plain::Naive);
-    for (got, want) in got.iter().zip(case.plain_outputs()) {
-        compare(got, &want)?;
-    }
+    let got: Vec<_> = run.outputs().iter().map(|o| o.values.values()).collect();
+    run.compare(&got)?;
     Ok(Bits(hashes))
-}
-
-/// A prime number of values apart, beyond this many, is what an output is compared at.
-const DENSE: usize = 1 << 20;
-
-fn step(len: usize) -> usize {
-    if len > DENSE { 31 } else { 1 }
-}
-
-fn sample_of(output: &Output<'_>) -> Vec<f32> {
-    output.values.iter().step_by(step(output.values.len())).copied().collect()
-}
-
-fn compare(got: &[f32], want: &Output<'_>) -> Result<(), String> {
-    let step = step(want.values.len());
-    let largest = want.values.iter().step_by(step).fold(0.0f32, |a, x| a.max(x.abs()));
-    for (i, (got, want_one)) in got.iter().zip(want.values.iter().step_by(step)).enumerate() {
-        let near = (got - want_one).abs() <= want.tolerance * largest;
-        // A NaN is never near.
-        if !near {
-            return Err(format!("{}[{}] is {got}, the naive loop says {want_one}", want.name, i * step));
-        }
-    }
-    Ok(())
-}
-
-/// A 64-bit hash of the outputs' bits, every NaN the same; FNV's step on eight strands, as one is slow.
-fn hash(outputs: &[Output<'_>]) -> u64 {
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let bits = |x: f32| u64::from(if x.is_nan() { f32::NAN } else { x }.to_bits());
-    let mut strands = [0xcbf2_9ce4_8422_2325u64; 8];
-    for output in outputs {
-        let (blocks, rest) = output.values.as_chunks::<8>();
-        for block in blocks {
-            for (h, x) in strands.iter_mut().zip(block) {
-                *h = (*h ^ bits(*x)).wrapping_mul(PRIME);
-            }
-        }
-        for (h, x) in strands.iter_mut().zip(rest) {
-            *h = (*h ^ bits(*x)).wrapping_mul(PRIME);
-        }
-        strands[0] = (strands[0] ^ output.values.len() as u64).wrapping_mul(PRIME);
-    }
-    // The strands are joined with a rotation: a sum or a plain xor would not see two of them exchanged.
-    strands.iter().fold(0, |all, h| (all.rotate_left(5) ^ h).wrapping_mul(PRIME | 1 << 63))
 }
 
 /// How long one run of a case takes.
@@ -135,27 +85,29 @@ const MIN_SAMPLES: usize = 2;
 /// Whoever has had the least time is next. So all of them are spread over the whole of it and saw the same weather,
 /// however slow one of them is.
 pub fn sample(
-    case: &mut dyn Case,
+    case: &Case,
+    run: &mut dyn Run,
     tiers: &[Tier],
     time: Duration,
     probe: Option<Probe<'_>>,
 ) -> (Vec<Timing>, Option<f64>) {
-    let plain = [Plain::Naive, Plain::Auto].map(Runner::Plain);
-    let runners = plain.into_iter().chain(tiers.iter().map(|t| Runner::Tier(*t)));
+    let plain = if case.twin { &[Plain::Naive, Plain::Auto][..] } else { &[Plain::Naive] };
+    let tiers = tiers.iter().filter(|t| case.runs_on(**t));
+    let runners = plain.iter().map(|p| Runner::Plain(*p)).chain(tiers.map(|t| Runner::Tier(*t)));
     let mut variants: Vec<Variant<'_>> = runners
         .chain(probe.map(Runner::Probe))
         .map(|runner| Variant { runner, runs: 1, samples: Vec::new(), spent: Duration::ZERO })
         .collect();
-    case.reset();
+    run.reset();
     let start = Instant::now();
     for v in &mut variants {
-        v.calibrate(case);
+        v.calibrate(run);
     }
     while let Some(next) = variants.iter_mut().min_by_key(|v| (v.samples.len() >= MIN_SAMPLES, v.spent)) {
         if start.elapsed() >= time && next.samples.len() >= MIN_SAMPLES {
             break;
         }
-        next.window(case);
+        next.window(run);
     }
     let rate = variants.pop_if(|v| matches!(v.runner, Runner::Probe(_))).map(|v| 1.0 / v.timing().min);
     (variants.into_iter().map(Variant::timing).collect(), rate)
@@ -163,12 +115,12 @@ pub fn sample(
 
 impl Variant<'_> {
     /// Finds how many runs fill a window; this also warms up.
-    fn calibrate(&mut self, case: &mut dyn Case) {
+    fn calibrate(&mut self, run: &mut dyn Run) {
         if matches!(self.runner, Runner::Probe(_)) {
             return;
         }
         loop {
-            let took = self.window(case);
+            let took = self.window(run);
             if took > 100 * WINDOW {
                 // A run that fills many windows is itself a sample, and a warm one: the check has run it before.
                 return;
@@ -184,21 +136,21 @@ impl Variant<'_> {
     }
 
     /// Runs one window, keeps it as a sample and says how long it took.
-    fn window(&mut self, case: &mut dyn Case) -> Duration {
+    fn window(&mut self, run: &mut dyn Run) -> Duration {
         let runs = self.runs;
         let mut sample = None;
         let start = Instant::now();
         match &mut self.runner {
             Runner::Plain(which) => {
                 for _ in 0..runs {
-                    case.run_plain(*which);
+                    run.plain(*which);
                 }
             }
             Runner::Tier(tier) => {
                 // Outside the loop: choosing a tier costs some nanoseconds once a window.
                 with_tier(*tier, || {
                     for _ in 0..runs {
-                        case.run();
+                        run.run();
                     }
                 })
                 .expect("only available tiers are timed");
@@ -224,41 +176,5 @@ impl Variant<'_> {
             min: self.samples[0],
             median: self.samples[self.samples.len() / 2],
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-
-    use super::*;
-
-    fn output(values: &[f32]) -> [Output<'_>; 1] {
-        [Output { name: "x", values: Cow::Borrowed(values), tolerance: 1e-3 }]
-    }
-
-    #[test]
-    fn hash_sees_each_bit_and_place_but_no_payload() {
-        let values: Vec<f32> = (0..19).map(|i| i as f32).collect();
-        let first = hash(&output(&values));
-        for i in 0..values.len() {
-            let mut other = values.clone();
-            other[i] = f32::from_bits(other[i].to_bits() ^ 1);
-            assert_ne!(first, hash(&output(&other)), "{i}");
-            other.clone_from(&values);
-            other.swap(i, (i + 1) % values.len());
-            assert_ne!(first, hash(&output(&other)), "{i} exchanged");
-        }
-        let nan = f32::from_bits(0xffc1_2345);
-        assert_eq!(hash(&output(&[nan])), hash(&output(&[f32::NAN])));
-        assert_ne!(hash(&output(&[0.0])), hash(&output(&[-0.0])));
-    }
-
-    #[test]
-    fn comparison_refuses_what_is_far_or_nan() {
-        let want = &output(&[1.0, -100.0])[0];
-        assert!(compare(&[1.05, -100.0], want).is_ok());
-        assert!(compare(&[1.2, -100.0], want).is_err());
-        assert!(compare(&[f32::NAN, -100.0], want).is_err());
     }
 }

@@ -77,11 +77,11 @@ pub enum Extent {
     Everything,
 }
 
-/// Builds the probe's library, and as much more as is asked for and this machine can link.
+/// Builds the kernels' libraries, and as much more as is asked for and this machine can link.
 pub fn probe(root: &Path, target_dir: &Path, triple: &str, extent: Extent) -> Result<Built> {
     let mut cargo = cargo(root);
     cargo.args(["build", "--locked", "--release"]);
-    cargo.args(["--package", "hotlanes", "--package", "hotlanes-probe"]);
+    cargo.args(["--package", "hotlanes", "--package", "hotlanes-cases", "--package", "hotlanes-probe"]);
     if extent == Extent::Everything {
         cargo.args(["--package", "hotlanes-train"]);
     }
@@ -105,7 +105,7 @@ pub fn probe(root: &Path, target_dir: &Path, triple: &str, extent: Extent) -> Re
         }
         let name = message.target.map(|t| t.name).unwrap_or_default();
         // The program `hotlanes` has the library's name, and no library.
-        if matches!(name.as_str(), "hotlanes" | "hotlanes_probe") {
+        if matches!(name.as_str(), "hotlanes" | "hotlanes_cases" | "hotlanes_probe") {
             built
                 .libraries
                 .extend(message.filenames.into_iter().filter(|f| f.extension().is_some_and(|e| e == "rlib")));
@@ -114,8 +114,8 @@ pub fn probe(root: &Path, target_dir: &Path, triple: &str, extent: Extent) -> Re
             built.program = message.executable;
         }
     }
-    if built.libraries.len() != 2 || (link && built.program.is_none()) {
-        bail!("cargo built {built:?} for {triple}; the gate needs both libraries, and the program");
+    if built.libraries.len() != 3 || (link && built.program.is_none()) {
+        bail!("cargo built {built:?} for {triple}; the gate needs three libraries, and the program");
     }
     Ok(built)
 }

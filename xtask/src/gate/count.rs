@@ -19,6 +19,8 @@ pub struct Case {
     pub kernel: String,
     /// Whether `with_tier` chooses its code.
     pub forced: bool,
+    /// The sizes that it is counted at; none, where it is not.
+    sizes: Vec<String>,
 }
 
 /// One call, counted.
@@ -46,9 +48,11 @@ pub struct Run {
     pub pcs: Vec<(u64, u64)>,
 }
 
-/// Lists the cases.
+/// Lists the cases that are counted.
 pub fn cases(program: &Path) -> Result<Vec<Case>> {
-    lines(&output(Command::new(program).arg("list"))?)
+    let mut all: Vec<Case> = lines(&output(Command::new(program).arg("list"))?)?;
+    all.retain(|case| !case.sizes.is_empty());
+    Ok(all)
 }
 
 /// Counts every case, or one, on every tier of this CPU by single steps. The scalar tier takes as long as the others

@@ -36,6 +36,7 @@ impl Program {
             let name = demangle(symbol.name()?);
             if name.contains("hotlanes::")
                 && !name.contains("hotlanes_probe::")
+                && !name.contains("hotlanes_cases::")
                 && !name.starts_with("hotlanes::naive::")
                 || matches!(name.as_str(), "hotlanes_probe::measured" | "hotlanes_probe::finished")
             {

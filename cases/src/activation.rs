@@ -1,0 +1,257 @@
+//! Activations, each forward and backward, in place too, and `exp` and `log`.
+
+use hotlanes::activation::{self, Activation};
+use hotlanes::naive::activation as naive;
+use hotlanes::tuning::{ACTIVATION_PARALLEL, ACTIVATION_PIECE};
+
+use crate::memory::{Buf, Memory};
+use crate::run::{Output, Run, Work, instance, pick};
+use crate::sizes::{dims, label, lengths, product};
+use crate::{Bits, Case, Counted, Threads, Timed};
+
+const FORWARD: Case = Case {
+    id: "",
+    covers: &["activation::Activation::forward"],
+    kernel: "",
+    build: |_, _| unreachable!("each case has its own"),
+    label,
+    bits: Bits::At { sizes: lengths, random: &[(0, 400)] },
+    threads: Threads::From {
+        below: &[ACTIVATION_PARALLEL - 1],
+        at: &[&[ACTIVATION_PARALLEL], &[5 * ACTIVATION_PIECE + 7]],
+    },
+    same_as: None,
+    // The scalar tier emulates some thirty fused operations for each value: one and two groups of four vectors.
+    counted: Counted::At { sizes: [&[64], &[128]], elements: product, element: "value" },
+    timed: Timed::At { report: &[&[1 << 20]], full: &[&[1 << 16]], bench: &[&[4096]] },
+    twin: true,
+    gather: true,
+    forced: true,
+};
+
+const RARE: Timed = Timed::At { report: &[], full: &[&[1 << 20]], bench: &[&[1 << 16]] };
+const IN_PLACE: Case = Case {
+    counted: Counted::Not("the loop of the case that is not in place"),
+    timed: Timed::Not("the loop of the case that is not in place"),
+    twin: false,
+    ..FORWARD
+};
+
+/// For each activation: forward, backward, and both in place.
+macro_rules! table {
+    ($($activation:ident $fwd:literal $bwd:literal $timed:expr;)*) => {
+        pub(crate) const CASES: &[Case] = &[
+            $(
+                Case {
+                    id: $fwd,
+                    kernel: concat!(
+                        "hotlanes::activation::kernel::Forward<hotlanes::activation::functions::",
+                        stringify!($activation), ">"
+                    ),
+                    build: |size, m| forward(size, m, Activation::$activation),
+                    timed: $timed,
+                    ..FORWARD
+                },
+                Case {
+                    id: $bwd,
+                    covers: &["activation::Activation::backward"],
+                    kernel: concat!(
+                        "hotlanes::activation::kernel::Backward<hotlanes::activation::functions::",
+                        stringify!($activation), ">"
+                    ),
+                    build: |size, m| backward(size, m, Activation::$activation),
+                    timed: $timed,
+                    ..FORWARD
+                },
+                Case {
+                    id: concat!($fwd, "_in_place"),
+                    covers: &["activation::Activation::forward_in_place"],
+                    build: |size, m| forward_in_place(size, m, Activation::$activation),
+                    same_as: Some(($fwd, <[usize]>::to_vec)),
+                    ..IN_PLACE
+                },
+                Case {
+                    id: concat!($bwd, "_in_place"),
+                    covers: &["activation::Activation::backward_in_place"],
+                    build: |size, m| backward_in_place(size, m, Activation::$activation),
+                    same_as: Some(($bwd, <[usize]>::to_vec)),
+                    ..IN_PLACE
+                },
+            )*
+            Case {
+                id: "identity_fwd",
+                build: |size, m| forward(size, m, Activation::Identity),
+                counted: Counted::Not("a copy"),
+                timed: Timed::Not("a copy"),
+                twin: false,
+                ..FORWARD
+            },
+            Case {
+                id: "identity_bwd",
+                covers: &["activation::Activation::backward"],
+                build: |size, m| backward(size, m, Activation::Identity),
+                counted: Counted::Not("a copy"),
+                timed: Timed::Not("a copy"),
+                twin: false,
+                ..FORWARD
+            },
+            Case {
+                id: "exp",
+                covers: &["activation::exp"],
+                kernel: "hotlanes::activation::kernel::Forward<hotlanes::activation::functions::Exp>",
+                build: exp,
+                timed: RARE,
+                ..FORWARD
+            },
+            Case {
+                id: "exp_in_place",
+                covers: &["activation::exp_in_place"],
+                build: |size, m| function_in_place(size, m, false, activation::exp_in_place, naive::exp),
+                same_as: Some(("exp", <[usize]>::to_vec)),
+                ..IN_PLACE
+            },
+            Case {
+                id: "log",
+                covers: &["activation::log"],
+                kernel: "hotlanes::activation::kernel::Forward<hotlanes::activation::functions::Log>",
+                build: log,
+                timed: RARE,
+                ..FORWARD
+            },
+            Case {
+                id: "log_in_place",
+                covers: &["activation::log_in_place"],
+                build: |size, m| function_in_place(size, m, true, activation::log_in_place, naive::log),
+                same_as: Some(("log", <[usize]>::to_vec)),
+                ..IN_PLACE
+            },
+        ];
+    };
+}
+
+table! {
+    GeluTanh "gelu_tanh_fwd" "gelu_tanh_bwd" FORWARD.timed;
+    GeluErf "gelu_erf_fwd" "gelu_erf_bwd" FORWARD.timed;
+    Silu "silu_fwd" "silu_bwd" FORWARD.timed;
+    Relu "relu_fwd" "relu_bwd" RARE;
+    SquaredRelu "squared_relu_fwd" "squared_relu_bwd" RARE;
+    Sigmoid "sigmoid_fwd" "sigmoid_bwd" RARE;
+    Tanh "tanh_fwd" "tanh_bwd" RARE;
+}
+
+/// A power of two 17, its argument 5, the reciprocal 14 where it is not divided, the product 1.
+const FLOPS: f64 = 37.0;
+
+fn work(n: usize, inputs: usize) -> Work {
+    Work::sweep(4 * inputs * n, 4 * n, FLOPS * n as f64)
+}
+
+struct State {
+    x: Buf,
+    dy: Buf,
+    out: Buf,
+}
+
+fn outputs(s: &mut State) -> Vec<Output<'_>> {
+    vec![Output::rows("out", &mut s.out, 2e-6)]
+}
+
+fn forward(size: &[usize], m: &Memory, f: Activation) -> Box<dyn Run> {
+    let [n] = dims(size);
+    instance(
+        State { x: m.input(n, 1), dy: m.input(0, 2), out: m.output(n) },
+        work(n, 1),
+        move |s| f.forward(&s.x, &mut s.out),
+        move |s, which| {
+            pick!(which, naive::activation_forward, naive::activation_forward_auto)(f, &s.x, &mut s.out)
+        },
+        outputs,
+    )
+}
+
+fn backward(size: &[usize], m: &Memory, f: Activation) -> Box<dyn Run> {
+    let [n] = dims(size);
+    instance(
+        State { x: m.input(n, 1), dy: m.input(n, 2), out: m.output(n) },
+        work(n, 2),
+        move |s| f.backward(&s.dy, &s.x, &mut s.out),
+        move |s, which| {
+            let plain = pick!(which, naive::activation_backward, naive::activation_backward_auto);
+            plain(f, &s.dy, &s.x, &mut s.out);
+        },
+        outputs,
+    )
+}
+
+/// `out` is the input too.
+fn forward_in_place(size: &[usize], m: &Memory, f: Activation) -> Box<dyn Run> {
+    let [n] = dims(size);
+    instance(
+        State { x: m.input(0, 3), dy: m.input(0, 2), out: m.input(n, 1) },
+        work(n, 1),
+        move |s| f.forward_in_place(&mut s.out),
+        move |s, _| {
+            let x = s.out.to_vec();
+            naive::activation_forward(f, &x, &mut s.out);
+        },
+        outputs,
+    )
+}
+
+/// `out` is `dy` too.
+fn backward_in_place(size: &[usize], m: &Memory, f: Activation) -> Box<dyn Run> {
+    let [n] = dims(size);
+    instance(
+        State { x: m.input(n, 1), dy: m.input(0, 3), out: m.input(n, 2) },
+        work(n, 2),
+        move |s| f.backward_in_place(&mut s.out, &s.x),
+        move |s, _| {
+            let dy = s.out.to_vec();
+            naive::activation_backward(f, &dy, &s.x, &mut s.out);
+        },
+        outputs,
+    )
+}
+
+fn exp(size: &[usize], m: &Memory) -> Box<dyn Run> {
+    let [n] = dims(size);
+    instance(
+        State { x: m.input(n, 1), dy: m.input(0, 2), out: m.output(n) },
+        work(n, 1),
+        |s| activation::exp(&s.x, &mut s.out),
+        |s, which| pick!(which, naive::exp, naive::exp_auto)(&s.x, &mut s.out),
+        outputs,
+    )
+}
+
+fn log(size: &[usize], m: &Memory) -> Box<dyn Run> {
+    let [n] = dims(size);
+    instance(
+        State { x: m.positive(n, 1), dy: m.input(0, 2), out: m.output(n) },
+        work(n, 1),
+        |s| activation::log(&s.x, &mut s.out),
+        |s, which| pick!(which, naive::log, naive::log_auto)(&s.x, &mut s.out),
+        outputs,
+    )
+}
+
+fn function_in_place(
+    size: &[usize],
+    m: &Memory,
+    positive: bool,
+    f: fn(&mut [f32]),
+    plain: fn(&[f32], &mut [f32]),
+) -> Box<dyn Run> {
+    let [n] = dims(size);
+    let out = if positive { m.positive(n, 1) } else { m.input(n, 1) };
+    instance(
+        State { x: m.input(0, 3), dy: m.input(0, 2), out },
+        work(n, 1),
+        move |s| f(&mut s.out),
+        move |s, _| {
+            let x = s.out.to_vec();
+            plain(&x, &mut s.out);
+        },
+        outputs,
+    )
+}
