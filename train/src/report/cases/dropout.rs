@@ -58,7 +58,7 @@ impl Case for Elements {
 
     fn run_plain(&mut self, which: Plain) {
         let f = if which == Plain::Naive { naive::dropout } else { naive::dropout_auto };
-        let keep = (self.dropout.keep_probability() * 2f64.powi(31)) as u32;
+        let keep = (self.dropout.keep_probability() * (1u64 << 31) as f64) as u32;
         f(&self.x, keep, self.dropout.scale(), SEED, &mut self.y);
     }
 
