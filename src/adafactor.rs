@@ -44,7 +44,7 @@
 //! in a vector it then stays in its own element, unclipped). With `scale_parameter` a NaN in `p` does so too, and an
 //! infinite `p` makes all of it infinite, or NaN where `g` is 0. Nothing is skipped.
 
-use crate::error::{HyperParamError, check_len};
+use crate::error::{HyperParamError, check_len, scratch_len};
 use crate::lanes::dispatch;
 use crate::parallel::{self, Work};
 use crate::tier::{Active, active};
@@ -60,17 +60,17 @@ use matrix::{Apply, Factor, GradSquares, ROWS_PER_CHUNK, Roots, UnitSquares};
 /// The hyper-parameters. The defaults are PyTorch's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdafactorConfig {
-    /// Learning rate, at least 0: the bound of the relative step, or the step itself.
+    /// Learning rate, from 0 to 1e30: the bound of the relative step, or the step itself.
     pub lr: f64,
     /// The averages forget by `t^beta2_decay`; at most 0.
     pub beta2_decay: f64,
-    /// The least denominator of the update; at least 2^-63.
+    /// The least denominator of the update, from 2^-63 to 1e18.
     pub eps1: f64,
-    /// The least rms that a parameter is taken to have, at least 0.
+    /// The least rms that a parameter is taken to have, from 0 to 1e12, times `lr` at most 1e30.
     pub eps2: f64,
     /// The rms of the update from which it is clipped; at least 1.
     pub d: f64,
-    /// Decoupled weight decay, at least 0.
+    /// Decoupled weight decay, from 0 to 1e12, times `lr` at most 1e30.
     pub weight_decay: f64,
     /// Follow the gradient instead of opposing it.
     pub maximize: bool,
@@ -106,12 +106,12 @@ impl Adafactor {
     /// Checks the hyper-parameters.
     ///
     /// # Errors
-    /// Names the first one that is not finite or out of range.
+    /// Names the first one that is out of range, or the product or quotient of two.
     pub fn new(config: AdafactorConfig) -> Result<Self, HyperParamError> {
         let AdafactorConfig { lr, beta2_decay, eps1, eps2, d, weight_decay, .. } = config;
-        for (name, value) in [("lr", lr), ("eps2", eps2), ("weight_decay", weight_decay)] {
-            HyperParamError::check_size(name, value)?;
-        }
+        HyperParamError::check_decay(lr, weight_decay)?;
+        HyperParamError::check_factor("eps2", eps2)?;
+        HyperParamError::check_rate("lr * eps2", lr * eps2)?;
         let fits = (f64::MIN..=0.0).contains(&beta2_decay);
         HyperParamError::check(fits, "beta2_decay", beta2_decay, "must be finite and at most 0")?;
         let least = f32::from_bits(64 << 23) as f64;
@@ -134,7 +134,7 @@ impl Adafactor {
     /// The same optimizer with another learning rate, as a schedule asks for.
     ///
     /// # Errors
-    /// `lr` is not finite or negative.
+    /// `lr` is out of range.
     pub fn with_lr(&self, lr: f64) -> Result<Self, HyperParamError> {
         Adafactor::new(AdafactorConfig { lr, ..self.config })
     }
@@ -193,14 +193,26 @@ pub struct AdafactorTensor<'a> {
 }
 
 /// How many f32 of scratch the step of a matrix `[rows][cols]` needs: about a 60th of its size.
+///
+/// # Panics
+/// If the matrix or the scratch has more values than a usize can say.
+#[track_caller]
 pub fn scratch_len_matrix(rows: usize, cols: usize) -> usize {
-    let chunks = rows.div_ceil(ROWS_PER_CHUNK).max(1);
-    2 * rows + chunks.saturating_mul(cols).saturating_add(rows.saturating_mul(cols).div_ceil(BLOCK))
+    let len = || {
+        let partial = rows.div_ceil(ROWS_PER_CHUNK).max(1).checked_mul(cols)?;
+        let blocks = rows.checked_mul(cols)?.div_ceil(BLOCK);
+        rows.checked_mul(2)?.checked_add(partial)?.checked_add(blocks)
+    };
+    scratch_len("adafactor", rows, cols, len())
 }
 
 /// How many f32 of scratch the step of a vector of `n` values needs.
+///
+/// # Panics
+/// If it is more than a usize can say.
+#[track_caller]
 pub fn scratch_len_vector(n: usize) -> usize {
-    n + n.div_ceil(BLOCK)
+    scratch_len("adafactor", 1, n, n.checked_add(n.div_ceil(BLOCK)))
 }
 
 impl AdafactorTensor<'_> {

@@ -36,7 +36,7 @@
 
 use crate::error::{HyperParamError, check_len};
 use crate::parallel;
-use crate::tensors::{Run, Tensor, Tensors, unscaling};
+use crate::tensors::{Run, Tensor, Tensors};
 use crate::tier::active;
 use crate::tuning;
 
@@ -58,15 +58,15 @@ pub enum WeightDecay {
 /// The hyper-parameters; the defaults are PyTorch's for AdamW.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWConfig {
-    /// Learning rate, at least 0.
+    /// Learning rate, from 0 to 1e30.
     pub lr: f64,
     /// Decay of the first moment, in [0, 1).
     pub beta1: f64,
     /// Decay of the second moment, in [0, 1).
     pub beta2: f64,
-    /// Added to the denominator, at least 0.
+    /// Added to the denominator: 0, or a normal f32.
     pub eps: f64,
-    /// Weight decay, at least 0.
+    /// Weight decay, from 0 to 1e12, times `lr` at most 1e30.
     pub weight_decay: f64,
     /// How weight decay enters.
     pub decay: WeightDecay,
@@ -98,18 +98,22 @@ impl AdamW {
     /// Checks the hyper-parameters.
     ///
     /// # Errors
-    /// Names the first one that is not finite or out of range.
+    /// Names the first one that is out of range, or the product or quotient of two.
     pub fn new(config: AdamWConfig) -> Result<Self, HyperParamError> {
         let AdamWConfig { lr, beta1, beta2, eps, weight_decay, .. } = config;
-        for (name, value) in [("lr", lr), ("eps", eps), ("weight_decay", weight_decay)] {
-            HyperParamError::check_size(name, value)?;
-        }
-        // One over a smaller one overflows, which would turn a parameter that has no gradient yet into NaN.
-        let normal = eps == 0.0 || eps >= f32::MIN_POSITIVE as f64;
-        HyperParamError::check(normal, "eps", eps, "must be 0 or a normal f32, at least 1.2e-38")?;
+        HyperParamError::check_decay(lr, weight_decay)?;
+        HyperParamError::check_eps(eps)?;
         for (name, value) in [("beta1", beta1), ("beta2", beta2)] {
             HyperParamError::check_beta(name, value)?;
         }
+        // The first step's size. Infinity times a moment of 0 would be NaN.
+        let size = lr / (1.0 - beta1);
+        HyperParamError::check(
+            size <= f32::MAX as f64,
+            "lr / (1 - beta1)",
+            size,
+            "must be within f32's range",
+        )?;
         Ok(AdamW { config })
     }
 
@@ -121,7 +125,7 @@ impl AdamW {
     /// The same optimizer with another learning rate, as a schedule asks for.
     ///
     /// # Errors
-    /// `lr` is not finite or negative.
+    /// `lr` is out of range.
     pub fn with_lr(&self, lr: f64) -> Result<Self, HyperParamError> {
         AdamW::new(AdamWConfig { lr, ..self.config })
     }
@@ -146,7 +150,7 @@ impl AdamW {
         let root_scale = 1.0 / correction2.sqrt();
         // Dividing the denominator by the step size saves a multiplication and its rounding. Where that would leave
         // f32's comfortable range, as for a learning rate of 0, the step size stays a factor of its own.
-        let moderate = |x: f64| (2f64.powi(-60)..2f64.powi(60)).contains(&x);
+        let moderate = |x: f64| (1.0 / TWO_TO_60..TWO_TO_60).contains(&x);
         let fold = moderate(root_scale / step_size) && (c.eps == 0.0 || moderate(c.eps / step_size));
         let (divisor, factor) = if fold { (step_size, 1.0) } else { (1.0, step_size) };
         Ok(AdamWStep {
@@ -165,6 +169,9 @@ impl AdamW {
         })
     }
 }
+
+/// Not by `powi`, whose last bit is not specified.
+const TWO_TO_60: f64 = (1u64 << 60) as f64;
 
 /// `base^exponent` by squaring: the C library's `pow` is not the same everywhere.
 fn power(mut base: f64, mut exponent: u64) -> f64 {
@@ -275,9 +282,9 @@ impl AdamWStep {
     /// written back. The division is a multiplication by the reciprocal, rounded to f32: exact for a power of two.
     ///
     /// # Errors
-    /// `grad_scale` is not positive, or its reciprocal is not a normal f32.
+    /// `grad_scale` is below 1e-12, or its reciprocal is not a normal f32.
     pub fn unscale(self, grad_scale: f64) -> Result<Self, HyperParamError> {
-        Ok(AdamWStep { scale: unscaling(grad_scale)? * self.sign, ..self })
+        Ok(AdamWStep { scale: HyperParamError::check_grad_scale(grad_scale)? * self.sign, ..self })
     }
 
     /// Updates one tensor. Any length, empty included; parallel from [`tuning::ADAMW_PARALLEL`] on.

@@ -44,7 +44,7 @@
 //! without any other has NaN for output and minus infinity for `lse`. Hidden keys have weight 0, which a value that is NaN
 //! or infinite makes NaN: where causal, it may so reach the queries before it, at most 15. Without keys the output is 0.
 
-use crate::error::{HyperParamError, check_len};
+use crate::error::{HyperParamError, MAX_FACTOR, check_len};
 use crate::lanes::Block;
 use crate::parallel::Shares;
 use crate::tier::active;
@@ -97,14 +97,10 @@ impl Attention {
     /// The same with another scale.
     ///
     /// # Errors
-    /// It is not finite as an f32.
+    /// It is not finite, or its modulus is above 1e12.
     pub fn with_scale(self, scale: f64) -> Result<Self, HyperParamError> {
-        HyperParamError::check(
-            (scale as f32).is_finite(),
-            "scale",
-            scale,
-            "must be finite, within f32's range",
-        )?;
+        let fits = scale.abs() <= MAX_FACTOR;
+        HyperParamError::check(fits, "scale", scale, "must be from -1e12 to 1e12")?;
         Ok(Attention { scale: scale as f32, ..self })
     }
 
@@ -124,8 +120,11 @@ impl Attention {
         let settings = self.settings("attention forward", &q, &k, &v);
         let shape = q.shape();
         check_shape("attention forward", "out", out.shape(), shape, "q");
+        check_len("attention forward", "lse", lse.len(), count(shape), "batch x heads x seq");
+        if lse.is_empty() {
+            return;
+        }
         let rows = shape.batch * shape.heads;
-        check_len("attention forward", "lse", lse.len(), rows * shape.seq, "batch x heads x seq");
         let lse = Block::new(lse, rows, shape.seq, shape.seq);
         let work = Forward { active: active(), settings, q, k, v, first: [0; 3], out: out.0, lse };
         SHARES.run(work, tuning::ATTENTION_PARALLEL);
@@ -158,8 +157,14 @@ impl Attention {
         for (name, shape) in [("dk", dk.shape()), ("dv", dv.shape())] {
             check_shape("attention backward", name, shape, keys, "k");
         }
-        let rows = queries.batch * queries.heads;
-        check_len("attention backward", "lse", lse.len(), rows * queries.seq, "batch x heads x seq");
+        check_len("attention backward", "lse", lse.len(), count(queries), "batch x heads x seq");
+        if lse.is_empty() {
+            // Their shape may have any number of heads of nothing.
+            for d in [dk, dv] {
+                d.0.fill_zero();
+            }
+            return;
+        }
         let work = Backward {
             active: active(),
             settings,
@@ -192,6 +197,13 @@ impl Attention {
         );
         Settings { causal: self.causal, scale: self.scale, group: group.max(1) }
     }
+}
+
+/// Rows of a shape.
+fn count(shape: HeadsShape) -> usize {
+    // Rows lie in memory: only a product with a 0 overflows.
+    let size = [shape.batch, shape.heads, shape.seq];
+    if size.contains(&0) { 0 } else { size.into_iter().product() }
 }
 
 /// Panics with both shapes where they differ.

@@ -76,13 +76,11 @@ impl Clip {
     /// Checks the configuration.
     ///
     /// # Errors
-    /// `max_norm` is not above 0, or `grad_scale` is not, or its reciprocal is not a normal f32.
+    /// `max_norm` is not above 0, or `grad_scale` is below 1e-12, or its reciprocal is not a normal f32.
     pub fn new(config: ClipConfig) -> Result<Self, HyperParamError> {
         let ClipConfig { max_norm, grad_scale } = config;
         HyperParamError::check(max_norm > 0.0, "max_norm", max_norm, "must be above 0")?;
-        let fits = grad_scale > 0.0 && ((1.0 / grad_scale) as f32).is_normal();
-        let rule = "must be positive with a reciprocal in f32's range";
-        HyperParamError::check(fits, "grad_scale", grad_scale, rule)?;
+        HyperParamError::check_grad_scale(grad_scale)?;
         Ok(Clip { config })
     }
 

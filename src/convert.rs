@@ -7,6 +7,7 @@
 use multiversion::multiversion;
 
 use crate::error::check_len;
+use crate::lanes::environment;
 
 /// `dst[i] = src[i] * scale`: pixels or other bytes as features, for example with `scale` 1/255. Correctly rounded. On
 /// the calling thread.
@@ -16,6 +17,7 @@ use crate::error::check_len;
 #[track_caller]
 pub fn u8_to_f32(src: &[u8], scale: f32, dst: &mut [f32]) {
     check_len("u8_to_f32", "dst", dst.len(), src.len(), "src");
+    environment::debug_check();
     u8_to_f32_loop(src, scale, dst);
 }
 
@@ -31,6 +33,7 @@ fn u8_to_f32_loop(src: &[u8], scale: f32, dst: &mut [f32]) {
 
 /// `x[i] *= factor`: unscaling gradients, averaging. Correctly rounded. On the calling thread.
 pub fn scale(x: &mut [f32], factor: f32) {
+    environment::debug_check();
     scale_loop(x, factor);
 }
 

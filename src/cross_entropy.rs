@@ -53,7 +53,7 @@ pub enum Reduction {
     Mean,
     /// Their sum.
     Sum,
-    /// Their sum times this factor: for a part of a batch, one over the rows that count in all of it.
+    /// Their sum times this factor, a finite one: for a part of a batch, one over the rows that count in all of it.
     Scaled(f32),
 }
 
@@ -111,7 +111,7 @@ impl CrossEntropy {
     /// whose label is `ignore_index` (a class or not) count for nothing.
     ///
     /// # Errors
-    /// `classes` is 0, or `smoothing` is not in [0, 1].
+    /// `classes` is 0, or `smoothing` is not in [0, 1], or `smoothing / classes` is neither 0 nor a normal f32.
     pub fn new(classes: usize, smoothing: f64, ignore_index: Option<u32>) -> Result<Self, HyperParamError> {
         HyperParamError::check(classes > 0, "classes", classes as f64, "must be at least 1")?;
         HyperParamError::check(
@@ -119,6 +119,14 @@ impl CrossEntropy {
             "smoothing",
             smoothing,
             "must be at least 0 and at most 1",
+        )?;
+        // A share that rounds to 0 would make 0 times infinity of a class of probability 0.
+        let share = smoothing / classes as f64;
+        HyperParamError::check(
+            smoothing == 0.0 || share >= f32::MIN_POSITIVE as f64,
+            "smoothing",
+            smoothing,
+            "must be 0, or so large that each class's share of it is a normal f32",
         )?;
         Ok(CrossEntropy { classes, smoothing, ignore_index })
     }

@@ -36,6 +36,9 @@ mod kernel;
 
 use kernel::Apply;
 
+/// Not by `powi`, whose last bit is not specified.
+const TWO_TO_31: f64 = (1u64 << 31) as f64;
+
 /// Dropout with a probability and a seed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
@@ -53,7 +56,7 @@ impl Dropout {
     pub fn new(p: f64, seed: u64) -> Result<Self, HyperParamError> {
         HyperParamError::check((0.0..1.0).contains(&p), "p", p, "must be at least 0 and below 1")?;
         // To the nearest: what follows the point is cut off.
-        let keep = ((1.0 - p) * 2f64.powi(31) + 0.5) as u32;
+        let keep = ((1.0 - p) * TWO_TO_31 + 0.5) as u32;
         Ok(Dropout { seed, keep, scale: (1.0 / (1.0 - p)) as f32 })
     }
 
@@ -64,7 +67,7 @@ impl Dropout {
 
     /// The probability with which an element is kept, exactly: a multiple of 2^-31, the nearest to `1 - p`.
     pub fn keep_probability(&self) -> f64 {
-        self.keep as f64 / 2f64.powi(31)
+        self.keep as f64 / TWO_TO_31
     }
 
     /// What kept elements are multiplied by.

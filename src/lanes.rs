@@ -15,6 +15,7 @@ mod avx2;
 #[cfg(hotlanes_avx512)]
 mod avx512;
 mod block;
+pub(crate) mod environment;
 mod indexed;
 #[cfg(hotlanes_neon)]
 mod neon;
@@ -240,6 +241,7 @@ impl<L: Lanes, K: Kernel> pulp::NullaryFnOnce for OnTier<L, K> {
 /// Runs `kernel` on the tier: the one real call between a public function and its loop.
 #[inline(always)]
 pub(crate) fn dispatch<K: Kernel>(active: Active, kernel: K) -> K::Output {
+    environment::debug_check();
     match active.tier() {
         #[cfg(hotlanes_avx512)]
         Tier::Avx512 => {

@@ -27,7 +27,7 @@
 
 use crate::error::{HyperParamError, check_len};
 use crate::parallel;
-use crate::tensors::{Run, Tensor, Tensors, unscaling};
+use crate::tensors::{Run, Tensor, Tensors};
 use crate::tier::active;
 use crate::tuning;
 
@@ -36,13 +36,13 @@ mod kernel;
 /// The hyper-parameters. The defaults are the authors' code's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LionConfig {
-    /// Learning rate, at least 0: a third to a tenth of AdamW's.
+    /// Learning rate, from 0 to 1e30: a third to a tenth of AdamW's.
     pub lr: f64,
     /// Weight of the momentum in the step, in [0, 1).
     pub beta1: f64,
     /// Decay of the momentum, in [0, 1).
     pub beta2: f64,
-    /// Decoupled weight decay, at least 0.
+    /// Decoupled weight decay, from 0 to 1e12, times `lr` at most 1e30.
     pub weight_decay: f64,
     /// Follow the gradient instead of opposing it.
     pub maximize: bool,
@@ -64,12 +64,10 @@ impl Lion {
     /// Checks the hyper-parameters.
     ///
     /// # Errors
-    /// Names the first one that is not finite or out of range.
+    /// Names the first one that is out of range, or the product or quotient of two.
     pub fn new(config: LionConfig) -> Result<Self, HyperParamError> {
         let LionConfig { lr, beta1, beta2, weight_decay, .. } = config;
-        for (name, value) in [("lr", lr), ("weight_decay", weight_decay)] {
-            HyperParamError::check_size(name, value)?;
-        }
+        HyperParamError::check_decay(lr, weight_decay)?;
         for (name, value) in [("beta1", beta1), ("beta2", beta2)] {
             HyperParamError::check_beta(name, value)?;
         }
@@ -84,7 +82,7 @@ impl Lion {
     /// The same optimizer with another learning rate, as a schedule asks for.
     ///
     /// # Errors
-    /// `lr` is not finite or negative.
+    /// `lr` is out of range.
     pub fn with_lr(&self, lr: f64) -> Result<Self, HyperParamError> {
         Lion::new(LionConfig { lr, ..self.config })
     }
@@ -98,9 +96,9 @@ impl Lion {
     /// is not written back.
     ///
     /// # Errors
-    /// `grad_scale` is not positive, or its reciprocal is not a normal f32.
+    /// `grad_scale` is below 1e-12, or its reciprocal is not a normal f32.
     pub fn step_unscaled(&self, grad_scale: f64) -> Result<LionStep, HyperParamError> {
-        unscaling(grad_scale)?;
+        HyperParamError::check_grad_scale(grad_scale)?;
         Ok(self.scaled(grad_scale))
     }
 

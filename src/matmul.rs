@@ -157,10 +157,17 @@ impl Clone for Packed {
 
 impl Packed {
     /// Room for an operand of `rows` (k) by `cols` (n), all zero: the one place here that allocates.
+    ///
+    /// # Panics
+    /// If it has more values than a usize can say.
+    #[track_caller]
     pub fn new(rows: usize, cols: usize) -> Self {
         let len =
             cols.div_ceil(LANES).checked_mul(rows).and_then(|n| n.checked_mul(LANES)?.checked_add(LANES));
-        let values = vec![0.0; len.expect("the operand fits the address space")].into_boxed_slice();
+        let Some(len) = len else {
+            panic!("packed: {rows} rows of {cols} columns are more values than a usize can say");
+        };
+        let values = vec![0.0; len].into_boxed_slice();
         // Where no offset can be told (Miri may say so) the panels are merely not aligned.
         let offset = values.as_ptr().align_offset(size_of::<Chunk>());
         Packed { rows, cols, start: if offset < LANES { offset } else { 0 }, values }

@@ -30,7 +30,7 @@
 //! `p` to its decay.
 
 use crate::convert;
-use crate::error::{HyperParamError, check_len};
+use crate::error::{HyperParamError, check_len, scratch_len};
 use crate::matmul::{Epilogue, Mat, MatMut, matmul, matmul_with};
 use crate::reduce;
 use crate::sgd::{Sgd, SgdConfig, SgdTensor};
@@ -58,13 +58,13 @@ impl MuonScale {
 /// The hyper-parameters. The defaults are PyTorch's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MuonConfig {
-    /// Learning rate, at least 0.
+    /// Learning rate, from 0 to 1e30.
     pub lr: f64,
     /// Factor of the buffer, at least 0 and below 1; 0 is without a buffer.
     pub momentum: f64,
     /// Nesterov's momentum; without momentum it changes nothing.
     pub nesterov: bool,
-    /// Decoupled weight decay, at least 0.
+    /// Decoupled weight decay, from 0 to 1e12, times `lr` at most 1e30.
     pub weight_decay: f64,
     /// The scale of a step.
     pub scale: MuonScale,
@@ -110,12 +110,11 @@ impl Muon {
     /// Checks the hyper-parameters.
     ///
     /// # Errors
-    /// Names the first one that is not finite or out of range.
+    /// Names the first one that is out of range, or the product or quotient of two.
     pub fn new(config: MuonConfig) -> Result<Self, HyperParamError> {
         let MuonConfig { lr, momentum, nesterov, weight_decay, .. } = config;
-        HyperParamError::check_size("lr", lr)?;
+        HyperParamError::check_decay(lr, weight_decay)?;
         HyperParamError::check_beta("momentum", momentum)?;
-        HyperParamError::check_size("weight_decay", weight_decay)?;
         let nesterov = nesterov && momentum > 0.0;
         // Takes 1 times the direction off a parameter of zero, exactly.
         let sgd = SgdConfig { lr: 1.0, momentum, nesterov, ..SgdConfig::default() };
@@ -130,15 +129,20 @@ impl Muon {
     /// The same optimizer with another learning rate, as a schedule asks for.
     ///
     /// # Errors
-    /// `lr` is not finite or negative.
+    /// `lr` is out of range.
     pub fn with_lr(&self, lr: f64) -> Result<Self, HyperParamError> {
         Muon::new(MuonConfig { lr, ..self.config })
     }
 
     /// The length of [`Muon::update`]'s scratch: two matrices like the parameter, and two squares of its shorter side.
+    ///
+    /// # Panics
+    /// If it is more than a usize can say.
+    #[track_caller]
     pub fn scratch_len(&self, rows: usize, cols: usize) -> usize {
         let side = rows.min(cols);
-        2 * (rows * cols + side * side)
+        let matrices = || rows.checked_mul(cols)?.checked_add(side.checked_mul(side)?)?.checked_mul(2);
+        scratch_len("muon", rows, cols, matrices())
     }
 
     /// One step. `scratch` ([`Muon::scratch_len`] values) is overwritten. What is large enough is spread over threads.
@@ -178,11 +182,9 @@ impl Muon {
             iterate(rows, cols, x, next, a, p);
             (x, next) = (next, x);
         }
-        // p - lr scale (X + weight_decay / scale p); what is beyond f32's range has no sensible step.
+        // p - lr scale (X + weight_decay / scale p)
         let scale = scale.of(rows, cols);
-        let [lr, weight_decay] = [lr * scale, weight_decay / scale].map(|x| x.min(f32::MAX as f64));
-        let sgd = SgdConfig { lr, weight_decay, maximize: true, ..SgdConfig::default() };
-        let step = Sgd::new(sgd).and_then(|sgd| sgd.at(1)).expect("hyper-parameters that were checked");
+        let step = Sgd::ascent(lr * scale, weight_decay / scale);
         step.update(SgdTensor { param, grad: x, buffer: &mut [] });
     }
 }

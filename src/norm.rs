@@ -64,7 +64,7 @@
 //! of zeros where LayerNorm has a constant one; and a row that is infinite but not NaN has rstd 0 there: its infinities give
 //! NaN, its numbers 0, its whole `dx` is NaN.
 
-use crate::error::{HyperParamError, check_len};
+use crate::error::{self, HyperParamError, check_len};
 use crate::parallel;
 use crate::tier::active;
 use crate::tuning;
@@ -93,7 +93,7 @@ impl LayerNorm {
     /// Rows of `features` features; `eps` is added to the variance (PyTorch's default is 1e-5).
     ///
     /// # Errors
-    /// `features` is 0, or `eps` is not finite, negative or beyond f32.
+    /// `features` is 0, or `eps` is neither 0 nor a normal f32. With 0 a constant row has no scale: see the [module](self).
     pub fn new(features: usize, eps: f64) -> Result<Self, HyperParamError> {
         Ok(LayerNorm { features, eps: checked_eps(features, eps)? })
     }
@@ -160,8 +160,12 @@ impl LayerNorm {
     }
 
     /// How many f32 of scratch [`LayerNorm::backward`] needs for `rows` rows; 0 up to [`ROWS_PER_CHUNK`] rows.
+    ///
+    /// # Panics
+    /// If it is more than a usize can say.
+    #[track_caller]
     pub fn scratch_len(&self, rows: usize) -> usize {
-        scratch_len(rows, 2 * self.features)
+        scratch_len("layernorm", rows, self.features, 2)
     }
 
     /// From `dy`, the gradient of the output, and what the forward saw and saved: the gradient of the input `dx`
@@ -231,14 +235,18 @@ impl LayerNorm {
 /// `eps` for the kernels.
 fn checked_eps(features: usize, eps: f64) -> Result<f32, HyperParamError> {
     HyperParamError::check(features > 0, "features", features as f64, "must be at least 1")?;
-    let fits = (0.0..=f32::MAX as f64).contains(&eps);
-    HyperParamError::check(fits, "eps", eps, "must be finite, at least 0 and within f32's range")?;
+    HyperParamError::check_eps(eps)?;
     Ok(eps as f32)
 }
 
-/// Scratch for the sums over rows, `sums` values of each chunk; one chunk sums where its results belong.
-fn scratch_len(rows: usize, sums: usize) -> usize {
-    if rows > ROWS_PER_CHUNK { rows.div_ceil(ROWS_PER_CHUNK) * sums } else { 0 }
+/// Scratch for the sums over rows, `vectors` of each chunk; one chunk sums where its results belong.
+#[track_caller]
+fn scratch_len(kernel: &str, rows: usize, features: usize, vectors: usize) -> usize {
+    if rows <= ROWS_PER_CHUNK {
+        return 0;
+    }
+    let len = rows.div_ceil(ROWS_PER_CHUNK).checked_mul(vectors).and_then(|n| n.checked_mul(features));
+    error::scratch_len(kernel, rows, features, len)
 }
 
 /// What a call's slices must fit.

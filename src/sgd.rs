@@ -36,7 +36,7 @@
 
 use crate::error::{HyperParamError, check_len};
 use crate::parallel;
-use crate::tensors::{Run, Tensor, Tensors, unscaling};
+use crate::tensors::{Run, Tensor, Tensors};
 use crate::tier::active;
 use crate::tuning;
 
@@ -45,13 +45,13 @@ mod kernel;
 /// The hyper-parameters. The defaults are PyTorch's: no momentum, no decay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SgdConfig {
-    /// Learning rate, at least 0.
+    /// Learning rate, from 0 to 1e30.
     pub lr: f64,
-    /// Factor of the buffer, at least 0; 0 is descent without a buffer.
+    /// Factor of the buffer, from 0 to 1e12; 0 is descent without a buffer.
     pub momentum: f64,
     /// What is taken off the gradient's weight of 1 on its way into the buffer: at least 0, at most 1.
     pub dampening: f64,
-    /// Weight decay, at least 0, added to the gradient (L2).
+    /// Weight decay, from 0 to 1e12, added to the gradient (L2).
     pub weight_decay: f64,
     /// Nesterov's momentum: it wants a momentum and no dampening.
     pub nesterov: bool,
@@ -82,12 +82,12 @@ impl Sgd {
     /// Checks the hyper-parameters.
     ///
     /// # Errors
-    /// Names the first one that is not finite or out of range.
+    /// Names the first one that is out of range, or the product or quotient of two.
     pub fn new(config: SgdConfig) -> Result<Self, HyperParamError> {
         let SgdConfig { lr, momentum, dampening, weight_decay, nesterov, .. } = config;
-        for (name, value) in [("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)] {
-            HyperParamError::check_size(name, value)?;
-        }
+        HyperParamError::check_rate("lr", lr)?;
+        HyperParamError::check_factor("momentum", momentum)?;
+        HyperParamError::check_factor("weight_decay", weight_decay)?;
         let fits = (0.0..=1.0).contains(&dampening);
         HyperParamError::check(fits, "dampening", dampening, "must be at least 0 and at most 1")?;
         if nesterov {
@@ -105,7 +105,7 @@ impl Sgd {
     /// The same optimizer with another learning rate, as a schedule asks for.
     ///
     /// # Errors
-    /// `lr` is not finite or negative.
+    /// `lr` is out of range.
     pub fn with_lr(&self, lr: f64) -> Result<Self, HyperParamError> {
         Sgd::new(SgdConfig { lr, ..self.config })
     }
@@ -122,8 +122,13 @@ impl Sgd {
             step as f64,
             "must be at least 1: the first step is number 1",
         )?;
+        Ok(self.step(step == 1))
+    }
+
+    /// A step without a check of anything.
+    pub(crate) fn step(&self, first: bool) -> SgdStep {
         let c = &self.config;
-        Ok(SgdStep {
+        SgdStep {
             sign: if c.maximize { -1.0 } else { 1.0 },
             scale: if c.maximize { -1.0 } else { 1.0 },
             lr: c.lr as f32,
@@ -133,8 +138,13 @@ impl Sgd {
             // A momentum that is 0 in f32 alone still has its buffer.
             buffer: c.momentum > 0.0,
             nesterov: c.nesterov,
-            first: step == 1,
-        })
+            first,
+        }
+    }
+
+    /// Plain ascent, by factors that may be larger than [`Sgd::new`] takes.
+    pub(crate) fn ascent(lr: f64, weight_decay: f64) -> SgdStep {
+        Sgd { config: SgdConfig { lr, weight_decay, maximize: true, ..SgdConfig::default() } }.step(true)
     }
 }
 
@@ -217,9 +227,9 @@ impl SgdStep {
     /// written back. The division is a multiplication by the reciprocal, rounded to f32: exact for a power of two.
     ///
     /// # Errors
-    /// `grad_scale` is not positive, or its reciprocal is not a normal f32.
+    /// `grad_scale` is below 1e-12, or its reciprocal is not a normal f32.
     pub fn unscale(self, grad_scale: f64) -> Result<Self, HyperParamError> {
-        Ok(SgdStep { scale: unscaling(grad_scale)? * self.sign, ..self })
+        Ok(SgdStep { scale: HyperParamError::check_grad_scale(grad_scale)? * self.sign, ..self })
     }
 
     /// Updates one tensor. Any length, empty included; parallel from [`tuning::SGD_PARALLEL`] on.

@@ -52,7 +52,6 @@ pub use plan::Plan;
 
 /// A learning rate as the fused steps take it.
 fn check_lr(lr: f64) -> Result<f32, HyperParamError> {
-    let fits = (0.0..=f32::MAX as f64).contains(&lr);
-    HyperParamError::check(fits, "lr", lr, "must be finite, at least 0 and within f32's range")?;
+    HyperParamError::check_rate("lr", lr)?;
     Ok(lr as f32)
 }

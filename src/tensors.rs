@@ -1,6 +1,5 @@
 //! Runs of tensors that are cut over threads: what the elementwise optimizers share.
 
-use crate::error::HyperParamError;
 use crate::lanes::{Kernel, Lanes, dispatch};
 use crate::parallel::Work;
 use crate::tier::Active;
@@ -152,17 +151,4 @@ impl<S: Step> Kernel for Run<'_, '_, S> {
             }
         }
     }
-}
-
-/// The factor that divides by `grad_scale`, rounded to f32: exact for a power of two.
-pub(crate) fn unscaling(grad_scale: f64) -> Result<f32, HyperParamError> {
-    let reciprocal = (1.0 / grad_scale) as f32;
-    let fits = grad_scale > 0.0 && reciprocal.is_normal();
-    HyperParamError::check(
-        fits,
-        "grad_scale",
-        grad_scale,
-        "must be positive with a reciprocal in f32's range",
-    )?;
-    Ok(reciprocal)
 }

@@ -8,6 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
+use crate::lanes::environment;
+
 /// An instruction set that the kernels are specialised for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
@@ -109,6 +111,12 @@ pub enum TierError {
         /// The tier that was asked for.
         tier: Tier,
     },
+    /// The calling thread has not the default floating-point environment, without which no bits are promised: a library
+    /// that was built with fast-math may have changed it when it was loaded.
+    FloatEnvironment {
+        /// What is set.
+        what: &'static str,
+    },
 }
 
 impl fmt::Display for TierError {
@@ -121,6 +129,13 @@ impl fmt::Display for TierError {
                 "this binary was built without the tier {tier} (target {}): it has",
                 std::env::consts::ARCH
             )?,
+            TierError::FloatEnvironment { what } => {
+                return write!(
+                    f,
+                    "this thread's floating-point environment has {what}: bits need rounding to the nearest, and subnormal \
+                     numbers kept"
+                );
+            }
         }
         let unknown = matches!(self, TierError::Unknown { .. });
         for (i, t) in Tier::ALL.into_iter().filter(|t| unknown || t.is_available()).enumerate() {
@@ -203,19 +218,31 @@ fn selected() -> &'static Result<Active, TierError> {
 /// The tier that calls made by this thread use.
 ///
 /// # Panics
-/// If `HOTLANES_TIER` names no tier, or one that is not available; [`try_tier`] gives the error instead. Kernels
-/// panic the same way, except in a build with a single tier, where they have nothing to look up.
+/// If `HOTLANES_TIER` names no tier, or one that is not available, or the thread's floating-point environment is not the
+/// default one; [`try_tier`] gives the error instead. Kernels panic the same way, except in a build with a single tier,
+/// where they have nothing to look up; at the environment they look in debug builds only.
 pub fn tier() -> Tier {
     match try_tier() {
         Ok(t) => t,
+        Err(e @ TierError::FloatEnvironment { .. }) => panic!("{e}"),
         Err(e) => panic!("{TIER_ENV}: {e}"),
     }
 }
 
-/// The tier that calls made by this thread use, or what is wrong with `HOTLANES_TIER`.
+/// Whether this thread has the default floating-point environment.
+pub(crate) fn check_environment() -> Result<(), TierError> {
+    environment::altered().map_or(Ok(()), |what| Err(TierError::FloatEnvironment { what }))
+}
+
+/// The tier that calls made by this thread use, or what is wrong with `HOTLANES_TIER` or with the thread's floating-point
+/// environment.
 ///
 /// A program calls this once at its start, to say it plainly instead of panicking in the first kernel.
+///
+/// # Errors
+/// `HOTLANES_TIER` names no tier, or one that is not available; or the environment is not the default one.
 pub fn try_tier() -> Result<Tier, TierError> {
+    check_environment()?;
     match FORCED.get() {
         Some(a) => Ok(a.tier()),
         None => selected().clone().map(Active::tier),

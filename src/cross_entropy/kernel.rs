@@ -119,6 +119,8 @@ fn some_rows<L: Lanes, const R: usize, const MODE: u8, const SMOOTH: bool>(
     let target = if SMOOTH {
         let mut centre: Chunk = [0.0; LANES];
         centre[..R].copy_from_slice(&sums(l, &centred));
+        // A label without a share has no part in the loss, not even where its probability is 0.
+        let hit = if keep == 0.0 { l.splat(0.0) } else { hit };
         l.mul_add(l.splat(keep), hit, l.mul(l.splat(spread), l.load(&centre)))
     } else {
         hit

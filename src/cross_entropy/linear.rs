@@ -1,7 +1,7 @@
 //! Cross-entropy of a linear layer's output, a few rows at a time: the logits of a whole batch are never in memory.
 
 use super::{CrossEntropy, LabelError, Reduction};
-use crate::error::check_len;
+use crate::error::{check_len, scratch_len};
 use crate::matmul::{Epilogue, Mat, MatMut, matmul, matmul_with};
 use crate::softmax::rows::IN_PLACE;
 
@@ -10,8 +10,13 @@ pub const LINEAR_ROWS: usize = 128;
 
 impl CrossEntropy {
     /// The length of the scratch of [`CrossEntropy::linear_forward_backward`]: the logits of [`LINEAR_ROWS`] rows.
+    ///
+    /// # Panics
+    /// If it is more than a usize can say.
+    #[track_caller]
     pub fn linear_scratch_len(&self) -> usize {
-        LINEAR_ROWS.saturating_mul(self.classes)
+        let len = LINEAR_ROWS.checked_mul(self.classes);
+        scratch_len("linear cross entropy", LINEAR_ROWS, self.classes, len)
     }
 
     /// The loss of the logits `x W^T` against `labels` (`[rows]`), and the gradients of `x` and `W`:

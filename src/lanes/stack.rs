@@ -38,6 +38,8 @@ impl<const N: usize> Stack<N> {
     /// If there is no room for them.
     #[inline(always)]
     pub(crate) fn first_mut(&mut self, n: usize) -> &mut [Chunk] {
+        // Also since `n * LANES` could wrap.
+        assert!(n <= N, "{n} vectors do not fit {N}");
         while self.len < n * LANES {
             self.push(&[0.0; LANES]);
         }

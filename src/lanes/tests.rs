@@ -2,6 +2,9 @@
 
 mod bits;
 mod block;
+// Miri runs no assembly, which sets the mode; in Miri there is no other.
+#[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod environment;
 mod fused;
 mod half;
 mod indexed;

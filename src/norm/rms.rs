@@ -19,7 +19,7 @@ impl RmsNorm {
     /// mostly have 1e-5 or 1e-6).
     ///
     /// # Errors
-    /// `features` is 0, or `eps` is not finite, negative or beyond f32.
+    /// `features` is 0, or `eps` is neither 0 nor a normal f32. With 0 a row of zeros has no scale: see the [module](super).
     pub fn new(features: usize, eps: f64) -> Result<Self, HyperParamError> {
         Ok(RmsNorm { features, eps: checked_eps(features, eps)? })
     }
@@ -74,8 +74,12 @@ impl RmsNorm {
 
     /// How many f32 of scratch [`RmsNorm::backward`] needs for `rows` rows; 0 up to
     /// [`ROWS_PER_CHUNK`](super::ROWS_PER_CHUNK) rows.
+    ///
+    /// # Panics
+    /// If it is more than a usize can say.
+    #[track_caller]
     pub fn scratch_len(&self, rows: usize) -> usize {
-        scratch_len(rows, self.features)
+        scratch_len("rmsnorm", rows, self.features, 1)
     }
 
     /// From `dy`, the gradient of the output, and what the forward saw and saved: the gradient of the input `dx`

@@ -55,7 +55,7 @@ impl Plan {
     /// `values -= lr * dvalues`, where `dx` (`[cols][batch]`, may be left out) is that of the values before.
     ///
     /// # Errors
-    /// `lr` is not finite or negative.
+    /// `lr` is out of range: from 0 to 1e30.
     ///
     /// # Panics
     /// If a slice's length does not fit, or the plan was made for another structure.

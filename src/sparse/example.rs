@@ -43,7 +43,7 @@ impl<I: Index> Csr<I> {
     /// the same sweep, `values -= lr * dvalues`, where `dx` (`[cols]`, may be left out) is that of the values before.
     ///
     /// # Errors
-    /// `lr` is not finite or negative.
+    /// `lr` is out of range: from 0 to 1e30.
     ///
     /// # Panics
     /// If a slice's length does not fit.

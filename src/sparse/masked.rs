@@ -128,7 +128,7 @@ impl Masked {
     /// out, as it is for the first layer of a network.
     ///
     /// # Errors
-    /// `lr` is not finite or negative.
+    /// `lr` is out of range: from 0 to 1e30.
     ///
     /// # Panics
     /// If a slice's length does not fit.
@@ -151,7 +151,7 @@ impl Masked {
     /// ReLU, 0 where `x` is zero. So such a source is not visited here either.
     ///
     /// # Errors
-    /// `lr` is not finite or negative.
+    /// `lr` is out of range: from 0 to 1e30.
     ///
     /// # Panics
     /// If a slice's length does not fit.

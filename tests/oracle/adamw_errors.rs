@@ -71,7 +71,7 @@ fn each_hyper_parameter_is_checked_and_named() {
     let fields: [(&str, Field, &[f64], &[f64]); 5] = [
         ("lr", |c| &mut c.lr, size, &[0.0, 1.0, 1e30]),
         ("eps", |c| &mut c.eps, size, &[0.0, 1e-20, 1.0]),
-        ("weight_decay", |c| &mut c.weight_decay, size, &[0.0, 0.1, 10.0]),
+        ("weight_decay", |c| &mut c.weight_decay, size, &[0.0, 0.1, 10.0, 1e12]),
         ("beta1", |c| &mut c.beta1, beta, &[0.0, 0.5, 1.0 - 1e-9]),
         ("beta2", |c| &mut c.beta2, beta, &[0.0, 0.5, 1.0 - 1e-9]),
     ];
@@ -95,9 +95,24 @@ fn an_eps_whose_reciprocal_overflows_is_refused() {
     let with = |eps| AdamW::new(AdamWConfig { eps, ..Default::default() });
     assert_eq!(
         with(1e-39).unwrap_err().to_string(),
-        "eps = 0.000000000000000000000000000000000000001: must be 0 or a normal f32, at least 1.2e-38"
+        "eps = 0.000000000000000000000000000000000000001: must be 0 or a normal f32, from 1.2e-38 to 3.4e38"
     );
     assert!(with(f32::MIN_POSITIVE as f64).is_ok());
+}
+
+#[test]
+fn products_and_quotients_of_settings_are_checked() {
+    let error = |config| AdamW::new(config).unwrap_err().to_string();
+    let base = AdamWConfig::default();
+    assert_eq!(
+        error(AdamWConfig { lr: 1e20, weight_decay: 1e11, ..base }),
+        "lr * weight_decay = 10000000000000000000000000000000: must be at least 0 and at most 1e30"
+    );
+    let error = error(AdamWConfig { lr: 1e30, beta1: 1.0 - 1e-12, ..base });
+    assert!(
+        error.starts_with("lr / (1 - beta1) = 99") && error.ends_with(": must be within f32's range"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn a_probability_of_zero() {
         assert_eq!(y, [0.5, 0.0, 0.0, 0.5], "{tier}");
         assert!(log[1] == f32::NEG_INFINITY && (log[2] + 200.693_15).abs() < 2e-5, "{tier}: {log:?}");
         for (smoothing, label, want) in
-            [(0.0, 1, f32::INFINITY), (0.1, 0, f32::INFINITY), (0.0, 2, 200.693_15)]
+            [(0.0, 1, f32::INFINITY), (0.1, 0, f32::INFINITY), (1.0, 1, f32::INFINITY), (0.0, 2, 200.693_15)]
         {
             let ce = CrossEntropy::new(4, smoothing, None).unwrap();
             let loss = ce.forward(&x, &[label], Reduction::Mean, &mut losses).unwrap();
@@ -122,6 +122,10 @@ fn bad_parameters_are_named() {
         assert_eq!((error.name, error.value.to_bits()), ("smoothing", smoothing.to_bits()));
         assert_eq!(error.to_string(), format!("smoothing = {smoothing}: must be at least 0 and at most 1"));
     }
+    let error = CrossEntropy::new(3, 1e-46, None).unwrap_err();
+    assert!(
+        error.to_string().ends_with("must be 0, or so large that each class's share of it is a normal f32")
+    );
     for smoothing in [0.0, 0.1, 1.0] {
         assert_eq!(CrossEntropy::new(8, smoothing, Some(0)).map(|c| c.classes()), Ok(8));
     }

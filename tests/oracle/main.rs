@@ -34,6 +34,8 @@ mod optim_golden;
 mod reduce;
 mod rms;
 mod rms_errors;
+mod settings;
+mod shapes;
 mod softmax;
 mod sparse;
 mod sparse_errors;

@@ -90,7 +90,7 @@ fn what_the_scratch_holds_does_not_matter() {
 fn bad_parameters_are_named() {
     let error = LayerNorm::new(0, 1e-5).unwrap_err();
     assert_eq!(error.to_string(), "features = 0: must be at least 1");
-    for eps in [-1e-9, -f64::MIN_POSITIVE, f64::NAN, f64::INFINITY, 1e39] {
+    for eps in [-1e-9, -f64::MIN_POSITIVE, f64::NAN, f64::INFINITY, 1e39, 1e-46, 1e-39] {
         let error = LayerNorm::new(8, eps).unwrap_err();
         assert_eq!((error.name, error.value.to_bits()), ("eps", eps.to_bits()));
         assert!(error.to_string().starts_with(&format!("eps = {eps}: must be ")), "{error}");

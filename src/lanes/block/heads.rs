@@ -35,13 +35,20 @@ pub(crate) fn heads_extent(shape: [usize; 3], dim: usize, strides: [usize; 3]) -
 fn is_disjoint(shape: [usize; 3], dim: usize, strides: [usize; 3]) -> bool {
     let mut axes = [0, 1, 2].map(|a| (strides[a], shape[a]));
     axes.sort_unstable();
+    if dim == 0 {
+        return true;
+    }
     let mut within = dim;
     for (stride, n) in axes {
         if n > 1 {
             if stride < within {
                 return false;
             }
-            within += (n - 1) * stride;
+            // Rows that reach beyond a usize lie in no memory.
+            match (n - 1).checked_mul(stride).and_then(|x| x.checked_add(within)) {
+                Some(reach) => within = reach,
+                None => return false,
+            }
         }
     }
     true
@@ -59,6 +66,8 @@ impl<'a> HeadsBlock<'a> {
         assert!(fits, "heads: {shape:?} rows of {dim} values, {strides:?} apart, do not fit {len} values");
         let disjoint = shape.contains(&0) || is_disjoint(shape, dim, strides);
         assert!(disjoint, "heads: {shape:?} rows of {dim} values, {strides:?} apart, overlap");
+        // Rows without values may be any distance apart: none, so that no address lies beyond the data.
+        let strides = if dim == 0 { [0; 3] } else { strides };
         HeadsBlock { data: data.as_mut_ptr(), shape, dim, strides, _data: PhantomData }
     }
 
@@ -89,6 +98,22 @@ impl<'a> HeadsBlock<'a> {
     #[inline(always)]
     pub(crate) fn reborrow(&mut self) -> HeadsBlock<'_> {
         HeadsBlock { _data: PhantomData, ..*self }
+    }
+
+    /// Sets all values to 0.
+    pub(crate) fn fill_zero(mut self) {
+        let [batches, heads, rows] = self.shape;
+        if self.shape.contains(&0) {
+            return;
+        }
+        for b in 0..batches {
+            for h in 0..heads {
+                let mut head = self.head(b, h);
+                for i in 0..rows {
+                    head.row(i).fill(0.0);
+                }
+            }
+        }
     }
 
     /// The rows of a batch's head, a row for each place in the sequence.
@@ -161,6 +186,29 @@ mod tests {
         assert!(!is_disjoint([2, 3, 4], 5, [59, 20, 5]));
         assert!(!is_disjoint([2, 3, 4], 5, [60, 20, 4]));
         assert!(!is_disjoint([2, 1, 4], 5, [0, 20, 5]));
+    }
+
+    #[test]
+    fn strides_beyond_a_usize() {
+        let most = usize::MAX;
+        assert!(!is_disjoint([3, 2, 2], 5, [most, most, most]));
+        assert!(!is_disjoint([3, 2, 2], 5, [most, most / 2, 5]));
+        // Rows without values: wherever they are, no address lies beyond the data.
+        for strides in [[most; 3], [0, 0, most], [most / 2, most / 4, 1 << 20]] {
+            let mut data = [7.0; 3];
+            let mut rows = HeadsBlock::new(&mut data, [2, 3, 4], 0, strides);
+            let inside = rows.data as usize..=rows.data.wrapping_add(3) as usize;
+            for b in 0..2 {
+                for h in 0..3 {
+                    for i in 0..4 {
+                        let mut head = rows.head(b, h);
+                        assert!(head.row(i).is_empty() && inside.contains(&(head.row(i).as_ptr() as usize)));
+                    }
+                }
+            }
+            let (mut a, mut b) = rows.split(2, 3);
+            assert!(a.head(1, 2).row(2).is_empty() && b.head(1, 2).row(0).is_empty());
+        }
     }
 
     #[test]

@@ -230,3 +230,23 @@ fn what_was_not_written_is_zero() {
     assert_eq!(stack.first_mut(1), &[[7.0; LANES]]);
     assert!(panics(|| _ = stack.first_mut(5)));
 }
+
+#[test]
+fn more_vectors_than_there_is_room_for_are_refused() {
+    // Sixteen times some of these are 0 in a usize.
+    for n in [3, usize::MAX / LANES + 1, 1 << (usize::BITS - 4), 1 << (usize::BITS - 1), usize::MAX] {
+        let mut stack = Stack::<2>::new();
+        let panic = catch_unwind(AssertUnwindSafe(|| stack.first_mut(n).len())).unwrap_err();
+        let message = panic.downcast_ref::<String>().unwrap();
+        assert_eq!(*message, format!("{n} vectors do not fit 2"));
+        assert!(stack.values().is_empty());
+        assert!(catch_unwind(AssertUnwindSafe(|| stack.grow(n.max(33)).len())).is_err());
+        for size in [(n, 1), (1, n.max(33)), (n, n)] {
+            let fill = catch_unwind(AssertUnwindSafe(|| {
+                dispatch(active(), Fill::<16, 2>(&mut stack, size.0, size.1))
+            }));
+            assert!(fill.is_err(), "{size:?}");
+        }
+    }
+    assert_eq!(Stack::<2>::new().first_mut(2), [[0.0; LANES]; 2]);
+}

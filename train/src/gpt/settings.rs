@@ -1,5 +1,6 @@
 //! What a run depends on beside its text, and the configurations that have a name.
 
+use hotlanes::adamw::{AdamW, AdamWConfig};
 use serde::{Deserialize, Serialize};
 
 use super::config::{Act, Config, ConfigError, Norm};
@@ -81,6 +82,12 @@ impl Settings {
         }
         if !(self.clip.is_finite() && self.clip >= 0.0) {
             return broken("clip", &self.clip, "must be finite, at least 0 (which clips nothing)");
+        }
+        // A rate that the optimizer refuses would end the first step instead.
+        let Optim { beta1, beta2, eps, weight_decay, .. } = self.optim();
+        let adamw = AdamWConfig { lr, beta1, beta2, eps, weight_decay, ..AdamWConfig::default() };
+        if let Err(e) = AdamW::new(adamw) {
+            return broken(e.name, &e.value, e.rule);
         }
         self.model.check()
     }
@@ -234,6 +241,10 @@ mod tests {
         }
         assert_eq!(told(|s| s.accumulate = (1 << 20) + 1), "accumulate = 1048577: must be at most 2^20");
         assert_eq!(told(|s| s.schedule.lr = f64::NAN), "lr = NaN: must be finite, at least 0");
+        assert_eq!(
+            told(|s| s.schedule.lr = 1e31),
+            "lr = 10000000000000000000000000000000: must be at least 0 and at most 1e30"
+        );
         assert_eq!(told(|s| s.schedule.min_lr = 0.5), "min-lr = 0.5: must be from 0 to lr, 0.001");
         assert_eq!(told(|s| s.schedule.decay = 99), "decay-steps = 99: must be at least warmup, 100");
         assert!(told(|s| s.clip = f64::INFINITY).starts_with("clip = inf: must be finite"));
