@@ -36,6 +36,10 @@ impl Plan {
         if let Some(dvalues) = &dvalues {
             check_len("sparse backward", "dvalues", dvalues.len(), csr.nnz(), "the matrix");
         }
+        // Of nothing there may be a batch of any size.
+        if csr.cols() == 0 {
+            return;
+        }
         match (dx, dvalues) {
             (Some(dx), Some(dvalues)) if tuning::one_sparse_sweep(active().tier()) => {
                 let from = Some(self.slots.as_list().over(csr.values(), 1, 0));
@@ -71,6 +75,9 @@ impl Plan {
     ) -> Result<(), HyperParamError> {
         self.check_backward(csr, x, dy, batch, &dx);
         let lr = check_lr(lr)?;
+        if csr.cols() == 0 {
+            return Ok(());
+        }
         match dx {
             Some(dx) if tuning::one_sparse_sweep(active().tier()) => {
                 let to = both::To::Sgd(self.slots.slots(csr.values_mut(), 1), lr);
