@@ -331,7 +331,8 @@ pub fn matmul_with<'a, T: Element + 'a>(
         return;
     }
     let a = T::operand(a);
-    let work = Product { active: active(), a, b, c, activated, accumulate, bias, activation };
+    let path = tuning::product_path();
+    let work = Product { active: active(), a, b, c, activated, accumulate, bias, activation, path };
     let (least, most) = (tuning::MATMUL_PIECE, tuning::MATMUL_PIECE_MOST);
     Shares { per_thread: 2, least, most }.run(work, tuning::MATMUL_PARALLEL);
 }

@@ -207,3 +207,7 @@ pub fn with_gather<R>(gather: bool, f: impl FnOnce() -> R) -> R {
     let _restore = Restore(FORCED_GATHER.replace(Some(gather)));
     f()
 }
+
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub use crate::parallel::recorder::{Piece, record_pieces};

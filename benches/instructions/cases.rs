@@ -111,7 +111,6 @@ cases! {
     limits_update
     limits_fma_chain
     limits_sqrt_chain
-    matmul
     matmul_plain
     matmul_thin
     matmul_few_columns

@@ -20,7 +20,7 @@ pub(crate) const CASES: &[Case] = &[
             bench: &[],
         },
         same_as: None,
-        // Neither packed: the right operand alone is.
+        counted: Counted::Not("its paths are counted by themselves"),
         ..DIRECT
     },
     Case { id: "matmul_plain", ..PATH },

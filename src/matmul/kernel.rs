@@ -8,7 +8,7 @@ use super::tile::{self, Panels, Start};
 use super::{Element, Packed};
 use crate::activation::Activation;
 use crate::lanes::{Block, Chunk, Kernel, LANES, Lanes, PanelStack, Stack, dispatch};
-use crate::parallel::Work;
+use crate::parallel::{Work, recorder};
 use crate::tier::Active;
 use crate::tuning::{self, ProductPath};
 
@@ -55,6 +55,8 @@ pub(super) struct Product<'a> {
     pub(super) accumulate: bool,
     pub(super) bias: Option<&'a [f32]>,
     pub(super) activation: Activation,
+    /// The way that the caller's thread forces.
+    pub(super) path: Option<ProductPath>,
 }
 
 impl Product<'_> {
@@ -121,11 +123,16 @@ impl Work for Product<'_> {
         let Operand::F32(a) = self.a else { return dispatch(self.active, LeftPacked(self)) };
         let wide = rows > 36 && cols >= tuning::MATMUL_PACK_COLS && k >= tuning::MATMUL_PACK_STEPS;
         let meets = a.stride() > 0 && a.stride().is_multiple_of(tuning::MATMUL_PACK_STRIDE);
-        let path = tuning::product_path().unwrap_or(match self.b {
+        let path = self.path.unwrap_or(match self.b {
             RightOperand::Mat(Operand::F32(b)) if thin::suits(a, b) => ProductPath::Thin,
             RightOperand::Mat(_) if wide && meets => ProductPath::BothPacked,
             RightOperand::Packed(..) if wide => ProductPath::BothPacked,
             _ => ProductPath::Plain,
+        });
+        recorder::note(match path {
+            ProductPath::Thin => "thin",
+            ProductPath::Plain => "plain",
+            ProductPath::BothPacked => "both packed",
         });
         match (path, self.b) {
             (ProductPath::Thin, RightOperand::Mat(Operand::F32(b))) => {

@@ -23,7 +23,8 @@ fn sizes_of_scratch_do_not_wrap() {
     let packed = |rows, cols| Packed::new(rows, cols).rows();
     let half = 1 << (usize::BITS / 2);
     type Sizes<'a> = &'a [(usize, usize)];
-    let table: [(&str, &dyn Fn(usize, usize) -> usize, Sizes<'_>); 7] = [
+    type Row<'a> = (&'a str, &'a dyn Fn(usize, usize) -> usize, Sizes<'a>);
+    let table: [Row<'_>; 7] = [
         // What these gave before was 0, or less than is needed.
         ("muon", &|r, c| muon.scratch_len(r, c), &[(half * 2, half * 2), (half, half), (1, MAX), (MAX, MAX)]),
         ("layernorm", &layer, &[(1 << 40, 1 << 40), (MAX, 129), (half * 16, half * 8), (64, MAX)]),
