@@ -9,7 +9,9 @@ use hotlanes_cases::{Bits, Case, Memory, Threads, cases};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    let args = Arguments::from_args();
+    let mut args = Arguments::from_args();
+    // Calls of other tests would be recorded too.
+    args.test_threads = Some(1);
     let mut trials = vec![];
     for case in cases() {
         let mut add = |what: &str, test: fn(&Case)| {
@@ -49,14 +51,19 @@ mod absent {
         pub thread: std::thread::ThreadId,
         pub size: usize,
         pub half: Option<bool>,
-        pub nanos: u128,
+        pub time: std::time::Duration,
         pub note: Option<&'static str>,
     }
-    pub fn record_pieces<R>(_: impl FnOnce() -> R) -> (R, Vec<Piece>) {
+    pub fn record_pieces<R>(_: fn() -> std::time::Duration, _: impl FnOnce() -> R) -> (R, Vec<Piece>) {
         unreachable!("no test runs")
     }
 }
 use recorder::{Piece, record_pieces};
+
+/// The CPU time of this thread: on a clock, whoever else uses the machine counts too.
+fn cpu_time() -> std::time::Duration {
+    cpu_time::ThreadTime::now().as_duration()
+}
 
 /// One run at `size` in a pool of two threads: the caller's thread, and the pieces of each call.
 fn record(case: &Case, size: &[usize]) -> (std::thread::ThreadId, Vec<Vec<Piece>>) {
@@ -64,7 +71,7 @@ fn record(case: &Case, size: &[usize]) -> (std::thread::ThreadId, Vec<Vec<Piece>
     let tier = hotlanes::Tier::available().rfind(|t| case.runs_on(*t)).expect("a tier");
     let mut run = case.on(tier, || case.build(size, &Memory::aligned()));
     pool.install(|| {
-        let ((), pieces) = record_pieces(|| case.on(tier, || run.run()));
+        let ((), pieces) = record_pieces(cpu_time, || case.on(tier, || run.run()));
         let calls = pieces.iter().map(|p| p.call + 1).max().unwrap_or(0);
         let mut by_call: Vec<Vec<Piece>> = (0..calls).map(|_| vec![]).collect();
         for piece in pieces {
@@ -76,8 +83,7 @@ fn record(case: &Case, size: &[usize]) -> (std::thread::ThreadId, Vec<Vec<Piece>
 
 /// The pieces of each call, in a few words.
 fn words(calls: &[Vec<Piece>]) -> String {
-    let one =
-        |p: &Piece| format!("{} in {} us on {:?} of half {:?}", p.size, p.nanos / 1000, p.thread, p.half);
+    let one = |p: &Piece| format!("{} in {:?} on {:?} of half {:?}", p.size, p.time, p.thread, p.half);
     let call = |c: &Vec<Piece>| c.iter().take(12).map(one).collect::<Vec<_>>().join("; ");
     calls.iter().map(call).collect::<Vec<_>>().join("\n")
 }
@@ -119,8 +125,8 @@ fn is_shared(case: &Case) {
     for size in at {
         let mut best = f64::INFINITY;
         let mut last = String::new();
-        // Others use the machine too: a thread may be kept waiting.
-        for _ in 0..6 {
+        // The first calls of a process find pages and caches cold.
+        for _ in 0..4 {
             let (_, calls) = record(case, size);
             last = words(&calls);
             let what = format!("{} {}", case.id, (case.label)(size));
@@ -129,29 +135,26 @@ fn is_shared(case: &Case) {
             let mut worst = 1.0f64;
             for call in cut {
                 let first = call[0].thread;
-                let of = |is: &dyn Fn(&Piece) -> bool, value: &dyn Fn(&Piece) -> f64| -> f64 {
-                    call.iter().filter(|p| is(p)).map(value).sum()
-                };
                 assert!(call.iter().any(|p| p.thread != first), "{what}: a call ran on one thread:\n{last}");
-                let halves = [false, true].map(|half| of(&|p| p.half == Some(half), &|p| p.size as f64));
-                assert!(ratio(halves) <= 4.0, "{what} was cut into {halves:?}:\n{last}");
-                let time = |p: &Piece| p.nanos as f64;
-                let shares = [of(&|p| p.thread == first, &time), of(&|p| p.thread != first, &time)];
-                worst = worst.max(ratio(shares));
+                let of = |half: bool, value: fn(&Piece) -> f64| -> f64 {
+                    call.iter().filter(|p| p.half == Some(half)).map(value).sum()
+                };
+                let sizes = [false, true].map(|half| of(half, |p| p.size as f64));
+                assert!(ratio(sizes) <= 4.0, "{what} was cut into {sizes:?}:\n{last}");
+                worst = worst.max(ratio([false, true].map(|half| of(half, |p| p.time.as_secs_f64()))));
             }
             best = best.min(worst);
-            if best <= 3.0 {
+            if best <= MOST {
                 break;
             }
         }
-        assert!(
-            best <= 3.0,
-            "{} {}: one thread had {best:.1} times as much:\n{last}",
-            case.id,
-            (case.label)(size)
-        );
+        let label = (case.label)(size);
+        assert!(best <= MOST, "{} {label}: one half took {best:.1} times as long:\n{last}", case.id);
     }
 }
+
+/// Halves are not quite of one size: rows, heads and chunks are whole.
+const MOST: f64 = 4.0;
 
 /// A forced path is that of the caller's thread; the pieces that others run follow it.
 fn products_go_the_forced_way() {
@@ -166,7 +169,7 @@ fn products_go_the_forced_way() {
     {
         let mut c = vec![f32::NAN; m * n];
         let product = || matmul(Mat::new(&a, m, k), Mat::new(&b, k, n), MatMut::new(&mut c, m, n));
-        let (_, pieces) = pool.install(|| record_pieces(|| with_product_path(path, product)));
+        let (_, pieces) = pool.install(|| record_pieces(cpu_time, || with_product_path(path, product)));
         let first = pieces[0].thread;
         assert!(pieces.iter().any(|p| p.thread != first), "{name}: it ran on one thread");
         assert!(pieces.iter().all(|p| p.note == Some(name)), "{name}: {pieces:?}", pieces = words(&[pieces]));

@@ -81,6 +81,7 @@ macro_rules! table {
             Case {
                 id: "identity_fwd",
                 build: |size, m| forward(size, m, Activation::Identity),
+                threads: Threads::Never("a copy"),
                 counted: Counted::Not("a copy"),
                 timed: Timed::Not("a copy"),
                 twin: false,
@@ -90,6 +91,7 @@ macro_rules! table {
                 id: "identity_bwd",
                 covers: &["activation::Activation::backward"],
                 build: |size, m| backward(size, m, Activation::Identity),
+                threads: Threads::Never("a copy"),
                 counted: Counted::Not("a copy"),
                 timed: Timed::Not("a copy"),
                 twin: false,

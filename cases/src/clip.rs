@@ -16,7 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     FUSED,
     Case {
         id: "clip_adamw_unscale",
-        build: |size, m| fused(size, m, ClipConfig { max_norm: 0.7, grad_scale: 48.0 }),
+        build: |size, m| fused(size, m, UNSCALE),
         timed: Timed::Not("a variant of clip_adamw"),
         twin: false,
         ..FUSED
@@ -32,6 +32,8 @@ pub(crate) const CASES: &[Case] = &[
         id: "clip",
         covers: &["clip::Clip::clip"],
         build: |size, m| scaling(size, m, true),
+        // In the outcome alone.
+        same_as: Some(("clip_adamw_unscale", <[usize]>::to_vec)),
         counted: Counted::Not("the loop of clip_scale"),
         ..SCALE
     },
@@ -77,8 +79,10 @@ const SCALE: Case = Case {
     ..FUSED
 };
 
+const UNSCALE: ClipConfig = ClipConfig { max_norm: 0.7, grad_scale: 48.0 };
+
 fn lists() -> Vec<Size> {
-    vec![vec![0, 1, 0], vec![33, 16, 7, 130], vec![1; 40], vec![500, 3, 77], vec![1000]]
+    vec![vec![], vec![0, 1, 0], vec![33, 16, 7, 130], vec![1; 40], vec![500, 3, 77], vec![1000]]
 }
 
 /// The step's number: far enough for both bias corrections to matter.
@@ -186,24 +190,24 @@ fn fused(lengths: &[usize], m: &Memory, config: ClipConfig) -> Box<dyn Run> {
 
 /// Clips the gradients in place, by `Clip` or by the function.
 fn scaling(lengths: &[usize], m: &Memory, by_clip: bool) -> Box<dyn Run> {
-    const MAX_NORM: f64 = 0.5;
     let n: usize = lengths.iter().sum();
-    let scale = if by_clip { 48.0 } else { 1.0 };
-    let clip = Clip::new(ClipConfig { max_norm: MAX_NORM, grad_scale: scale }).expect("valid");
+    let ClipConfig { max_norm, grad_scale: scale } =
+        if by_clip { UNSCALE } else { ClipConfig { max_norm: 0.5, grad_scale: 1.0 } };
+    let clip = Clip::new(UNSCALE).expect("valid");
     let lengths = lengths.to_vec();
     instance(
-        (m.input(n, 1), m.output(3)),
+        (m.input(n, 4), m.output(3)),
         Work::sweep(8 * n, 4 * n, 3.0 * n as f64),
         move |(grad, told): &mut (Buf, Buf)| {
             let mut grad = parts_mut(grad, &lengths);
             let mut grads: [&mut [f32]; MOST] = from_fn(|_| grad.next().unwrap_or_default());
             let grads = &mut grads[..lengths.len()];
             let outcome =
-                if by_clip { clip.clip(grads) } else { clip_grad_norm(grads, MAX_NORM).expect("above 0") };
+                if by_clip { clip.clip(grads) } else { clip_grad_norm(grads, max_norm).expect("above 0") };
             tell(told, outcome);
         },
         move |(grad, told), _| {
-            let outcome = outcome(norm_of(grad, scale), MAX_NORM);
+            let outcome = outcome(norm_of(grad, scale), max_norm);
             tell(told, outcome);
             let factor = (outcome.clip_factor / scale) as f32;
             grad.iter_mut().for_each(|g| *g *= factor);

@@ -77,6 +77,14 @@ pub(crate) const CASES: &[Case] = &[
         ..MANY
     },
     MATRIX,
+    Case {
+        id: "adafactor_first",
+        build: |size, m| matrix(size, m, true),
+        counted: SAME_LOOP,
+        timed: Timed::Not("a variant of adafactor"),
+        twin: false,
+        ..MATRIX
+    },
     // The same runs stand for all of its passes.
     Case { kernel: "hotlanes::adafactor::matrix::GradSquares", id: "adafactor_grad_squares", ..PASS },
     Case { kernel: "hotlanes::adafactor::matrix::Factor", id: "adafactor_factor", ..PASS },
@@ -84,21 +92,28 @@ pub(crate) const CASES: &[Case] = &[
     VECTOR,
     Case { kernel: "hotlanes::adafactor::flat::Units", id: "adafactor_units", ..VECTOR_PASS },
     Case { kernel: "hotlanes::adafactor::flat::Descend", id: "adafactor_descend", ..VECTOR_PASS },
+    Case { same_as: Some(("adafactor", |size| size[..2].to_vec())), ..ADAFACTOR_MANY },
     Case {
-        id: "adafactor_many",
-        covers: &["adafactor::AdafactorStep::update_many"],
-        build: adafactor_many,
-        bits: Bits::At {
-            sizes: || vec![vec![7, 37, 90], vec![0, 3, 0], vec![1, 1, 1], vec![66, 16, 65]],
-            random: &[(1, 10), (1, 40), (0, 90)],
-        },
-        threads: Threads::Never("a threshold of each tensor's own: adafactor has it"),
-        counted: SAME_LOOP,
-        timed: Timed::Not("the loops of adafactor"),
-        twin: false,
-        ..MATRIX
+        id: "adafactor_many_vector",
+        same_as: Some(("adafactor_squares", |size| size[2..].to_vec())),
+        ..ADAFACTOR_MANY
     },
 ];
+
+const ADAFACTOR_MANY: Case = Case {
+    id: "adafactor_many",
+    covers: &["adafactor::AdafactorStep::update_many"],
+    build: adafactor_many,
+    bits: Bits::At {
+        sizes: || vec![vec![7, 37, 90], vec![0, 3, 0], vec![1, 1, 1], vec![66, 16, 65]],
+        random: &[(1, 10), (1, 40), (0, 90)],
+    },
+    threads: Threads::Never("a threshold of each tensor's own: adafactor has it"),
+    counted: SAME_LOOP,
+    timed: Timed::Not("the loops of adafactor"),
+    twin: false,
+    ..MATRIX
+};
 
 const SGD: Case = Case {
     id: "sgd",
@@ -139,7 +154,7 @@ const MATRIX: Case = Case {
     id: "adafactor",
     covers: &["adafactor::AdafactorStep::update"],
     kernel: "hotlanes::adafactor::matrix::Apply",
-    build: matrix,
+    build: |size, m| matrix(size, m, false),
     bits: Bits::At { sizes: shapes, random: &[(1, 40), (1, 150)] },
     threads: Threads::From {
         below: &[127, ADAFACTOR_PARALLEL / 128],
@@ -336,17 +351,22 @@ fn lion_many(lengths: &[usize], m: &Memory) -> Box<dyn Run> {
 /// Far enough for the average to be of old and new.
 const STEP: u64 = 10;
 
-fn adafactor() -> (AdafactorStep, optim::AdafactorConstants) {
-    let config = AdafactorConfig::default();
+const DECAY: f64 = 0.1;
+
+/// The tenth step without decay, or the first one, whose averages are those of the gradient, with it.
+fn adafactor(first: bool) -> (AdafactorStep, optim::AdafactorConstants) {
+    let number = if first { 1 } else { STEP };
+    let weight_decay = if first { DECAY } else { 0.0 };
+    let config = AdafactorConfig { weight_decay, ..Default::default() };
     let constants = optim::AdafactorConstants {
         lr: config.lr as f32,
-        weight: (STEP as f64).powf(config.beta2_decay) as f32,
+        weight: (number as f64).powf(config.beta2_decay) as f32,
         eps1: config.eps1 as f32,
         eps2: config.eps2 as f32,
         d: config.d as f32,
-        step: STEP as i32,
+        step: number as i32,
     };
-    (Adafactor::new(config).and_then(|o| o.at(STEP)).expect("the defaults are valid"), constants)
+    (Adafactor::new(config).and_then(|o| o.at(number)).expect("valid"), constants)
 }
 
 struct Matrix {
@@ -358,11 +378,13 @@ struct Matrix {
     /// The plain loop's: an update as large as the parameter, and sums of a row's length.
     update: Buf,
     sums: Buf,
+    first: bool,
 }
 
 impl Matrix {
-    fn new(rows: usize, cols: usize, m: &Memory) -> Self {
+    fn new(rows: usize, cols: usize, m: &Memory, first: bool) -> Self {
         Matrix {
+            first,
             param: m.input(rows * cols, 1),
             grad: m.input(rows * cols, 2),
             row: m.positive(rows, 3),
@@ -376,7 +398,13 @@ impl Matrix {
     fn plain(&mut self, auto: bool) {
         let Matrix { param, grad, row, col, update, sums, .. } = self;
         let f = if auto { optim::adafactor_matrix_auto } else { optim::adafactor_matrix };
-        f(param, grad, row, col, update, sums, adafactor().1);
+        let before = param.to_vec();
+        f(param, grad, row, col, update, sums, adafactor(self.first).1);
+        if self.first {
+            let decay =
+                |(p, before): (&mut f32, f32)| *p -= (AdafactorConfig::default().lr * DECAY) as f32 * before;
+            param.iter_mut().zip(before).for_each(decay);
+        }
     }
 
     fn outputs(&mut self) -> Vec<Output<'_>> {
@@ -389,14 +417,14 @@ impl Matrix {
     }
 }
 
-fn matrix(size: &[usize], m: &Memory) -> Box<dyn Run> {
+fn matrix(size: &[usize], m: &Memory, first: bool) -> Box<dyn Run> {
     let [rows, cols] = dims(size);
-    let (step, _) = adafactor();
+    let (step, _) = adafactor(first);
     let n = rows * cols;
     // The gradient three times, since each rms is needed before the next pass; the parameter twice.
     let work = Work { read: 20.0 * n as f64, written: 4.0 * n as f64, working_set: 8 * n, ..work(n, 17) };
     instance(
-        Matrix::new(rows, cols, m),
+        Matrix::new(rows, cols, m, first),
         work,
         move |s| {
             let Matrix { param, grad, row, col, scratch, .. } = s;
@@ -424,7 +452,7 @@ impl Vector {
     }
 
     fn formula(&mut self) {
-        let (weight, n) = (f64::from(adafactor().1.weight), self.param.len() as f64);
+        let (weight, n) = (f64::from(adafactor(false).1.weight), self.param.len() as f64);
         let mut updates = vec![];
         for (v, g) in self.v.iter_mut().zip(self.grad.iter().map(|g| f64::from(*g))) {
             let new = f64::from(*v) + weight * (g * g - f64::from(*v));
@@ -442,7 +470,7 @@ impl Vector {
 
 fn vector(size: &[usize], m: &Memory) -> Box<dyn Run> {
     let [n] = dims(size);
-    let (step, _) = adafactor();
+    let (step, _) = adafactor(false);
     instance(
         Vector::new(n, m),
         work(n, 17),
@@ -451,17 +479,17 @@ fn vector(size: &[usize], m: &Memory) -> Box<dyn Run> {
             step.update(AdafactorTensor { param, grad, moment: SecondMoment::Unfactored { v } }, scratch);
         },
         |s, _| s.formula(),
-        |s| vec![Output::new("param", &mut s.param, 1e-6), Output::new("v", &mut s.v, 1e-6)],
+        |s| vec![Output::new("vector", &mut s.param, 1e-6), Output::new("v", &mut s.v, 1e-6)],
     )
 }
 
 /// A matrix and a vector in one call; sizes are rows, columns and the vector's length.
 fn adafactor_many(size: &[usize], m: &Memory) -> Box<dyn Run> {
     let [rows, cols, n] = dims(size);
-    let (step, _) = adafactor();
+    let (step, _) = adafactor(false);
     instance(
         (
-            Matrix::new(rows, cols, m),
+            Matrix::new(rows, cols, m, false),
             Vector::new(n, m),
             m.output(scratch_len_matrix(rows, cols).max(scratch_len_vector(n))),
         ),

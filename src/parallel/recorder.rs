@@ -45,7 +45,7 @@ mod on {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
     use std::thread::ThreadId;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::Tag;
 
@@ -60,8 +60,8 @@ mod on {
         pub size: usize,
         /// Which side of the call's first cut it is of; none, where it was not cut.
         pub half: Option<bool>,
-        /// How long it took.
-        pub nanos: u128,
+        /// How long it took by the caller's clock.
+        pub time: Duration,
         /// The way it went, where the kernel has several.
         pub note: Option<&'static str>,
     }
@@ -81,23 +81,25 @@ mod on {
 
     static ON: AtomicBool = AtomicBool::new(false);
     static RECORDED: Mutex<(usize, Vec<Piece>)> = Mutex::new((0, Vec::new()));
+    static CLOCK: Mutex<fn() -> Duration> = Mutex::new(|| Duration::ZERO);
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
     thread_local! {
         static NOTE: Cell<Option<&'static str>> = const { Cell::new(None) };
         // Of the piece in hand: pieces of other calls may run within it, while it waits.
-        static BEGUN: Cell<Option<(Instant, usize)>> = const { Cell::new(None) };
+        static BEGUN: Cell<Option<(Duration, usize)>> = const { Cell::new(None) };
     }
 
     fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls `f`, and gives with its result the pieces of all calls that all threads made meanwhile.
+    /// Calls `f`, and gives with its result the pieces of all calls that all threads made meanwhile, timed by `clock`, such as
+    /// one of the thread's CPU time.
     ///
     /// While this goes on, the first pieces of a call that is cut wait for each other, for two seconds at most, until two
     /// threads have one: what is seen does not depend on how soon a thread finds work.
-    pub fn record_pieces<R>(f: impl FnOnce() -> R) -> (R, Vec<Piece>) {
+    pub fn record_pieces<R>(clock: fn() -> Duration, f: impl FnOnce() -> R) -> (R, Vec<Piece>) {
         struct Off;
         impl Drop for Off {
             fn drop(&mut self) {
@@ -106,6 +108,7 @@ mod on {
         }
         let _one = lock(&ONE_AT_A_TIME);
         *lock(&RECORDED) = (0, Vec::new());
+        *lock(&CLOCK) = clock;
         ON.store(true, Ordering::SeqCst);
         let off = Off;
         let result = f();
@@ -152,13 +155,15 @@ mod on {
                 drop(call.changed.wait_timeout_while(started, Duration::from_secs(2), wait));
             }
             NOTE.set(None);
-            BEGUN.set(Some((Instant::now(), size())));
+            let (size, clock) = (size(), *lock(&CLOCK));
+            BEGUN.set(Some((clock(), size)));
         }
 
         pub(in super::super) fn ends(&self) {
             let (Some(From { call, half }), Some((start, size))) = (&self.from, BEGUN.take()) else { return };
-            let (nanos, thread) = (start.elapsed().as_nanos(), std::thread::current().id());
-            let piece = Piece { call: call.number, thread, size, half: *half, nanos, note: NOTE.take() };
+            let clock = *lock(&CLOCK);
+            let (time, thread) = (clock() - start, std::thread::current().id());
+            let piece = Piece { call: call.number, thread, size, half: *half, time, note: NOTE.take() };
             lock(&RECORDED).1.push(piece);
         }
     }
