@@ -4,6 +4,7 @@
 //! sum(x) = x[0] + x[1] + ..        dot(x, y) = sum(x * y)        norm(x) = sqrt(sum(x * x))
 //! mean = sum(x) / n                variance = sum((x - mean)^2) / n   (of the population, not of a sample)
 //! aggregate: dst[i] = scale * (buffer 0[i] + buffer 1[i] + ..)
+//! column_sums: sums[c] = (sums[c] +) x[0][c] + x[1][c] + ..
 //! ```
 //!
 //! # Order, and with it bits
@@ -43,11 +44,14 @@ use crate::tier::{Active, active};
 use crate::tuning;
 
 mod aggregate;
+mod columns;
 mod largest;
 mod moments;
 mod sums;
 
 use aggregate::Aggregate;
+use columns::Columns;
+pub use columns::ROWS_PER_SUM;
 use largest::Largest;
 use moments::{Moments, Statistics};
 use sums::{Dot, Squares, Sum};
@@ -198,6 +202,34 @@ pub fn aggregate(dst: &mut [f32], buffers: &[&[f32]], scale: f32) {
     }
     let work = Aggregate { active: active(), scale, first: 0, dst, buffers };
     parallel::run(work, tuning::REDUCE_PARALLEL, tuning::REDUCE_PIECE);
+}
+
+/// The sums of the columns of `x` (`[rows][cols]`) into `sums` (`[cols]`): a linear layer's bias gradient from that of its
+/// output. With `accumulate` they are added to what `sums` holds, else they overwrite it, and not even a NaN in it matters.
+/// Parallel over columns from [`tuning::COLUMN_SUMS_PARALLEL`] values on; no columns are no values.
+///
+/// Order: the values of [`ROWS_PER_SUM`] rows one after the other, from 0 (or from what `sums` holds) on; the sums of such
+/// chunks of rows by a tree of neighbours, pairs, fours and so on. So a column's bits depend on its values alone, not on the
+/// other columns, tier, threads or thresholds. The error is at most
+/// `(min(rows, 256) + ceil(log2(rows / 256))) u sum(|x|)` with u = 2^-24, the sum over the column and what it is added to.
+///
+/// A NaN makes its column's sum NaN, as infinities of both signs do; a sum beyond f32's range on the way is infinite. The
+/// order is pairwise summation with a base case of 256 (Higham, "The Accuracy of Floating Point Summation", 1993).
+///
+/// # Panics
+/// If `x` is not whole rows of as many values as `sums` has.
+#[track_caller]
+pub fn column_sums(x: &[f32], sums: &mut [f32], accumulate: bool) {
+    let cols = sums.len();
+    assert!(
+        if cols == 0 { x.is_empty() } else { x.len().is_multiple_of(cols) },
+        "column sums: x has {} values, which are not whole rows of {cols}",
+        x.len()
+    );
+    if cols > 0 {
+        let work = Columns { active: active(), x, cols, first: 0, accumulate, sums };
+        parallel::run(work, tuning::COLUMN_SUMS_PARALLEL, tuning::COLUMN_SUMS_PIECE);
+    }
 }
 
 /// Powers of two that keep a block's sum within f32: of values, and of squares and products.

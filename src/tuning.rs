@@ -86,6 +86,10 @@ pub const ATTENTION_FEW_HEADS: usize = 4;
 pub const REDUCE_PARALLEL: usize = 1 << 18;
 /// Elements in one piece of a parallel reduction, about [`crate::reduce::PIECE`].
 pub const REDUCE_PIECE: usize = 1 << 16;
+/// Values from which the sums of columns are spread over threads.
+pub const COLUMN_SUMS_PARALLEL: usize = 1 << 18;
+/// Values in one piece of parallel sums of columns.
+pub const COLUMN_SUMS_PIECE: usize = 1 << 16;
 /// Elements of the positions' rows from which an embedding is spread over threads. The forward of 2^18 takes 21 us on one; two
 /// threads make it 1.5 times as fast, and 2^22 as well. The dense backward, whose zeros and plan stay on one thread, gains
 /// nothing at 2^18 and 1.3 times at 2^22 (the report's `embedding_fwd` and `embedding_bwd`).

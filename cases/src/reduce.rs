@@ -1,8 +1,8 @@
 //! Reductions and the aggregation of gradients.
 
 use hotlanes::naive::reduce as naive;
-use hotlanes::reduce::{self, BLOCK, PIECE};
-use hotlanes::tuning::{REDUCE_PARALLEL, REDUCE_PIECE};
+use hotlanes::reduce::{self, BLOCK, PIECE, ROWS_PER_SUM};
+use hotlanes::tuning::{COLUMN_SUMS_PARALLEL, REDUCE_PARALLEL, REDUCE_PIECE};
 
 use crate::memory::{Buf, Memory};
 use crate::run::{Output, Plain, Run, Work, instance, pick};
@@ -80,7 +80,44 @@ pub(crate) const CASES: &[Case] = &[
         twin: false,
         ..AGGREGATE
     },
+    COLUMN_SUMS,
+    Case {
+        id: "column_sums_add",
+        build: |size, m| columns(size, m, true),
+        counted: Counted::Not("the loop of column_sums"),
+        timed: Timed::Not("the loop of column_sums"),
+        twin: false,
+        ..COLUMN_SUMS
+    },
 ];
+
+/// Sizes are rows and columns.
+const COLUMN_SUMS: Case = Case {
+    id: "column_sums",
+    covers: &["reduce::column_sums"],
+    kernel: "hotlanes::reduce::columns::Columns",
+    build: |size, m| columns(size, m, false),
+    bits: Bits::At {
+        sizes: || {
+            let r = ROWS_PER_SUM;
+            let mut all = grid(&[0, 1, 2, 3, 20], &[0, 1, 15, 16, 17, 31, 63, 64, 65, 127, 128, 129, 210]);
+            all.extend(grid(&[r - 1, r, r + 1, 2 * r, 2 * r + 1, 5 * r + 3], &[1, 17, 80]));
+            all
+        },
+        random: &[(0, 600), (1, 150)],
+    },
+    threads: Threads::From {
+        below: &[255, COLUMN_SUMS_PARALLEL / 256],
+        at: &[&[256, COLUMN_SUMS_PARALLEL / 256], &[COLUMN_SUMS_PARALLEL / 100 + 1, 101]],
+    },
+    counted: Counted::At { sizes: [&[16, 128], &[32, 128]], elements: product, element: "value" },
+    timed: Timed::At {
+        report: &[&[256, 512], &[2048, 512]],
+        full: &[&[2048, 128], &[8192, 2048]],
+        bench: &[&[192, 128], &[256, 65]],
+    },
+    ..SUM
+};
 
 /// Whole blocks, two together on AVX-512.
 const SUM: Case = Case {
@@ -234,5 +271,26 @@ fn aggregate(size: &[usize], m: &Memory) -> Box<dyn Run> {
         move |s| call(s, reduce::aggregate),
         move |s, which| call(s, pick!(which, naive::aggregate, naive::aggregate_auto)),
         |s| vec![Output::rows("dst", &mut s.dst, 1e-5)],
+    )
+}
+
+fn columns(size: &[usize], m: &Memory, accumulate: bool) -> Box<dyn Run> {
+    let [rows, cols] = dims(size);
+    let rows = if cols == 0 { 0 } else { rows };
+    let n = rows * cols;
+    instance(
+        (m.input(n, 1), if accumulate { m.input(cols, 2) } else { m.output(cols) }),
+        Work::sweep(4 * n, 4 * cols, n as f64),
+        move |(x, sums): &mut (Buf, Buf)| reduce::column_sums(x, sums, accumulate),
+        move |(x, sums), which| {
+            let start = sums.to_vec();
+            if !sums.is_empty() {
+                pick!(which, naive::column_sums, naive::column_sums_auto)(x, sums);
+            }
+            if accumulate {
+                sums.iter_mut().zip(start).for_each(|(sum, start)| *sum += start);
+            }
+        },
+        |(_, sums)| vec![Output::new("sums", sums, 1e-4)],
     )
 }

@@ -80,6 +80,18 @@ twins! {
 }
 
 twins! {
+    /// The sums of columns, a row after the other.
+    column_sums, column_sums_auto, (x: &[f32], sums: &mut [f32]) {
+        sums.fill(0.0);
+        for row in x.chunks_exact(sums.len()) {
+            for (sum, x) in sums.iter_mut().zip(row) {
+                *sum += x;
+            }
+        }
+    }
+}
+
+twins! {
     /// Clips the gradient by its norm, in place, then takes an AdamW step. The norm of millions of values in one f32 would
     /// be off by more than the step allows for.
     clip_adamw, clip_adamw_auto,

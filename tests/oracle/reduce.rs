@@ -238,3 +238,51 @@ fn a_wrong_length_panics_with_both() {
     assert_eq!(message, "aggregate: there are no buffers, at least one is needed");
     assert_eq!(dst, [7.0; 3], "nothing was done");
 }
+
+#[test]
+fn sums_of_columns_are_within_the_bound() {
+    let mut rng = Rng::new(9);
+    let chunk = reduce::ROWS_PER_SUM;
+    for rows in [0, 1, 2, 17, chunk - 1, chunk, chunk + 1, 3 * chunk + 5, 9 * chunk] {
+        for cols in [1, 3, 16, 33, 80, 130] {
+            let (x, before) = (rng.vec(rows * cols, |rng| 1.0 + rng.normal()), rng.vec(cols, |rng| rng.normal()));
+            let levels = (rows as f64 / chunk as f64).log2().ceil().max(0.0);
+            let bound = (rows.min(chunk) as f64 + levels) * U;
+            for_each_tier(|tier| {
+                let (mut sums, mut added) = (vec![f32::NAN; cols], before.clone());
+                reduce::column_sums(&x, &mut sums, false);
+                reduce::column_sums(&x, &mut added, true);
+                for c in 0..cols {
+                    let column = (0..rows).map(|r| f64::from(x[r * cols + c]));
+                    let (exact, size) = (column.clone().sum::<f64>(), column.map(f64::abs).sum::<f64>());
+                    let off = (f64::from(sums[c]) - exact).abs();
+                    assert!(off <= bound * size, "{tier}, {rows} x {cols}, column {c}: {} for {exact}", sums[c]);
+                    let start = f64::from(before[c]);
+                    let off = (f64::from(added[c]) - exact - start).abs();
+                    assert!(off <= bound * (size + start.abs()), "{tier}, {rows} x {cols}, column {c}, added");
+                }
+            });
+        }
+    }
+}
+
+/// The documented order, with the numbers that show it.
+#[test]
+fn columns_are_chains_of_256_rows_and_a_tree() {
+    let (rows, cols) = (5 * 256 + 7, 3);
+    let x = Rng::new(10).vec(rows * cols, |rng| rng.spread(-8, 8));
+    let column = |c: usize| -> f32 {
+        let values: Vec<f32> = (0..rows).map(|r| x[r * cols + c]).collect();
+        let s: Vec<f32> = values.chunks(256).map(|chunk| chunk.iter().fold(0.0, |a, x| a + x)).collect();
+        ((s[0] + s[1]) + (s[2] + s[3])) + (s[4] + s[5])
+    };
+    for_each_tier(|tier| {
+        let mut sums = [f32::NAN; 3];
+        reduce::column_sums(&x, &mut sums, false);
+        assert_same(&sums, &[0, 1, 2].map(column), tier);
+    });
+    let message = panic_message(|| reduce::column_sums(&[0.0; 7], &mut [0.0; 3], false));
+    assert!(message.contains("7 values") && message.contains("rows of 3"), "{message}");
+    let message = panic_message(|| reduce::column_sums(&[0.0; 7], &mut [], false));
+    assert!(message.contains("7 values") && message.contains("rows of 0"), "{message}");
+}
