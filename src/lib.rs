@@ -12,6 +12,7 @@
 //! | [`norm`] | LayerNorm and RMSNorm forward and backward, also with a residual | copy bandwidth |
 //! | [`reduce`] | sum, dot product, norm, mean and variance, maximum; many gradients into one | read bandwidth |
 //! | [`clip`] | clipping by the global norm, fused with unscaling and AdamW | copy bandwidth |
+//! | [`axpy`] | `y += a x`, moving averages | copy bandwidth |
 //! | [`bf16`] | `f32` to bf16 and back, rounded to the nearest or split exactly | copy bandwidth |
 //! | [`softmax`](mod@softmax) | softmax and log-softmax, forward and backward | copy bandwidth; exponentials in L2 |
 //! | [`cross_entropy`] | loss of class labels, with the gradient in the same sweep | copy bandwidth; exponentials in L2 |
@@ -72,6 +73,7 @@ pub mod activation;
 pub mod adafactor;
 pub mod adamw;
 pub mod attention;
+pub mod axpy;
 pub mod bf16;
 pub mod clip;
 // In a build for one CPU multiversion leaves its other versions unused.

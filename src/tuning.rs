@@ -86,6 +86,10 @@ pub const ATTENTION_FEW_HEADS: usize = 4;
 pub const REDUCE_PARALLEL: usize = 1 << 18;
 /// Elements in one piece of a parallel reduction, about [`crate::reduce::PIECE`].
 pub const REDUCE_PIECE: usize = 1 << 16;
+/// Elements from which a weighted addition ([`crate::axpy`]) is spread over threads.
+pub const AXPY_PARALLEL: usize = 1 << 18;
+/// Elements in one piece of a parallel weighted addition.
+pub const AXPY_PIECE: usize = 1 << 16;
 /// Values from which the sums of columns are spread over threads.
 pub const COLUMN_SUMS_PARALLEL: usize = 1 << 18;
 /// Values in one piece of parallel sums of columns.

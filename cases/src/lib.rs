@@ -20,6 +20,7 @@ pub mod sizes;
 mod activation;
 mod adamw;
 mod attention;
+mod axpy;
 mod bf16;
 mod clip;
 mod cross_entropy;
@@ -54,6 +55,7 @@ const FAMILIES: &[&[Case]] = &[
     muon::CASES,
     reduce::CASES,
     clip::CASES,
+    axpy::CASES,
     activation::CASES,
     softmax::CASES,
     cross_entropy::CASES,

@@ -88,3 +88,21 @@ twins! {
         }
     }
 }
+
+twins! {
+    /// `y += a x`
+    add_scaled, add_scaled_auto, (a: f32, x: &[f32], y: &mut [f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += a * x;
+        }
+    }
+}
+
+twins! {
+    /// `y += w (x - y)`
+    lerp, lerp_auto, (w: f32, x: &[f32], y: &mut [f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += w * (x - *y);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! One slice added to another with a weight: gradients that accumulate, moving averages of weights.
+//!
+//! ```text
+//! add_scaled: y[i] = fma(a, x[i], y[i])             (y += a x, BLAS's axpy)
+//! lerp:       y[i] = fma(w, x[i] - y[i], y[i])      (y += w (x - y), PyTorch's lerp for w below 1/2)
+//! ```
+//!
+//! An element's bits depend on its two values and the weight alone. `x` and `y` are as long; they cannot overlap.
+//!
+//! # Accuracy
+//! [`add_scaled`] is the exact result rounded once: 0.5 ULP. [`lerp`] rounds the difference too: with u = 2^-24 the error is
+//! at most `u (|y'| + |w (x - y)|)`, with y' the result, and 2^-150 where that underflows. With `w` of 1 it gives `x` only
+//! where the difference is exact.
+//!
+//! # NaN and infinity
+//! A NaN in `x`, `y` or the weight makes the result NaN, as 0 times infinity and infinity less infinity do. A difference beyond
+//! f32's range makes it infinite.
+
+use crate::error::check_len;
+use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
+use crate::parallel::{self, Work};
+use crate::tier::{Active, active};
+use crate::tuning;
+
+/// `y += a x`. Parallel from [`tuning::AXPY_PARALLEL`] elements on.
+///
+/// Deterministic: the same bits on every tier and for every thread count. See the [module](self) for formula, error and NaN
+/// behaviour.
+///
+/// # Panics
+/// If the lengths differ.
+#[track_caller]
+pub fn add_scaled(a: f32, x: &[f32], y: &mut [f32]) {
+    check_len("add_scaled", "x", x.len(), y.len(), "y");
+    run::<false>(a, x, y);
+}
+
+/// `y += w (x - y)`: towards `x` by the share `w`, an exponential moving average. Parallel from [`tuning::AXPY_PARALLEL`]
+/// elements on.
+///
+/// Deterministic: the same bits on every tier and for every thread count. See the [module](self) for formula, error and NaN
+/// behaviour.
+///
+/// # Panics
+/// If the lengths differ.
+#[track_caller]
+pub fn lerp(w: f32, x: &[f32], y: &mut [f32]) {
+    check_len("lerp", "x", x.len(), y.len(), "y");
+    run::<true>(w, x, y);
+}
+
+fn run<const LERP: bool>(weight: f32, x: &[f32], y: &mut [f32]) {
+    let work = Axpy::<LERP> { active: active(), weight, x, y };
+    parallel::run(work, tuning::AXPY_PARALLEL, tuning::AXPY_PIECE);
+}
+
+struct Axpy<'a, const LERP: bool> {
+    active: Active,
+    weight: f32,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl<const LERP: bool> Work for Axpy<'_, LERP> {
+    fn size(&self) -> usize {
+        self.y.len()
+    }
+
+    fn split(self) -> Result<(Self, Self), Self> {
+        let middle = (self.y.len() / 2).next_multiple_of(LANES);
+        if middle >= self.y.len() {
+            return Err(self);
+        }
+        let ((x0, x1), (y0, y1)) = (self.x.split_at(middle), self.y.split_at_mut(middle));
+        Ok((Axpy { x: x0, y: y0, ..self }, Axpy { x: x1, y: y1, ..self }))
+    }
+
+    fn run(self) {
+        dispatch(self.active, self);
+    }
+}
+
+/// How many vectors one turn of the loop takes.
+const GROUP: usize = 4;
+
+impl<const LERP: bool> Kernel for Axpy<'_, LERP> {
+    type Output = ();
+
+    /// Whole vectors, then the rest as one vector, its unused lanes zero.
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let weight = l.splat(self.weight);
+        let (y, y_rest) = self.y.as_chunks_mut::<LANES>();
+        let (x, x_rest) = self.x.as_chunks::<LANES>();
+        let n = y.len();
+        // Re-sliced to one length, so that LLVM drops the bounds checks.
+        let x = &x[..n];
+        let mut i = 0;
+        while i + GROUP <= n {
+            for k in i..i + GROUP {
+                one::<L, LERP>(l, weight, x, y, k);
+            }
+            i += GROUP;
+        }
+        while i < n {
+            one::<L, LERP>(l, weight, x, y, i);
+            i += 1;
+        }
+        if !y_rest.is_empty() {
+            let zero = l.splat(0.0);
+            let v = element::<L, LERP>(l, weight, l.load_part(x_rest, zero), l.load_part(y_rest, zero));
+            l.store_part(y_rest, v);
+        }
+    }
+}
+
+/// Vector `i`.
+#[inline(always)]
+fn one<L: Lanes, const LERP: bool>(l: L, weight: L::F, x: &[Chunk], y: &mut [Chunk], i: usize) {
+    let v = element::<L, LERP>(l, weight, l.load(&x[i]), l.load(&y[i]));
+    l.store(&mut y[i], v);
+}
+
+#[inline(always)]
+fn element<L: Lanes, const LERP: bool>(l: L, weight: L::F, x: L::F, y: L::F) -> L::F {
+    l.mul_add(weight, if LERP { l.sub(x, y) } else { x }, y)
+}
