@@ -62,7 +62,10 @@ cases! {
     max
     aggregate
     aggregate_tiles
+    column_sums
     clip_scale
+    add_scaled
+    lerp
     gelu_tanh_fwd
     gelu_tanh_bwd
     gelu_erf_fwd
