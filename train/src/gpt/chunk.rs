@@ -125,7 +125,6 @@ pub(super) struct Scratch {
     dattended: Aligned,
     /// Of queries, keys and values or of the perceptron's inside.
     wide: Aligned,
-    ones: Aligned,
     norm_fresh: Aligned,
     norm_scratch: Aligned,
     pub(super) clock: Clock,
@@ -147,8 +146,7 @@ impl Scratch {
             norm2: Normed::new(rows, dim),
             pre: room(config.hidden()),
         };
-        let (mut ones, mut norm_fresh, mut norm_scratch) = (room(1), Aligned::default(), Aligned::default());
-        ones.fill(1.0);
+        let (mut norm_fresh, mut norm_scratch) = (Aligned::default(), Aligned::default());
         norm_fresh.resize(2 * dim);
         norm_scratch.resize(kernels.norm.scratch_len(rows));
         Scratch {
@@ -164,7 +162,6 @@ impl Scratch {
             narrow: room(dim),
             dattended: room(dim),
             wide: room(config.hidden()),
-            ones,
             norm_fresh,
             norm_scratch,
             clock: Clock::default(),
@@ -329,13 +326,10 @@ impl Model<'_> {
         let Model { config, places, kernels, params, weights, .. } = *self;
         let (rows, dim, hidden) = (chunk.tokens.ids().len(), config.dim, config.hidden());
         let n = rows * dim;
-        let Scratch {
-            acts, norm, logits, dropped, stream, other, narrow, wide, ones, dattended, act, ..
-        } = s;
+        let Scratch { acts, norm, logits, dropped, stream, other, narrow, wide, dattended, act, .. } = s;
         let (clock, fresh, scratch) = (&mut s.clock, &mut s.norm_fresh[..], &mut s.norm_scratch[..]);
         let gradient = &mut chunk.gradient[..];
         let (stream, other, dattended) = (&mut stream[..n], &mut other[..n], &mut dattended[..n]);
-        let ones = &ones[..rows];
         // The first panel's gradients of a norm replace what there is.
         macro_rules! sums {
             ($panel:expr) => {{
@@ -379,12 +373,12 @@ impl Model<'_> {
                 kernels.norm.backward(params, place2, narrow, dh, norm2, dx, panel.clone(), sums!(panel));
                 clock.lap(Part::NormBackward);
             }
-            parameters((fc, Layer::Fc), dpre, &norm2.y[..n], ones, gradient, add, clock);
+            parameters((fc, Layer::Fc), dpre, &norm2.y[..n], gradient, add, clock);
             let act = &act[..rows * hidden];
-            parameters((fc_proj, Layer::FcProj), dadded, act, ones, gradient, add, clock);
+            parameters((fc_proj, Layer::FcProj), dadded, act, gradient, add, clock);
 
             let dadded = drop_backward(drops, 2 * l + 1, other, dropped, clock);
-            parameters((proj, Layer::Proj), dadded, &attended[..n], ones, gradient, add, clock);
+            parameters((proj, Layer::Proj), dadded, &attended[..n], gradient, add, clock);
             proj.input_gradient(dadded, dattended);
             clock.lap(Part::InputGradient(Layer::Proj));
             let (shape, dqkv) = (self.heads(rows), &mut wide[..3 * n]);
@@ -394,7 +388,7 @@ impl Model<'_> {
             let dout = Heads::interleaved(dattended, shape);
             kernels.attention.backward(dout, q, k, v, out, lse, dq, dk, dv);
             clock.lap(Part::AttentionBackward);
-            parameters((to_qkv, Layer::Qkv), dqkv, &norm1.y[..n], ones, gradient, add, clock);
+            parameters((to_qkv, Layer::Qkv), dqkv, &norm1.y[..n], gradient, add, clock);
             for panel in panels(rows) {
                 let of = |features: usize| panel.start * features..panel.end * features;
                 let narrow = &mut narrow[..panel.len() * dim];
@@ -441,12 +435,11 @@ fn parameters(
     (linear, layer): (&Linear, Layer),
     dy: &[f32],
     x: &[f32],
-    ones: &[f32],
     gradient: &mut [f32],
     add: bool,
     clock: &mut Clock,
 ) {
-    linear.bias_gradient(dy, ones, gradient, add);
+    linear.bias_gradient(dy, gradient, add);
     clock.lap(Part::BiasGradients);
     linear.weight_gradient(dy, x, gradient, add);
     clock.lap(Part::WeightGradient(layer));

@@ -2,6 +2,7 @@
 
 use hotlanes::bf16;
 use hotlanes::matmul::{Epilogue, Mat, MatMut, Packed, matmul_with};
+use hotlanes::reduce::column_sums;
 use rayon::prelude::*;
 
 use super::config::Config;
@@ -103,14 +104,10 @@ impl Linear {
         matmul_with(Mat::new(dy, rows, out).t(), Mat::new(x, rows, input), dw, epilogue);
     }
 
-    /// The sums of the columns of `dy`, if there are biases: a product with ones.
-    pub(super) fn bias_gradient(&self, dy: &[f32], ones: &[f32], gradient: &mut [f32], add: bool) {
-        let LinearPlace { out, bias, .. } = self.place;
-        if let Some(bias) = bias {
-            let rows = dy.len() / out;
-            let db = MatMut::new(bias.of_mut(gradient), 1, out);
-            let epilogue = Epilogue { accumulate: add, ..Epilogue::default() };
-            matmul_with(Mat::new(&ones[..rows], 1, rows), Mat::new(dy, rows, out), db, epilogue);
+    /// The sums of the columns of `dy`, if there are biases.
+    pub(super) fn bias_gradient(&self, dy: &[f32], gradient: &mut [f32], add: bool) {
+        if let Some(bias) = self.place.bias {
+            column_sums(dy, bias.of_mut(gradient), add);
         }
     }
 }
