@@ -5,7 +5,7 @@ use std::fmt;
 /// The largest learning rate.
 const MAX_RATE: f64 = 1e30;
 
-/// The largest of the other factors of data: several of them, a rate and data up to a million stay within f32.
+/// The largest of the other factors of data: several of them, a rate and data up to 1e6 stay within f32.
 pub(crate) const MAX_FACTOR: f64 = 1e12;
 
 /// A hyper-parameter that is not finite or out of range.

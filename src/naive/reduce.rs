@@ -92,7 +92,7 @@ twins! {
 }
 
 twins! {
-    /// Clips the gradient by its norm, in place, then takes an AdamW step. The norm of millions of values in one f32 would
+    /// Clips the gradient by its norm, in place, then takes an AdamW step. The norm of 2^21 values in one f32 would
     /// be off by more than the step allows for.
     clip_adamw, clip_adamw_auto,
     (param: &mut [f32], grad: &mut [f32], m: &mut [f32], v: &mut [f32], max_norm: f32, c: AdamWConstants) {
