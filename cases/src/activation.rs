@@ -27,6 +27,7 @@ const FORWARD: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: false,
 };
 
 const RARE: Timed = Timed::At { report: &[], full: &[&[1 << 20]], bench: &[&[1 << 16]] };

@@ -101,6 +101,7 @@ const ADAMW: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: true,
 };
 
 const VARIANT: Case = Case { timed: Timed::Not("a variant of adamw"), twin: false, ..ADAMW };

@@ -63,6 +63,7 @@ const FORWARD: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: false,
 };
 
 const BACKWARD: Case = Case {

@@ -52,6 +52,7 @@ const ADD_SCALED: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: true,
 };
 
 const WEIGHT: f32 = 0.1;

@@ -68,11 +68,13 @@ const NARROW: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: true,
 };
 
 const ADAMW: Case = Case {
     covers: &["adamw::AdamWStep::update_bf16"],
     kernel: "hotlanes::adamw::mixed::Mixed",
+    scalar_stepped: false,
     threads: Threads::From { below: &[ADAMW_PARALLEL - 1], at: &[&[ADAMW_PARALLEL], &[5 * ADAMW_PIECE + 7]] },
     counted: Counted::At { sizes: [&[256], &[512]], elements: product, element: "parameter" },
     twin: false,

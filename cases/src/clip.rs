@@ -61,6 +61,7 @@ const FUSED: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: true,
 };
 
 /// A clip alone: its norm is counted by itself.

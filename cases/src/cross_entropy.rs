@@ -71,6 +71,7 @@ const BOTH: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: false,
 };
 
 const VARIANT: Case = Case { timed: Timed::Not("a variant of cross_entropy"), ..BOTH };

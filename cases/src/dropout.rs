@@ -1,7 +1,7 @@
 //! Dropout from several element numbers on; its backward is the same loop.
 
 use hotlanes::dropout::Dropout;
-use hotlanes::naive::dropout as naive;
+use hotlanes::naive::layers as naive;
 use hotlanes::tuning::{DROPOUT_PARALLEL, DROPOUT_PIECE};
 
 use crate::memory::{Buf, Memory};
@@ -43,6 +43,7 @@ const FORWARD: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: true,
 };
 
 const VARIANT: Case = Case {

@@ -1,7 +1,7 @@
 //! Embedding: rows copied, rows with positions added, and gradients of ids that stand once or at many positions.
 
 use hotlanes::embedding::{EmbeddingIndices, EmbeddingPlan};
-use hotlanes::naive::embedding as naive;
+use hotlanes::naive::layers as naive;
 use hotlanes::tuning::{EMBEDDING_PARALLEL, EMBEDDING_PIECE};
 
 use crate::memory::{Buf, Memory, mix};
@@ -62,6 +62,7 @@ const FORWARD: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: true,
 };
 
 const BACKWARD: Case = Case {

@@ -85,6 +85,7 @@ const U8_TO_F32: Case = Case {
     twin: false,
     gather: true,
     forced: false,
+    scalar_stepped: true,
 };
 
 const LIMIT: Case = Case { timed: Timed::Not("the report measures limits by it"), forced: true, ..U8_TO_F32 };

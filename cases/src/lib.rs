@@ -96,6 +96,9 @@ pub struct Case {
     pub gather: bool,
     /// Whether `with_tier` chooses the code; multiversion's choice follows the CPU alone.
     pub forced: bool,
+    /// Whether the scalar tier's instructions are counted by single steps. Its machine code is read anyway; a step takes 15
+    /// microseconds, and each emulated fused multiply-add is some 25 of them.
+    pub scalar_stepped: bool,
 }
 
 /// Sizes for bits.

@@ -68,6 +68,7 @@ const FORWARD: Case = Case {
     twin: false,
     gather: true,
     forced: true,
+    scalar_stepped: true,
 };
 
 const STEP: Case = Case {

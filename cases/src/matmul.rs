@@ -159,6 +159,7 @@ const DIRECT: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: false,
 };
 
 const PATH: Case = Case { threads: Threads::Never("the cuts are those of matmul"), ..DIRECT };

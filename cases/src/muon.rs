@@ -45,6 +45,7 @@ const MUON: Case = Case {
     twin: false,
     gather: true,
     forced: true,
+    scalar_stepped: false,
 };
 
 const VARIANT: Case = Case {

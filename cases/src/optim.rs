@@ -129,6 +129,7 @@ const SGD: Case = Case {
     twin: false,
     gather: true,
     forced: true,
+    scalar_stepped: true,
 };
 
 const SAME_LOOP: Counted = Counted::Not("the loop of another case");
@@ -167,6 +168,7 @@ const MATRIX: Case = Case {
     counted: Counted::At { sizes: [&[4, 64], &[4, 128]], elements: product, element: "parameter" },
     timed: Timed::At { report: &[&[256, 256], &[1536, 1536]], full: &[], bench: &[&[512, 512]] },
     twin: true,
+    scalar_stepped: false,
     ..SGD
 };
 

@@ -142,6 +142,7 @@ const SUM: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: false,
 };
 
 const NORM: Case = Case {

@@ -105,6 +105,7 @@ const FORWARD: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: false,
 };
 
 const BACKWARD: Case = Case {

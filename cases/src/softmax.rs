@@ -72,6 +72,7 @@ const SOFTMAX: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: false,
 };
 
 pub(crate) const THREADS: Threads = Threads::From {

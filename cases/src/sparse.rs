@@ -164,6 +164,7 @@ const MATVEC: Case = Case {
     twin: true,
     gather: true,
     forced: true,
+    scalar_stepped: true,
 };
 
 const OTHER: Timed = Timed::Not("another way of a case that is timed");

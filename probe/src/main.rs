@@ -149,23 +149,8 @@ fn line(value: &impl Serialize) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// Families whose scalar tier is read, and not stepped through: a single step takes 15 microseconds, and each emulated fused
-/// multiply-add is some 25 of them.
-const NOT_STEPPED: [&str; 10] = [
-    "hotlanes::adamw::mixed::",
-    "hotlanes::activation::",
-    "hotlanes::adafactor::",
-    "hotlanes::attention::",
-    "hotlanes::cross_entropy::",
-    "hotlanes::matmul::",
-    "hotlanes::muon::",
-    "hotlanes::norm::",
-    "hotlanes::reduce::",
-    "hotlanes::softmax::",
-];
-
 fn stepped(case: &Case, tier: Tier) -> bool {
-    tier != Tier::Scalar || !NOT_STEPPED.iter().any(|family| case.kernel.starts_with(family))
+    tier != Tier::Scalar || case.scalar_stepped
 }
 
 /// Tier by tier, case by case, size by size, kernel before twin.

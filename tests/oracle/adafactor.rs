@@ -6,6 +6,9 @@ use hotlanes::adafactor::{
 };
 
 use crate::common::{Rng, for_each_tier, panic_message};
+use crate::optim::{follow, hold};
+use crate::settings::{Call, N, Outcome, Setting, data, walk};
+use crate::shapes::assert_does_not_wrap;
 
 /// Half the distance from 1 to the next f32.
 const U: f64 = 1.0 / (1 << 24) as f64;
@@ -278,4 +281,84 @@ fn a_wrong_length_panics_with_both() {
     assert_eq!(run(6, 5, None, 99), "adafactor: v has 5 values, param asks for 6");
     assert_eq!(run(6, 2, Some(3), 7), "adafactor: scratch has 7 values, needs 8");
     assert_eq!(run(6, 6, None, 6), "adafactor: scratch has 6 values, needs 7");
+}
+
+fn adafactor(c: &Call<AdafactorConfig>) -> Outcome {
+    let step = Adafactor::new(c.config)?.at(c.step as u64)?;
+    let mut all = vec![];
+    for old in [1.0, 0.0] {
+        // With a row and a column of zeros.
+        let (rows, cols) = (5, 19);
+        let (mut p, mut g) = (data(rows * cols, 0), data(rows * cols, 2));
+        g[..cols].fill(0.0);
+        (0..rows).for_each(|r| g[r * cols] = 0.0);
+        let (mut row, mut col) = (vec![old; rows], vec![old; cols]);
+        let moment = SecondMoment::Factored { row: &mut row, col: &mut col };
+        step.update(AdafactorTensor { param: &mut p, grad: &g, moment }, &mut [f32::NAN; 200]);
+        all.extend([p, row, col].concat());
+        let (mut p, g, mut v) = (data(N, 0), data(N, 2), vec![old; N]);
+        let moment = SecondMoment::Unfactored { v: &mut v };
+        step.update(AdafactorTensor { param: &mut p, grad: &g, moment }, &mut [f32::NAN; 200]);
+        all.extend([p, v].concat());
+    }
+    Ok(all)
+}
+
+#[test]
+fn every_setting_works_or_is_refused() {
+    let settings: [Setting<Call<AdafactorConfig>>; 7] = [
+        ("lr", |c, x| c.config.lr = x),
+        ("beta2_decay", |c, x| c.config.beta2_decay = x),
+        ("eps1", |c, x| c.config.eps1 = x),
+        ("eps2", |c, x| c.config.eps2 = x),
+        ("d", |c, x| c.config.d = x),
+        ("weight_decay", |c, x| c.config.weight_decay = x),
+        ("step", |c, x| c.step = x),
+    ];
+    let base = AdafactorConfig::default();
+    walk("Adafactor", &Call::of(base), &settings, adafactor);
+    let absolute = AdafactorConfig { relative_step: false, weight_decay: 0.1, maximize: true, ..base };
+    walk("Adafactor, absolute", &Call::of(absolute), &settings, adafactor);
+    let unscaled = AdafactorConfig { scale_parameter: false, ..absolute };
+    walk("Adafactor, unscaled", &Call::of(unscaled), &settings, adafactor);
+}
+
+#[test]
+fn follows_pytorch() {
+    follow("adafactor", 7, |inputs, case| {
+        let number = |key| case.number(key);
+        let maximize = number("maximize") == 1.0;
+        let adafactor = Adafactor::new(AdafactorConfig {
+            lr: number("lr"),
+            beta2_decay: number("beta2_decay"),
+            eps1: number("eps1"),
+            eps2: number("eps2"),
+            d: number("d"),
+            weight_decay: number("weight_decay"),
+            maximize,
+            ..Default::default()
+        })
+        .unwrap();
+        let names: &[&str] = if number("cols") > 0.0 { &["param", "row", "col"] } else { &["param", "row"] };
+        hold(inputs, case, names, 1.0, 12.0, |i, grad, [param, row, col]| {
+            let moment = if col.is_empty() {
+                SecondMoment::Unfactored { v: row }
+            } else {
+                SecondMoment::Factored { row, col }
+            };
+            let tensor = AdafactorTensor { param, grad, moment };
+            let mut scratch = vec![f32::NAN; tensor.scratch_len()];
+            adafactor.at(i).unwrap().update(tensor, &mut scratch);
+        });
+    });
+}
+
+#[test]
+fn sizes_of_scratch_do_not_wrap() {
+    const MAX: usize = usize::MAX;
+    let half = 1 << (usize::BITS / 2);
+    let matrices = [(MAX, 0), (MAX / 2 + 1, 1), (half, half), (MAX, MAX), (1, MAX)];
+    assert_does_not_wrap("adafactor", &scratch_len_matrix, &matrices);
+    assert_does_not_wrap("adafactor", &|_, n| scratch_len_vector(n), &[(1, MAX), (1, MAX - 1)]);
+    assert_eq!((scratch_len_matrix(0, MAX), scratch_len_matrix(2, 3), scratch_len_vector(0)), (MAX, 8, 0));
 }

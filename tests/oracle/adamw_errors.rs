@@ -1,9 +1,10 @@
 //! What AdamW does with values that are not ordinary: it says so, or does what it documents.
 
-use hotlanes::adamw::{AdamW, AdamWConfig, AdamWTensor, WeightDecay};
+use hotlanes::adamw::{AdamW, AdamWConfig, AdamWTensor, Bf16Param, Bf16Tensor, Gradient, WeightDecay};
 use hotlanes::{HyperParamError, tuning};
 
 use crate::common::{for_each_tier, panic_message};
+use crate::settings::{Call, N, Outcome, Setting, data, walk};
 
 /// One element through one step: parameter, gradient, m, v; gives parameter, m, v.
 fn step(config: AdamWConfig, [p, g, m, v]: [f32; 4]) -> [f32; 3] {
@@ -161,4 +162,57 @@ fn a_wrong_length_panics_with_both() {
             assert_eq!(p, [1.0; 5], "nothing was done");
         }
     }
+}
+
+fn adamw(call: &Call<AdamWConfig>, amsgrad: bool) -> Outcome {
+    let step = AdamW::new(call.config)?.at(call.step as u64)?.unscale(call.grad_scale)?;
+    let mut all = vec![];
+    // Moments as after many steps, and none.
+    for old in [1.0, 0.0] {
+        let (mut p, g) = (data(N, 0), data(N, 2));
+        let (mut m, mut v) = (data(N, 1), data(N, 0));
+        m.iter_mut().for_each(|m| *m *= old);
+        v.iter_mut().for_each(|v| *v = v.abs() * old);
+        let mut max = v.clone();
+        let v_max = amsgrad.then_some(&mut max[..]);
+        step.update(AdamWTensor { param: &mut p, grad: &g, m: &mut m, v: &mut v, v_max });
+        if call.config.eps == 0.0 {
+            // 0 / 0, as its documentation says.
+            let root = if amsgrad { &max } else { &v };
+            p.iter_mut().zip(root).filter(|(_, v)| **v == 0.0).for_each(|(p, _)| *p = 0.0);
+        }
+        all.extend([p, m, v, max].concat());
+    }
+    Ok(all)
+}
+
+fn adamw_bf16(call: &Call<AdamWConfig>) -> Outcome {
+    let step = AdamW::new(call.config)?.at(call.step as u64)?.unscale(call.grad_scale)?;
+    let (mut p, g) = (data(N, 0), data(N, 2));
+    let (mut m, mut v, mut copy) = (vec![0.0; N], vec![0.0; N], vec![0; N]);
+    let param = Bf16Param::Copy { param: &mut p, copy: &mut copy };
+    step.update_bf16(Bf16Tensor { param, grad: Gradient::F32(&g), m: &mut m, v: &mut v });
+    if call.config.eps == 0.0 {
+        p.iter_mut().zip(&v).filter(|(_, v)| **v == 0.0).for_each(|(p, _)| *p = 0.0);
+    }
+    Ok([p, m, v].concat())
+}
+
+#[test]
+fn every_setting_works_or_is_refused() {
+    let settings: [Setting<Call<AdamWConfig>>; 7] = [
+        ("lr", |c, x| c.config.lr = x),
+        ("beta1", |c, x| c.config.beta1 = x),
+        ("beta2", |c, x| c.config.beta2 = x),
+        ("eps", |c, x| c.config.eps = x),
+        ("weight_decay", |c, x| c.config.weight_decay = x),
+        ("step", |c, x| c.step = x),
+        ("grad_scale", |c, x| c.grad_scale = x),
+    ];
+    let base = AdamWConfig::default();
+    let l2 = AdamWConfig { decay: WeightDecay::L2, beta1: 0.3, maximize: true, ..base };
+    walk("AdamW", &Call::of(base), &settings, |c| adamw(c, false));
+    walk("Adam", &Call::of(l2), &settings, |c| adamw(c, false));
+    walk("AMSGrad", &Call::of(base), &settings, |c| adamw(c, true));
+    walk("AdamW bf16", &Call::of(base), &settings, adamw_bf16);
 }

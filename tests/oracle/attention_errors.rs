@@ -4,6 +4,7 @@ use hotlanes::attention::{Attention, Heads, HeadsMut, HeadsShape, MAX_HEAD_DIM, 
 
 use crate::attention::Inputs;
 use crate::common::{Rng, assert_same, for_each_tier, panic_message};
+use crate::settings::{data, walk};
 
 #[test]
 fn settings_are_checked() {
@@ -144,4 +145,23 @@ fn hidden_and_missing_keys() {
         let unseen = Inputs::random(&mut rng, [1, 1, 1, 2, 100, 4], true, 1.0).run();
         assert!(unseen.dk[8..].iter().chain(&unseen.dv[8..]).all(|&x| x == 0.0), "{tier}");
     });
+}
+
+#[test]
+fn every_setting_works_or_is_refused() {
+    for causal in [false, true] {
+        walk("Attention", &0.25, &[("scale", |c: &mut f64, x| *c = x)], |&scale| {
+            let attention = Attention::new(18, causal)?.with_scale(scale)?;
+            let shape = HeadsShape { batch: 1, heads: 2, seq: 20, dim: 18 };
+            let n = 2 * 20 * 18;
+            let [q, k, v, dout] = [0, 1, 2, 3].map(|first| data(n, first));
+            let (mut out, mut lse) = (vec![9.0; n], vec![9.0; 40]);
+            let heads = |x| Heads::new(x, shape);
+            attention.forward(heads(&q), heads(&k), heads(&v), HeadsMut::new(&mut out, shape), &mut lse);
+            let (mut dq, mut dk, mut dv) = (q.clone(), q.clone(), q.clone());
+            let [a, b, c] = [&mut dq, &mut dk, &mut dv].map(|d| HeadsMut::new(d, shape));
+            attention.backward(heads(&dout), heads(&q), heads(&k), heads(&v), heads(&out), &lse, a, b, c);
+            Ok([out, lse, dq, dk, dv].concat())
+        });
+    }
 }

@@ -21,7 +21,11 @@ fn errors_are_within_the_bounds() {
                     // The exact result has at most 53 + 24 bits between these magnitudes: f64's rounding is nothing beside u.
                     let exact = y + w * x;
                     let off = (f64::from(sum[i]) - exact).abs();
-                    assert!(off <= U * exact.abs() * (1.0 + 1e-6) + 1e-45, "{tier}: {y} + {w} * {x} is {}", sum[i]);
+                    assert!(
+                        off <= U * exact.abs() * (1.0 + 1e-6) + 1e-45,
+                        "{tier}: {y} + {w} * {x} is {}",
+                        sum[i]
+                    );
                     let (exact, got) = (y + w * (x - y), f64::from(mean[i]));
                     let bound = U * (got.abs() + (w * (x - y)).abs()) * (1.0 + 1e-6) + 1e-45;
                     assert!((got - exact).abs() <= bound, "{tier}: {y} to {x} by {w} is {got}");

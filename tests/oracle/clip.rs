@@ -5,6 +5,7 @@ use hotlanes::clip::{Clip, ClipConfig, clip_grad_norm};
 
 use crate::common::{Rng, assert_same, for_each_tier, panic_message};
 use crate::golden::{parse, relative};
+use crate::settings::{N, Setting, data, walk};
 
 /// Half the distance from 1 to the next f32.
 const U: f64 = 1.0 / (1 << 24) as f64;
@@ -274,4 +275,25 @@ fn it_follows_pytorch() {
             }
         });
     }
+}
+
+#[test]
+fn every_setting_works_or_is_refused() {
+    let settings: [Setting<ClipConfig>; 2] =
+        [("max_norm", |c, x| c.max_norm = x), ("grad_scale", |c, x| c.grad_scale = x)];
+    walk("Clip", &ClipConfig::default(), &settings, |config| {
+        let clip = Clip::new(*config)?;
+        let mut all = vec![];
+        for g in [data(N, 0), vec![0.0; N], vec![1e-6; N]] {
+            let (mut p, mut m, mut v) = (data(N, 0), vec![0.0; N], vec![0.0; N]);
+            let step = AdamW::new(AdamWConfig::default())?.at(1)?;
+            let tensor = AdamWTensor { param: &mut p, grad: &g, m: &mut m, v: &mut v, v_max: None };
+            let outcome = clip.step(&step, &mut [tensor]);
+            assert!(!outcome.skipped && outcome.norm.is_finite() && outcome.clip_factor.is_finite());
+            let mut alone = g.clone();
+            assert_eq!(clip.clip(&mut [&mut alone]), outcome);
+            all.extend([p, m, v, alone].concat());
+        }
+        Ok(all)
+    });
 }

@@ -1,9 +1,10 @@
 //! Dropout: each element's decision from its number, by the plain generator; and that the decisions look random.
 
 use hotlanes::dropout::Dropout;
-use hotlanes::naive::dropout::threefry2x32;
+use hotlanes::naive::layers::threefry2x32;
 
 use crate::common::{Rng, assert_same, for_each_tier, panic_message};
+use crate::settings::{data, walk};
 
 /// Half the distance from 1 to the next f32.
 const U: f64 = 1.0 / (1 << 24) as f64;
@@ -137,4 +138,15 @@ fn a_wrong_length_panics_with_both() {
     assert_eq!(message, "dropout backward: dx has 2 values, dy asks for 3");
     let message = panic_message(|| dropout.forward(&[0.0; 3], &mut [0.0; 3], u64::MAX - 2));
     assert_eq!(message, format!("dropout forward: offset {} leaves no numbers for 3 elements", u64::MAX - 2));
+}
+
+#[test]
+fn every_setting_works_or_is_refused() {
+    walk("Dropout", &0.1, &[("p", |c: &mut f64, x| *c = x)], |&p| {
+        let dropout = Dropout::new(p, 7)?;
+        let (x, mut y, mut dx) = (data(100, 0), vec![9.0; 100], vec![9.0; 100]);
+        dropout.forward(&x, &mut y, 3);
+        dropout.backward(&x, &mut dx, u64::MAX - 100);
+        Ok([y, dx, vec![dropout.scale(), dropout.keep_probability() as f32]].concat())
+    });
 }

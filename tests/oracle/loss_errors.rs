@@ -4,6 +4,7 @@ use hotlanes::cross_entropy::{CrossEntropy, LabelError, Reduction};
 use hotlanes::softmax::*;
 
 use crate::common::{Rng, assert_same, for_each_tier, panic_message};
+use crate::settings::{data, walk};
 
 #[test]
 fn a_row_that_is_not_a_number_stays_alone() {
@@ -193,4 +194,37 @@ fn a_wrong_length_panics_with_both() {
     assert_eq!(message, "softmax: x has 7 values, which are not whole rows of 3");
     let message = panic_message(|| softmax_in_place(&mut y, 0));
     assert_eq!(message, "softmax in place: a row must have at least 1 feature");
+}
+
+#[test]
+fn every_setting_works_or_is_refused() {
+    for classes in [1, 3, 40] {
+        walk("CrossEntropy", &0.1, &[("smoothing", |c: &mut f64, x| *c = x)], |&smoothing| {
+            let ce = CrossEntropy::new(classes, smoothing, Some(1000))?;
+            let logits = [data(4 * classes, 0), vec![1e6; classes]].concat();
+            let labels = [0, classes as u32 - 1, 1000, 0, 0];
+            let mut all = vec![];
+            for reduction in [Reduction::Mean, Reduction::Sum, Reduction::Scaled(0.0)] {
+                let (mut losses, mut d) = (vec![9.0; 5], logits.clone());
+                all.push(ce.forward_backward(&logits, &labels, reduction, &mut d, &mut losses).unwrap());
+                all.extend([losses, d].concat());
+            }
+            Ok(all)
+        });
+        // A probability of 0 costs an infinite loss, wherever the target has a share.
+        if classes > 1 {
+            walk("a probability of 0", &0.1, &[("smoothing", |c: &mut f64, x| *c = x)], |&smoothing| {
+                let ce = CrossEntropy::new(classes, smoothing, None)?;
+                let mut logits = data(2 * classes, 0);
+                logits[0] = f32::NEG_INFINITY;
+                logits[classes] = f32::NEG_INFINITY;
+                let (mut losses, mut d) = ([9.0; 2], logits.clone());
+                ce.forward_backward(&logits, &[0, 1], Reduction::Sum, &mut d, &mut losses).unwrap();
+                assert_eq!(losses[0], f32::INFINITY, "{smoothing}");
+                assert_eq!(losses[1] == f32::INFINITY, smoothing > 0.0, "{smoothing}: {}", losses[1]);
+                assert!(!losses[1].is_nan());
+                Ok(d)
+            });
+        }
+    }
 }

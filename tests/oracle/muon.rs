@@ -4,6 +4,7 @@ use hotlanes::muon::{Muon, MuonConfig, MuonScale, MuonTensor};
 
 use crate::common::{Rng, for_each_tier, panic_message};
 use crate::golden::{parse, relative};
+use crate::settings::{Setting, data, walk};
 use crate::softmax::wide;
 
 const COEFFICIENTS: [f64; 3] = [3.4445, -4.7750, 2.0315];
@@ -246,5 +247,32 @@ fn lengths_must_fit() {
             Muon::new(MuonConfig::default()).unwrap().update(tensor, &mut scratch);
         });
         assert!(message.starts_with(&format!("muon: {name} has {} values, ", lengths[i])), "{message}");
+    }
+}
+
+#[test]
+fn every_setting_works_or_is_refused() {
+    let settings: [Setting<MuonConfig>; 3] = [
+        ("lr", |c, x| c.lr = x),
+        ("momentum", |c, x| c.momentum = x),
+        ("weight_decay", |c, x| c.weight_decay = x),
+    ];
+    for scale in [MuonScale::Original, MuonScale::MatchRmsAdamw] {
+        walk("Muon", &MuonConfig { scale, ..MuonConfig::default() }, &settings, |config| {
+            let muon = Muon::new(*config)?;
+            let mut all = vec![];
+            for (rows, cols, old) in [(3, 2, 1.0), (2, 9, 0.0)] {
+                let n = rows * cols;
+                for g in [data(n, 2), vec![0.0; n], vec![1.0; n]] {
+                    let mut p = data(n, 0);
+                    let mut buffer = if config.momentum > 0.0 { vec![old; n] } else { vec![] };
+                    let mut scratch = vec![f32::NAN; muon.scratch_len(rows, cols)];
+                    let tensor = MuonTensor { rows, cols, param: &mut p, grad: &g, buffer: &mut buffer };
+                    muon.update(tensor, &mut scratch);
+                    all.extend([p, buffer].concat());
+                }
+            }
+            Ok(all)
+        });
     }
 }

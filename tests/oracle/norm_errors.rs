@@ -1,9 +1,10 @@
 //! What LayerNorm does with values that are not ordinary: it says so, or does what it documents.
 
-use hotlanes::norm::{LayerNorm, ROWS_PER_CHUNK};
+use hotlanes::norm::{LayerNorm, ROWS_PER_CHUNK, RmsNorm};
 
 use crate::common::{Rng, assert_same, for_each_tier, panic_message};
 use crate::norm::{Inputs, ORDINARY};
+use crate::settings::{Outcome, Setting, data, walk};
 
 #[test]
 fn a_row_that_is_not_finite_stays_alone() {
@@ -152,4 +153,62 @@ fn a_wrong_length_panics_with_both() {
         assert_eq!(message, expected);
     }
     assert_eq!(LayerNorm::new(3, 0.0).unwrap().scratch_len(ROWS_PER_CHUNK), 0);
+}
+
+/// Rows that have a scale without an `eps`, if they are long enough, and constant ones.
+fn rows(features: usize, eps: f64) -> Vec<f32> {
+    let mut x: Vec<f32> =
+        (0..4).flat_map(|r| (0..features).map(move |i| (i + r) as f32 * 3.5 - 7.0)).collect();
+    if eps == 0.0 {
+        // Without a scale their output is NaN, as the documentation says.
+        return x;
+    }
+    for constant in [0.0, 1.0, 0.1, -1e6, 1e-6] {
+        x.extend(std::iter::repeat_n(constant, features));
+    }
+    x
+}
+
+fn layernorm(features: usize, eps: f64) -> Outcome {
+    let norm = LayerNorm::new(features, eps)?;
+    let x = rows(features, eps);
+    let (n, size) = (x.len() / features, x.len());
+    let (gamma, beta, dy) = (data(features, 1), data(features, 2), data(size, 3));
+    let (mut y, mut h, mut mean, mut rstd) = (x.clone(), x.clone(), vec![0.0; n], vec![0.0; n]);
+    norm.forward_add(&x, &vec![0.0; size], &gamma, &beta, &mut h, &mut y, &mut mean, &mut rstd);
+    let mut all = [&y[..], &h, &mean, &rstd].concat();
+    norm.forward(&x, &gamma, &beta, &mut y, &mut mean, &mut rstd);
+    let (mut dx, mut dgamma, mut dbeta) = (x.clone(), gamma.clone(), gamma.clone());
+    norm.backward(&dy, &x, &gamma, &mean, &rstd, &mut dx, &mut dgamma, &mut dbeta, &mut []);
+    all.extend([y, dx, dgamma, dbeta].concat());
+    Ok(all)
+}
+
+fn rmsnorm(features: usize, eps: f64) -> Outcome {
+    let norm = RmsNorm::new(features, eps)?;
+    let x = rows(features, eps);
+    let (n, size) = (x.len() / features, x.len());
+    let (gamma, dy) = (data(features, 1), data(size, 3));
+    let (mut y, mut h, mut rstd) = (x.clone(), x.clone(), vec![0.0; n]);
+    norm.forward_add(&x, &vec![0.0; size], &gamma, &mut h, &mut y, &mut rstd);
+    let mut all = [&y[..], &h, &rstd].concat();
+    norm.forward(&x, &gamma, &mut y, &mut rstd);
+    let (mut dx, mut dgamma) = (x.clone(), gamma.clone());
+    norm.backward(&dy, &x, &gamma, &rstd, &mut dx, &mut dgamma, &mut []);
+    all.extend([y, dx, dgamma].concat());
+    Ok(all)
+}
+
+#[test]
+fn every_setting_works_or_is_refused() {
+    for features in [2, 16, 37] {
+        let settings: [Setting<f64>; 1] = [("eps", |c, x| *c = x)];
+        walk("LayerNorm", &1e-5, &settings, |&eps| layernorm(features, eps));
+        walk("RMSNorm", &1e-5, &settings, |&eps| rmsnorm(features, eps));
+    }
+    // A row of one value is constant.
+    let settings: [Setting<f64>; 1] = [("eps", |c, x| *c = x)];
+    walk("LayerNorm of one", &1e-5, &settings, |&eps| {
+        layernorm(1, eps).map(|y| if eps == 0.0 { vec![] } else { y })
+    });
 }

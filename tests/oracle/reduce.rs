@@ -245,7 +245,8 @@ fn sums_of_columns_are_within_the_bound() {
     let chunk = reduce::ROWS_PER_SUM;
     for rows in [0, 1, 2, 17, chunk - 1, chunk, chunk + 1, 3 * chunk + 5, 9 * chunk] {
         for cols in [1, 3, 16, 33, 80, 130] {
-            let (x, before) = (rng.vec(rows * cols, |rng| 1.0 + rng.normal()), rng.vec(cols, |rng| rng.normal()));
+            let (x, before) =
+                (rng.vec(rows * cols, |rng| 1.0 + rng.normal()), rng.vec(cols, |rng| rng.normal()));
             let levels = (rows as f64 / chunk as f64).log2().ceil().max(0.0);
             let bound = (rows.min(chunk) as f64 + levels) * U;
             for_each_tier(|tier| {
@@ -256,10 +257,17 @@ fn sums_of_columns_are_within_the_bound() {
                     let column = (0..rows).map(|r| f64::from(x[r * cols + c]));
                     let (exact, size) = (column.clone().sum::<f64>(), column.map(f64::abs).sum::<f64>());
                     let off = (f64::from(sums[c]) - exact).abs();
-                    assert!(off <= bound * size, "{tier}, {rows} x {cols}, column {c}: {} for {exact}", sums[c]);
+                    assert!(
+                        off <= bound * size,
+                        "{tier}, {rows} x {cols}, column {c}: {} for {exact}",
+                        sums[c]
+                    );
                     let start = f64::from(before[c]);
                     let off = (f64::from(added[c]) - exact - start).abs();
-                    assert!(off <= bound * (size + start.abs()), "{tier}, {rows} x {cols}, column {c}, added");
+                    assert!(
+                        off <= bound * (size + start.abs()),
+                        "{tier}, {rows} x {cols}, column {c}, added"
+                    );
                 }
             });
         }

@@ -7,9 +7,6 @@ use hotlanes::HyperParamError;
 
 use crate::common::for_each_tier;
 
-mod layers;
-mod steps;
-
 /// At, below and above every limit that a setting has: f32's and the constructors' own.
 const VALUES: [f64; 33] = [
     0.0,
@@ -51,19 +48,36 @@ const VALUES: [f64; 33] = [
 const DATA: [f32; 9] = [0.0, 1.0, -1.0, 1e-6, 1e6, -1e6, 0.1, -3.5, 0.0];
 
 /// So many values of ordinary data, from the `first` on.
-fn data(n: usize, first: usize) -> Vec<f32> {
+pub(crate) fn data(n: usize, first: usize) -> Vec<f32> {
     (first..first + n).map(|i| DATA[i % DATA.len()]).collect()
 }
 
+/// A whole vector and a rest, of parameters, gradients and moments that meet in all combinations but for few.
+pub(crate) const N: usize = 37;
+
+/// A configuration, with what a step takes besides.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<C> {
+    pub(crate) config: C,
+    pub(crate) step: f64,
+    pub(crate) grad_scale: f64,
+}
+
+impl<C> Call<C> {
+    pub(crate) fn of(config: C) -> Self {
+        Call { config, step: 1000.0, grad_scale: 1.0 }
+    }
+}
+
 /// A setting: its name, and how it is set.
-type Setting<C> = (&'static str, fn(&mut C, f64));
+pub(crate) type Setting<C> = (&'static str, fn(&mut C, f64));
 
 /// What a run of a kernel gave, or why its settings were refused.
-type Outcome = Result<Vec<f32>, HyperParamError>;
+pub(crate) type Outcome = Result<Vec<f32>, HyperParamError>;
 
 /// Walks over the settings of `base`, on every tier: alone, where all results are finite, and in pairs, where none is NaN
 /// (the product of two large ones may be infinite).
-fn walk<C: Clone>(what: &str, base: &C, settings: &[Setting<C>], run: impl Fn(&C) -> Outcome) {
+pub(crate) fn walk<C: Clone>(what: &str, base: &C, settings: &[Setting<C>], run: impl Fn(&C) -> Outcome) {
     for_each_tier(|tier| {
         assert_eq!(run(base).map(|y| y.iter().all(|y| y.is_finite())), Ok(true), "{tier} {what}");
         let mut told = BTreeSet::new();

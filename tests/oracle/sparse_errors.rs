@@ -1,9 +1,10 @@
 //! What the sparse kernels do with what is not ordinary: they say so, or do what they document.
 
 use hotlanes::Index;
-use hotlanes::sparse::{Csr, CsrError};
+use hotlanes::sparse::{Csr, CsrError, Masked};
 
 use crate::common::{Rng, assert_same, for_each_tier, panic_message};
+use crate::settings::{data, walk};
 use crate::structure::{with_density, with_rows};
 
 /// The error of 3 rows by 5 columns with these parts, `changed` in one way.
@@ -270,4 +271,31 @@ fn a_bad_weight_reaches_its_row_and_its_column_only() {
             }
         });
     }
+}
+
+#[test]
+fn every_setting_works_or_is_refused() {
+    let connections = || Csr::new(2, 3, vec![0, 2, 3], vec![0u32, 2, 1], data(3, 2)).unwrap();
+    // Their products with `dy` are the gradients, which are to be ordinary.
+    let inputs = |n| (0..n).map(|i| [1.0, 0.0, -0.5][i % 3]).collect::<Vec<f32>>();
+    walk("sparse steps", &1.0, &[("lr", |c: &mut f64, x| *c = x)], |&lr| {
+        let (x, dy, mut dx) = (inputs(3), data(2, 3), vec![0.0; 3]);
+        let mut one = connections();
+        one.matvec_backward_sgd(&x, &dy, lr, Some(&mut dx))?;
+        let (mut batch, mut many) = (connections(), vec![0.0; 12]);
+        let plan = batch.plan();
+        plan.matmul_backward_sgd(&mut batch, &inputs(12), &data(8, 1), 4, lr, Some(&mut many))?;
+        let mut all = [one.values(), batch.values(), &dx, &many].concat();
+        for relu in [false, true] {
+            let (mut masked, mut after) = (Masked::new(&connections()), connections());
+            if relu {
+                masked.matvec_backward_sgd_relu(&x, &dy, lr, &mut dx)?;
+            } else {
+                masked.matvec_backward_sgd(&x, &dy, lr, Some(&mut dx))?;
+            }
+            masked.write_values(&mut after);
+            all.extend([after.values(), &dx].concat());
+        }
+        Ok(all)
+    });
 }

@@ -33,7 +33,7 @@ const KNOWN: [[[u32; 2]; 3]; 3] = [
 #[test]
 fn the_known_answers_come_out() {
     for [key, counter, words] in KNOWN {
-        assert_eq!(crate::naive::dropout::threefry2x32(key, counter), words);
+        assert_eq!(crate::naive::layers::threefry2x32(key, counter), words);
         for tier in Tier::available() {
             let got = with_tier(tier, || dispatch(active(), Words { key, counter })).unwrap();
             for (got, want) in got.iter().zip(words) {
