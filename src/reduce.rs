@@ -228,7 +228,7 @@ pub fn column_sums(x: &[f32], sums: &mut [f32], accumulate: bool) {
     );
     if cols > 0 {
         let work = Columns { active: active(), x, cols, first: 0, accumulate, sums };
-        parallel::run(work, tuning::COLUMN_SUMS_PARALLEL, tuning::COLUMN_SUMS_PIECE);
+        columns::SHARES.run(work, tuning::COLUMN_SUMS_PARALLEL);
     }
 }
 
