@@ -29,6 +29,12 @@
 //! for the sum of its terms' moduli. Overflow and underflow aside. Not the bits of PyTorch, which differ between its own
 //! builds; `tests/oracle` holds both to account.
 //!
+//! # Moments that fade
+//! A new moment below 2^-126 in modulus, a subnormal number, becomes 0, which takes the moments of a parameter that has had no
+//! gradient for long to their end: with them a step takes 13 (AVX-512) to 30 (AVX2) times as long on Intel CPUs. It is what
+//! `torch.set_flush_denormal` does. Where `eps` is below `2^-63 / sqrt(1 - beta2^t)` (the default is far above), moments fade as
+//! f32 does: beside such an `eps` their root counts.
+//!
 //! # NaN and infinity
 //! A NaN in `g`, `m`, `v` or `p` makes the parameter NaN, and so does an infinite gradient; nothing is skipped. A `v` that
 //! stays negative (never produced here) gives NaN. With `eps` 0 a parameter whose moments are zero becomes NaN, as in PyTorch: it is

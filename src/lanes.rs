@@ -41,6 +41,8 @@ pub(crate) type Chunk = [f32; LANES];
 
 /// One vector's worth of bf16 in memory, as bits.
 pub(crate) type Half = [u16; LANES];
+/// The bits of which a normal `f32` has one at least, and a subnormal one or zero none.
+pub(crate) const EXPONENT: u32 = 0x7F80_0000;
 
 /// The one NaN that [`Lanes::store_bf16`] writes.
 #[cfg_attr(not(any(hotlanes_scalar, hotlanes_neon, test)), allow(dead_code))]
@@ -117,6 +119,8 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn eq(self, a: Self::F, b: Self::F) -> Self::M;
     /// `yes` where `mask` holds, else `no`
     fn select(self, mask: Self::M, yes: Self::F, no: Self::F) -> Self::F;
+    /// `x` where it has any of these bits, else 0. The topmost must be none of them.
+    fn keep(self, x: Self::F, bits: Self::I) -> Self::F;
     /// Lane `i` holds where bit `i` is set.
     fn mask_of(self, bits: u16) -> Self::M;
     /// Bit `i` is set where lane `i` holds.

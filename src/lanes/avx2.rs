@@ -297,6 +297,13 @@ impl Lanes for Avx2 {
         F32x16(x._mm256_blendv_ps(no.0, yes.0, mask.0), x._mm256_blendv_ps(no.1, yes.1, mask.1))
     }
     #[inline(always)]
+    fn keep(self, x: F32x16, bits: U32x16) -> F32x16 {
+        let (x, bits) = (self.to_bits(x), self.and(self.to_bits(x), bits));
+        // Zero where `bits` are, and negated where they are negative, which they are not.
+        let i = self.0.avx2;
+        self.from_bits(U32x16(i._mm256_sign_epi32(x.0, bits.0), i._mm256_sign_epi32(x.1, bits.1)))
+    }
+    #[inline(always)]
     fn mask_of(self, bits: u16) -> Mask {
         let (x, y) = (self.0.avx, self.0.avx2);
         let all = x._mm256_set1_epi32(bits as i32);

@@ -235,6 +235,11 @@ impl Lanes for Avx512 {
         self.token.avx512f._mm512_mask_blend_ps(mask, no, yes)
     }
     #[inline(always)]
+    fn keep(self, x: __m512, bits: __m512i) -> __m512 {
+        let f = self.token.avx512f;
+        f._mm512_maskz_mov_ps(f._mm512_test_epi32_mask(f._mm512_castps_si512(x), bits), x)
+    }
+    #[inline(always)]
     fn mask_of(self, bits: u16) -> __mmask16 {
         bits
     }

@@ -229,6 +229,12 @@ impl Lanes for Neon {
         each!(self.vbslq_f32(mask, yes, no))
     }
     #[inline(always)]
+    fn keep(self, x: F32x16, bits: U32x16) -> F32x16 {
+        let x = self.to_bits(x);
+        let any = each!(U32x16, self.vtstq_u32(x, bits));
+        self.from_bits(self.and(x, any))
+    }
+    #[inline(always)]
     fn mask_of(self, bits: u16) -> Mask {
         let (n, lanes, bits) = (self.0.neon, lane_bits(self), self.0.neon.vdupq_n_u32(bits as u32));
         Mask(

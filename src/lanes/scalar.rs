@@ -176,6 +176,10 @@ impl Lanes for Scalar {
         each!(i => f32::from_bits(yes.0[i].to_bits() & mask.0[i] | no.0[i].to_bits() & !mask.0[i]))
     }
     #[inline(always)]
+    fn keep(self, x: F32x16, bits: U32x16) -> F32x16 {
+        each!(i => if x.0[i].to_bits() & bits.0[i] != 0 { x.0[i] } else { 0.0 })
+    }
+    #[inline(always)]
     fn mask_of(self, bits: u16) -> Mask {
         each!(Mask, i => 0u32.wrapping_sub(bits as u32 >> i & 1))
     }

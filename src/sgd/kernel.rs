@@ -1,7 +1,7 @@
 //! The step's loop and its arithmetic.
 
 use super::{SgdStep, SgdTensor};
-use crate::lanes::{Chunk, LANES, Lanes};
+use crate::lanes::{Chunk, EXPONENT, LANES, Lanes};
 use crate::tensors::Step;
 
 impl Step for SgdStep {
@@ -30,6 +30,8 @@ pub(crate) struct Constants<L: Lanes> {
     momentum: L::F,
     weight: L::F,
     lr: L::F,
+    /// A buffer without any of these bits is subnormal, or zero.
+    normal: L::I,
     has_l2: bool,
     first: bool,
     buffer: bool,
@@ -47,6 +49,7 @@ impl<L: Lanes> Constants<L> {
             momentum: l.splat(s.momentum),
             weight: l.splat(s.weight),
             lr: l.splat(s.lr),
+            normal: l.splat_u32(EXPONENT),
             // PyTorch skips a zero L2 term too: fma(0, p, g) would turn an infinite p into NaN.
             has_l2: s.l2 != 0.0,
             first: s.first,
@@ -153,6 +156,7 @@ fn element<L: Lanes, const BUFFER: bool, const NESTEROV: bool, const PLAIN: bool
         } else {
             b = l.mul_add(c.momentum, b, l.mul(c.weight, g));
         }
+        b = l.keep(b, c.normal);
         d = if NESTEROV { l.mul_add(c.momentum, b, g) } else { b };
     }
     (l.neg_mul_add(c.lr, d, p), b)

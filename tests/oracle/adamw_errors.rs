@@ -216,3 +216,46 @@ fn every_setting_works_or_is_refused() {
     walk("AMSGrad", &Call::of(base), &settings, |c| adamw(c, true));
     walk("AdamW bf16", &Call::of(base), &settings, adamw_bf16);
 }
+
+/// Moments that start from these, after a step with a gradient of zero.
+fn faded(config: AdamWConfig, step: u64, [m, v]: [f32; 2], n: usize) -> [f32; 3] {
+    let step = AdamW::new(config).unwrap().at(step).unwrap();
+    let (mut p, g, mut all_m, mut all_v) = (vec![1.0; n], vec![0.0; n], vec![m; n], vec![v; n]);
+    step.update(AdamWTensor { param: &mut p, grad: &g, m: &mut all_m, v: &mut all_v, v_max: None });
+    let param = Bf16Param::Copy { param: &mut vec![1.0; n], copy: &mut vec![0; n] };
+    let (mut other_m, mut other_v) = (vec![m; n], vec![v; n]);
+    step.update_bf16(Bf16Tensor { param, grad: Gradient::F32(&g), m: &mut other_m, v: &mut other_v });
+    for (all, last) in [(&all_m, m), (&all_v, v), (&other_m, m), (&other_v, v)] {
+        assert!(all.iter().all(|x| *x == all[0]), "{last:e}: {all:?}");
+    }
+    assert_eq!((&all_m, &all_v), (&other_m, &other_v));
+    [p[0], all_m[0], all_v[0]]
+}
+
+#[test]
+fn moments_that_fade_end_at_zero() {
+    let least = f32::MIN_POSITIVE;
+    let half = AdamWConfig { beta1: 0.5, beta2: 0.5, weight_decay: 0.0, ..Default::default() };
+    // 2^-63 / sqrt(1 - beta2^t), and a little less.
+    let root = |t: u64, less: f64| 2f64.powi(-63) / (1.0 - 0.5f64.powi(t as i32)).sqrt() * less;
+    for_each_tier(|tier| {
+        for n in [5, 16, 200] {
+            for t in [1, 2, 50] {
+                let of = |eps, state| faded(AdamWConfig { eps, ..half }, t, state, n);
+                for eps in [1e-8, 1e-12, root(t, 1.01)] {
+                    let [_, m, v] = of(eps, [2.0 * least, 2.0 * least]);
+                    assert_eq!([m, v], [least, least], "{tier} {eps:e}: normal numbers stay");
+                    let [p, m, v] = of(eps, [-1.9 * least, 1.9 * least]);
+                    assert_eq!([p, m, v], [1.0, 0.0, 0.0], "{tier} {eps:e}: none else");
+                }
+                for eps in [0.0, 1e-30, root(t, 0.99)] {
+                    let [p, m, v] = of(eps, [1e-30, 1.9 * least]);
+                    assert_eq!([m, v], [5e-31, 0.95 * least], "{tier} {eps:e}: a root that counts");
+                    assert!(p.is_finite(), "{tier} {eps:e}");
+                    let [_, m, _] = of(eps, [-1.9 * least, 1.9 * least]);
+                    assert_eq!(m, -0.95 * least, "{tier} {eps:e}");
+                }
+            }
+        }
+    });
+}

@@ -160,3 +160,24 @@ fn follows_pytorch() {
         });
     });
 }
+
+#[test]
+fn momentum_that_fades_ends_at_zero() {
+    let least = f32::MIN_POSITIVE;
+    let step =
+        Lion::new(LionConfig { beta2: 0.5, lr: 1e-3, weight_decay: 0.0, ..Default::default() }).unwrap();
+    for_each_tier(|tier| {
+        for (old, new) in
+            [(2.0 * least, least), (-2.0 * least, -least), (1.9 * least, 0.0), (-1.9 * least, 0.0)]
+        {
+            for n in [5, 16, 70] {
+                let (mut p, mut m) = (vec![1.0; n], vec![old; n]);
+                step.step().update(LionTensor { param: &mut p, grad: &vec![0.0; n], m: &mut m });
+                assert_eq!(m, vec![new; n], "{tier} {old:e}");
+                let moved = p[0];
+                step.step().update(LionTensor { param: &mut p, grad: &vec![0.0; n], m: &mut m });
+                assert_eq!((p[0] == moved, m[0]), (new == 0.0, 0.0), "{tier} {old:e}");
+            }
+        }
+    });
+}

@@ -195,3 +195,32 @@ fn follows_pytorch() {
         });
     });
 }
+
+#[test]
+fn momentum_that_fades_ends_at_zero() {
+    let least = f32::MIN_POSITIVE;
+    let config = SgdConfig { lr: 0.1, momentum: 0.5, ..Default::default() };
+    for_each_tier(|tier| {
+        for nesterov in [false, true] {
+            let sgd = Sgd::new(SgdConfig { nesterov, ..config }).unwrap();
+            for (old, grad, new) in [
+                (2.0 * least, 0.0, least),
+                (-2.0 * least, 0.0, -least),
+                (1.9 * least, 0.0, 0.0),
+                (-1.9 * least, 0.0, 0.0),
+                (1.9 * least, 0.1 * least, 1.05 * least),
+            ] {
+                for n in [5, 16, 70] {
+                    let (mut p, mut b) = (vec![0.0; n], vec![old; n]);
+                    let tensor = SgdTensor { param: &mut p, grad: &vec![grad; n], buffer: &mut b };
+                    sgd.at(2).unwrap().update(tensor);
+                    assert_eq!(b[0].abs(), b[n - 1].abs());
+                    assert!((b[0] - new).abs() <= least / 1e6, "{tier} {old:e}: {:e}", b[0]);
+                    assert_eq!(b[0] == 0.0, new == 0.0, "{tier} {old:e}");
+                    // And the step is that of the stored buffer.
+                    assert_eq!(p[0] == 0.0, new == 0.0, "{tier} {old:e}: {:e}", p[0]);
+                }
+            }
+        }
+    });
+}

@@ -15,10 +15,23 @@ enum Op {
     Sar,
     Rotl,
     ToF32,
+    Keep,
 }
 
-const OPS: [Op; 11] =
-    [Op::Splat, Op::Add, Op::Sub, Op::And, Op::Or, Op::Xor, Op::Shl, Op::Shr, Op::Sar, Op::Rotl, Op::ToF32];
+const OPS: [Op; 12] = [
+    Op::Splat,
+    Op::Add,
+    Op::Sub,
+    Op::And,
+    Op::Or,
+    Op::Xor,
+    Op::Shl,
+    Op::Shr,
+    Op::Sar,
+    Op::Rotl,
+    Op::ToF32,
+    Op::Keep,
+];
 
 fn obvious(op: Op, a: u32, b: u32, n: u32) -> u32 {
     match op {
@@ -33,6 +46,13 @@ fn obvious(op: Op, a: u32, b: u32, n: u32) -> u32 {
         Op::Sar => (a as i32 >> n) as u32,
         Op::Rotl => a.rotate_left(n),
         Op::ToF32 => (a as i32 as f32).to_bits(),
+        Op::Keep => {
+            if a & b << 1 >> 1 != 0 {
+                a
+            } else {
+                0
+            }
+        }
     }
 }
 
@@ -60,6 +80,7 @@ impl Kernel for Apply<'_> {
             Op::Sar => l.sar(a, n),
             Op::Rotl => l.rotl(a, n),
             Op::ToF32 => l.to_bits(l.i32_to_f32(a)),
+            Op::Keep => l.to_bits(l.keep(l.from_bits(a), l.shr(l.shl(b, 1), 1))),
         };
         l.store(&mut x, l.from_bits(v));
         let mut out = [0; LANES];
