@@ -1,9 +1,10 @@
-//! Chores of this repository: `cargo xtask gate` is the gate on machine code and instruction counts.
+//! Chores of this repository: `cargo xtask gate` is the gate on machine code and instruction counts, `cargo xtask mutants`
+//! tests the tests.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::gate;
+use xtask::{gate, mutants};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Chores of this repository")]
@@ -16,11 +17,16 @@ struct Cli {
 enum Command {
     /// Check every kernel's machine code and instruction counts on every tier against xtask/budgets.toml
     Gate(gate::Args),
+    /// Change the kernels in some sixty places, one at a time, and see that a test fails; xtask/mutants.toml lists those that none can tell
+    Mutants(mutants::Args),
 }
 
 fn main() -> ExitCode {
-    let Command::Gate(args) = Cli::parse().command;
-    match gate::run(&args) {
+    let passed = match Cli::parse().command {
+        Command::Gate(args) => gate::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
+    };
+    match passed {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
