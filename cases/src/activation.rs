@@ -102,14 +102,14 @@ macro_rules! table {
                 id: "exp",
                 covers: &["activation::exp"],
                 kernel: "hotlanes::activation::kernel::Forward<hotlanes::activation::functions::Exp>",
-                build: exp,
+                build: |size, m| function(m, m.input(size[0], 1), activation::exp, [naive::exp, naive::exp_auto]),
                 timed: RARE,
                 ..FORWARD
             },
             Case {
                 id: "exp_in_place",
                 covers: &["activation::exp_in_place"],
-                build: |size, m| function_in_place(size, m, false, activation::exp_in_place, naive::exp),
+                build: |size, m| function_in_place(m, m.input(size[0], 1), activation::exp_in_place, naive::exp),
                 same_as: Some(("exp", <[usize]>::to_vec)),
                 ..IN_PLACE
             },
@@ -117,14 +117,14 @@ macro_rules! table {
                 id: "log",
                 covers: &["activation::log"],
                 kernel: "hotlanes::activation::kernel::Forward<hotlanes::activation::functions::Log>",
-                build: log,
+                build: |size, m| function(m, m.positive(size[0], 1), activation::log, [naive::log, naive::log_auto]),
                 timed: RARE,
                 ..FORWARD
             },
             Case {
                 id: "log_in_place",
                 covers: &["activation::log_in_place"],
-                build: |size, m| function_in_place(size, m, true, activation::log_in_place, naive::log),
+                build: |size, m| function_in_place(m, m.positive(size[0], 1), activation::log_in_place, naive::log),
                 same_as: Some(("log", <[usize]>::to_vec)),
                 ..IN_PLACE
             },
@@ -216,39 +216,23 @@ fn backward_in_place(size: &[usize], m: &Memory, f: Activation) -> Box<dyn Run> 
     )
 }
 
-fn exp(size: &[usize], m: &Memory) -> Box<dyn Run> {
-    let [n] = dims(size);
+type Function = fn(&[f32], &mut [f32]);
+
+fn function(m: &Memory, x: Buf, f: Function, plain: [Function; 2]) -> Box<dyn Run> {
+    let n = x.len();
     instance(
-        State { x: m.input(n, 1), dy: m.input(0, 2), out: m.output(n) },
+        State { x, dy: m.input(0, 2), out: m.output(n) },
         work(n, 1),
-        |s| activation::exp(&s.x, &mut s.out),
-        |s, which| pick!(which, naive::exp, naive::exp_auto)(&s.x, &mut s.out),
+        move |s| f(&s.x, &mut s.out),
+        move |s, which| pick!(which, plain[0], plain[1])(&s.x, &mut s.out),
         outputs,
     )
 }
 
-fn log(size: &[usize], m: &Memory) -> Box<dyn Run> {
-    let [n] = dims(size);
+fn function_in_place(m: &Memory, x: Buf, f: fn(&mut [f32]), plain: Function) -> Box<dyn Run> {
+    let n = x.len();
     instance(
-        State { x: m.positive(n, 1), dy: m.input(0, 2), out: m.output(n) },
-        work(n, 1),
-        |s| activation::log(&s.x, &mut s.out),
-        |s, which| pick!(which, naive::log, naive::log_auto)(&s.x, &mut s.out),
-        outputs,
-    )
-}
-
-fn function_in_place(
-    size: &[usize],
-    m: &Memory,
-    positive: bool,
-    f: fn(&mut [f32]),
-    plain: fn(&[f32], &mut [f32]),
-) -> Box<dyn Run> {
-    let [n] = dims(size);
-    let out = if positive { m.positive(n, 1) } else { m.input(n, 1) };
-    instance(
-        State { x: m.input(0, 3), dy: m.input(0, 2), out },
+        State { x: m.input(0, 3), dy: m.input(0, 2), out: x },
         work(n, 1),
         move |s| f(&mut s.out),
         move |s, _| {

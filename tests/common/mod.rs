@@ -6,25 +6,8 @@
 mod rng;
 
 use hotlanes::{LANES, Tier, with_tier};
+pub use hotlanes_cases::memory::SPECIALS;
 pub use rng::Rng;
-
-/// Values that take a kernel off its usual path.
-pub const SPECIALS: [f32; 14] = [
-    0.0,
-    -0.0,
-    f32::from_bits(1),
-    f32::from_bits(0x007F_FFFF),
-    f32::MIN_POSITIVE,
-    1e-30,
-    -1e-20,
-    1.0,
-    -3e20,
-    1e30,
-    f32::MAX,
-    f32::INFINITY,
-    f32::NEG_INFINITY,
-    f32::NAN,
-];
 
 /// The bits, with every NaN as one: payloads are not promised.
 pub fn canonical(x: f32) -> u32 {
