@@ -53,6 +53,8 @@ use crate::tuning;
 mod backward;
 mod forward;
 mod heads;
+#[cfg(test)]
+mod tests;
 mod tiles;
 
 use backward::{Backward, Inputs};

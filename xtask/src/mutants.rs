@@ -63,11 +63,12 @@ struct Same {
     reason: String,
 }
 
-/// The tests of the kernel crate, in rounds: the next takes what the one before let through. First those that end soonest.
-const ROUNDS: [&[&str]; 3] = [
-    &["--lib", "--test=tiers", "--test=threads"],
-    &["--test=oracle"],
-    &["--test=bits", "--test=properties", "--test=no_alloc"],
+/// The tests of the kernel crate, in rounds: the next takes what the one before let through. First those that end soonest. And
+/// seconds, several times what a round takes, after which it never ends.
+const ROUNDS: [(&[&str], u32); 3] = [
+    (&["--lib", "--test=tiers", "--test=threads"], 100),
+    (&["--test=oracle"], 200),
+    (&["--test=bits", "--test=properties", "--test=no_alloc"], 600),
 ];
 
 /// Runs the sample; false where a mutant survives that is not listed, or one that is listed does not.
@@ -110,12 +111,13 @@ fn survivors(names: &[String], sample: &[Mutant]) -> Result<Vec<String>> {
         Ok(text.lines().map(str::to_owned).collect())
     };
     let mut left: Vec<String> = sample.iter().map(|m| m.name.clone()).collect();
-    for tests in ROUNDS {
+    for (tests, seconds) in ROUNDS {
         if left.is_empty() {
             break;
         }
         let mut command = Command::new("cargo");
-        command.args(["mutants", "--package=hotlanes", "--no-shuffle", "--baseline=skip", "--timeout=300"]);
+        command.args(["mutants", "--package=hotlanes", "--no-shuffle", "--baseline=skip"]);
+        command.arg(format!("--timeout={seconds}"));
         command.args(["--colors=never", "--iterate", "--output"]).arg(output).arg("--").args(tests);
         // A mutant is one more build of the same crate. Overflow and the checks of unoptimised builds are part of the net.
         command.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_DEV_DEBUG", "none");
