@@ -12,7 +12,7 @@ use crate::parallel::Work;
 use crate::tier::active;
 
 /// Batches, heads of queries, heads of keys, queries, keys, values of a row.
-const SHAPES: [[usize; 6]; 9] = [
+const SHAPES: [[usize; 6]; 10] = [
     [5, 1, 1, 7, 9, 3],
     [1, 7, 7, 20, 33, 5],
     [2, 6, 2, 65, 65, 4],
@@ -21,6 +21,7 @@ const SHAPES: [[usize; 6]; 9] = [
     [1, 1, 1, 511, 129, 1],
     [1, 2, 1, 129, 640, 2],
     [1, 1, 1, 4, 1000, 2],
+    [1, 1, 1, 100, 100, 3],
     [4, 3, 3, 16, 16, 6],
 ];
 
@@ -121,6 +122,7 @@ fn the_forward_is_cut_near_the_middle_to_single_heads_and_their_queries() {
         let mut cut = |whole: &[usize; 3], parts: [&[usize; 3]; 2]| {
             let axis = (0..3).find(|&a| parts[0][a] != whole[a]).unwrap();
             assert_eq!(axis, (0..2).find(|&a| whole[a] > 1).unwrap_or(2), "{whole:?}");
+            assert!(axis < 2 || whole[2] >= 2 * QUERIES, "{whole:?}: too short to be cut");
             assert!(
                 halves(parts.map(|p| p[axis]), if axis < 2 { 1 } else { QUERIES }),
                 "{whole:?}: {parts:?}"
@@ -188,6 +190,7 @@ fn the_backward_is_cut_near_the_middle_and_heads_only_where_they_are_few() {
                     assert_eq!(axis, first, "{shape:?}: {lens:?}");
                     assert!(axis < 2 || few_heads, "{shape:?}: {lens:?}");
                     let unit = [1, unit, QUERIES, KEYS][axis];
+                    assert!(lens[axis] >= 2 * unit, "{shape:?}: {lens:?}: too short to be cut");
                     assert!(halves(lens_of.map(|l| l[axis]), unit), "{shape:?}: {lens_of:?}");
                 }
                 // One gradient each.
