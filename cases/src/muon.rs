@@ -40,7 +40,7 @@ const MUON: Case = Case {
     // 2^23 multiplications to a product.
     threads: Threads::From { below: &[64, 64], at: &[&[210, 208]] },
     same_as: None,
-    counted: Counted::At { sizes: [&[32, 32], &[64, 64]], elements: product, element: "parameter" },
+    counted: Counted::At { sizes: [&[24, 24], &[40, 40]], elements: product, element: "parameter" },
     timed: Timed::At { report: &[&[256, 256]], full: &[&[1024, 1024]], bench: &[&[128, 512]] },
     twin: false,
     gather: true,

@@ -225,12 +225,25 @@ impl Facts {
             (true, true) => Extent::Everything,
         };
         let x86 = build::probe(root, target_dir, build::triple(Arch::X86), extent)?;
-        note("building for AArch64");
         // A cross compiler without its C library cannot link.
         let library = Path::new(SYSROOT).join("lib/ld-linux-aarch64.so.1");
         let cross = here && build::has("aarch64-linux-gnu-gcc") && library.exists();
         let extent = if cross { Extent::Program } else { Extent::Libraries };
-        let arm = build::probe(root, target_dir, build::triple(Arch::Arm), extent)?;
+        let only = scope.only.as_deref();
+        // Steps are counted, not timed: they go on beside a compiler that leaves a core now and then.
+        note("counting by single steps; building for AArch64, and counting under qemu");
+        let (stepped, emulated, arm) = std::thread::scope(|s| {
+            let stepped =
+                s.spawn(|| x86.program.as_deref().map(|program| count::stepper(program, only)).transpose());
+            let arm = build::probe(root, target_dir, build::triple(Arch::Arm), extent);
+            let qemu = arm.as_ref().ok().and_then(|arm| arm.program.as_deref());
+            let qemu = qemu.filter(|_| here && build::has("qemu-aarch64"));
+            let emulated = qemu.map(|program| emulate(program, only)).transpose();
+            (stepped.join(), emulated, arm)
+        });
+        let arm = arm?;
+        let runs = stepped.map_err(|_| anyhow!("the stepper's reader failed"))??;
+        let emulated = emulated?;
 
         note("reading machine code");
         let mut functions = HashMap::new();
@@ -260,19 +273,10 @@ impl Facts {
         if !here {
             skipped.push("counts: they need an x86-64 Linux host; machine code was read".to_owned());
         }
-        let qemu = arm.program.filter(|_| build::has("qemu-aarch64"));
-        if here && qemu.is_none() {
+        if here && emulated.is_none() {
             skipped.push("counts on neon: they need qemu-aarch64 and aarch64-linux-gnu-gcc".to_owned());
         }
-        if let Some(program) = &x86.program {
-            note("counting, by single steps and under qemu");
-            let only = scope.only.as_deref();
-            // The scalar tier's steps take longest; the emulator is done before them.
-            let (stepped, emulated) = std::thread::scope(|s| {
-                let emulated = s.spawn(|| qemu.as_deref().map(|program| emulate(program, only)).transpose());
-                (count::stepper(program, only), emulated.join())
-            });
-            let runs = stepped?;
+        if let (Some(program), Some(runs)) = (&x86.program, runs) {
             if scope.callgrind {
                 match callgrind::missing() {
                     Some(missing) => skipped.push(missing),
@@ -284,7 +288,7 @@ impl Facts {
                 }
             }
             counted.push(Counted { program: Program::read(program, Arch::X86)?, runs });
-            counted.extend(emulated.map_err(|_| anyhow!("the reader of qemu's log failed"))??);
+            counted.extend(emulated);
         }
         let table = table(&cases, &functions, &counted, &mut skipped);
         Ok(Facts { rustc, table, problems, skipped })
