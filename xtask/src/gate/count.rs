@@ -112,7 +112,9 @@ pub fn qemu(qemu: &[&str], program: &Path, functions: &[(u64, u64)], only: Optio
     let mut ask = Command::new(qemu);
     let text = output(ask.args(arguments).arg(program).arg("run").args(only_arguments(only)))?;
     let bias = markers(&text)?.0.bias;
-    let ranges: Vec<_> = functions.iter().map(|(at, len)| format!("{:#x}+{len:#x}", at + bias)).collect();
+    // It looks through all of them at each instruction: the fewer, the sooner it is done.
+    let ranges = merged(functions);
+    let ranges: Vec<_> = ranges.iter().map(|(at, len)| format!("{:#x}+{len:#x}", at + bias)).collect();
     // Debian's 7.2 has `-singlestep`; newer releases renamed it.
     let help = Command::new(qemu).arg("-help").output().with_context(|| format!("cannot run {qemu}"))?;
     let renamed = String::from_utf8_lossy(&help.stdout).contains("-one-insn-per-tb");
@@ -152,6 +154,22 @@ pub fn qemu(qemu: &[&str], program: &Path, functions: &[(u64, u64)], only: Optio
         run.pcs = counts.into_iter().collect();
     }
     Ok(runs)
+}
+
+/// Functions (first address and length) in order, those in one that have nothing between them but what fills up to an address
+/// that a function may have.
+fn merged(functions: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    const FILL: u64 = 12;
+    let mut sorted = functions.to_vec();
+    sorted.sort_unstable();
+    let mut all: Vec<(u64, u64)> = Vec::new();
+    for (at, len) in sorted {
+        match all.last_mut() {
+            Some((first, whole)) if at <= *first + *whole + FILL => *whole = (*whole).max(at + len - *first),
+            _ => all.push((at, len)),
+        }
+    }
+    all
 }
 
 /// The probe's first line, and the rest.
@@ -209,6 +227,13 @@ fn regions(executed: &[u64], markers: &Markers) -> Vec<BTreeMap<u64, u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn functions_next_to_each_other_are_one_range() {
+        let functions = [(0x200, 0x10), (0x100, 0x20), (0x120, 8), (0x100, 0x20), (0x130, 0x10), (0x180, 4)];
+        assert_eq!(merged(&functions), [(0x100, 0x40), (0x180, 4), (0x200, 0x10)]);
+        assert!(merged(&[]).is_empty());
+    }
 
     #[test]
     fn a_log_is_cut_at_the_markers() {
