@@ -55,20 +55,20 @@ pub fn cases(program: &Path) -> Result<Vec<Case>> {
     Ok(all)
 }
 
-/// Counts every case, or one, on every tier of this CPU by single steps. The scalar tier takes as long as the others
-/// together, so it runs beside them.
+/// Counts every case, or one, on every tier of this CPU by single steps: the tiers at once, each in a process of its own.
 pub fn stepper(program: &Path, only: Option<&str>) -> Result<Vec<Run>> {
-    let count = |tiers: &[&str]| {
-        let tiers = tiers.iter().flat_map(|t| ["--tier", t]);
-        lines::<Run>(&output(Command::new(program).arg("count").args(tiers).args(only_arguments(only)))?)
+    let count = |tier: Tier| {
+        let arguments = ["count", "--tier", tier.name()].into_iter().chain(only_arguments(only));
+        lines::<Run>(&output(Command::new(program).args(arguments))?)
     };
     let available: Vec<Available> = lines(&output(Command::new(program).arg("tiers"))?)?;
-    let wide: Vec<_> = available.iter().map(|a| a.tier.name()).filter(|t| *t != "scalar").collect();
     std::thread::scope(|scope| {
-        let scalar = scope.spawn(|| count(&["scalar"]));
-        let wide = if wide.is_empty() { Vec::new() } else { count(&wide)? };
-        let scalar = scalar.join().map_err(|_| anyhow!("the scalar tier's counter failed"))??;
-        Ok(scalar.into_iter().chain(wide).collect())
+        let tiers: Vec<_> = available.iter().map(|a| scope.spawn(|| count(a.tier))).collect();
+        let mut all = Vec::new();
+        for tier in tiers {
+            all.extend(tier.join().map_err(|_| anyhow!("a tier's counter failed"))??);
+        }
+        Ok(all)
     })
 }
 
