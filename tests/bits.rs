@@ -264,7 +264,7 @@ fn plain(case: &Case) {
 /// Any size, any values, any offset: one result on all tiers.
 fn random(case: &Case) {
     let config = ProptestConfig {
-        cases: 24,
+        cases: 12,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/regressions/bits.txt"))),
         test_name: Some(case.id),
         source_file: Some(file!()),

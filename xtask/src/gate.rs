@@ -231,19 +231,24 @@ impl Facts {
         let extent = if cross { Extent::Program } else { Extent::Libraries };
         let only = scope.only.as_deref();
         // Steps are counted, not timed: they go on beside a compiler that leaves a core now and then.
-        note("counting by single steps; building for AArch64, and counting under qemu");
-        let (stepped, emulated, arm) = std::thread::scope(|s| {
+        note("counting by single steps; building for AArch64, and counting under qemu and callgrind");
+        let missing = scope.callgrind.then(callgrind::missing).flatten();
+        let (stepped, emulated, ground, arm) = std::thread::scope(|s| {
             let stepped =
                 s.spawn(|| x86.program.as_deref().map(|program| count::stepper(program, only)).transpose());
             let arm = build::probe(root, target_dir, build::triple(Arch::Arm), extent);
+            // The emulator leaves a core to it.
+            let ground = x86.program.as_deref().filter(|_| scope.callgrind && missing.is_none());
+            let ground =
+                s.spawn(move || ground.map(|program| callgrind::run(program, target_dir, only)).transpose());
             let qemu = arm.as_ref().ok().and_then(|arm| arm.program.as_deref());
             let qemu = qemu.filter(|_| here && build::has("qemu-aarch64"));
             let emulated = qemu.map(|program| emulate(program, only)).transpose();
-            (stepped.join(), emulated, arm)
+            (stepped.join(), emulated, ground.join(), arm)
         });
         let arm = arm?;
         let runs = stepped.map_err(|_| anyhow!("the stepper's reader failed"))??;
-        let emulated = emulated?;
+        let (emulated, ground) = (emulated?, ground.map_err(|_| anyhow!("callgrind's reader failed"))??);
 
         note("reading machine code");
         let mut functions = HashMap::new();
@@ -277,15 +282,9 @@ impl Facts {
             skipped.push("counts on neon: they need qemu-aarch64 and aarch64-linux-gnu-gcc".to_owned());
         }
         if let (Some(program), Some(runs)) = (&x86.program, runs) {
-            if scope.callgrind {
-                match callgrind::missing() {
-                    Some(missing) => skipped.push(missing),
-                    None => {
-                        note("counting under callgrind");
-                        problems
-                            .extend(callgrind::compare(&callgrind::run(program, target_dir, only)?, &runs));
-                    }
-                }
+            skipped.extend(missing);
+            if let Some(ground) = ground {
+                problems.extend(callgrind::compare(&ground, &runs));
             }
             counted.push(Counted { program: Program::read(program, Arch::X86)?, runs });
             counted.extend(emulated);
