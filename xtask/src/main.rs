@@ -17,7 +17,8 @@ struct Cli {
 enum Command {
     /// Check every kernel's machine code and instruction counts on every tier against xtask/budgets.toml
     Gate(gate::Args),
-    /// Change the kernels in some sixty places, one at a time, and see that a test fails; xtask/mutants.toml lists those that none can tell
+    /// Change the kernels in a fixed sample of places, one at a time, and see that a test fails. The changes that no test can
+    /// detect are in xtask/mutants.toml
     Mutants(mutants::Args),
 }
 

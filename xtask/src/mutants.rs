@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-/// What `cargo xtask mutants` is told.
+/// Options of `cargo xtask mutants`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Print the sample and run nothing
