@@ -2,15 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod aligned;
-pub mod checkpoint;
 pub mod cli;
-pub mod files;
-pub mod gpt;
-pub mod hash;
-pub mod interrupt;
-pub mod log;
-pub mod plot;
-pub mod population;
-pub mod progress;
+pub mod data;
+pub mod models;
 pub mod report;
 pub mod rng;
+pub mod shell;
+pub mod store;

@@ -1,15 +1,15 @@
 //! A GPT's steps, evaluation and decoding never go to the allocator once they have begun, on any thread.
 
-use hotlanes_train::gpt::config::{Act, Config, Norm};
-use hotlanes_train::gpt::data::Source;
-use hotlanes_train::gpt::decode::Decoder;
-use hotlanes_train::gpt::engine::{Engine, Optim};
-use hotlanes_train::gpt::params;
-use hotlanes_train::gpt::ranks::Alone;
-use hotlanes_train::gpt::run::Run;
-use hotlanes_train::gpt::sample::{Sampler, Sampling};
-use hotlanes_train::gpt::settings::Preset;
-use hotlanes_train::gpt::tokenizer::Kind;
+use hotlanes_train::data::text::Source;
+use hotlanes_train::data::tokenizer::Kind;
+use hotlanes_train::models::gpt::config::{Act, Config, Norm};
+use hotlanes_train::models::gpt::decode::Decoder;
+use hotlanes_train::models::gpt::engine::{Engine, Optim};
+use hotlanes_train::models::gpt::params;
+use hotlanes_train::models::gpt::ranks::Alone;
+use hotlanes_train::models::gpt::run::Run;
+use hotlanes_train::models::gpt::sample::{Sampler, Sampling};
+use hotlanes_train::models::gpt::settings::Preset;
 use hotlanes_train::rng::Rng;
 
 #[path = "../../tests/common/counting.rs"]

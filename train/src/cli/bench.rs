@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::population::Settings;
-use crate::population::bench::{self, Options, Report};
-use crate::population::evolve::Evolution;
+use crate::models::population::bench::{self, Options, Report};
+use crate::models::population::evolve::Evolution;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

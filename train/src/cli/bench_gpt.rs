@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::gpt::bench::{self, Options, Report};
-use crate::gpt::config::{Act, Config, Norm};
-use crate::gpt::engine::chunks;
+use crate::models::gpt::bench::{self, Options, Report};
+use crate::models::gpt::config::{Act, Config, Norm};
+use crate::models::gpt::engine::chunks;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::gpt::generate::{GenerateError, Generator};
-use crate::gpt::sample::{SampleError, Sampling};
-use crate::gpt::state::{self, Model, Which};
-use crate::interrupt;
+use crate::models::gpt::generate::{GenerateError, Generator};
+use crate::models::gpt::sample::{SampleError, Sampling};
+use crate::models::gpt::state::{self, Model, Which};
+use crate::shell::signals;
 
 pub(super) const HELP: &str = "\
 The text goes to standard output, as it comes; what there is to say about it, to standard error. It depends on model, prompt and
@@ -73,14 +73,14 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(model) => model,
         Err(e) => return super::fail(1, e),
     };
-    interrupt::install(interrupt::STOPPING);
+    signals::install(signals::STOPPING);
     // One sequence is not worth a second thread.
     let pool = match super::pool(Some(1)) {
         Ok(pool) => pool,
         Err(why) => return super::fail(1, why),
     };
     match pool.install(|| generate(&args, &model)) {
-        Ok(()) if interrupt::requested() => ExitCode::from(interrupt::EXIT_CODE),
+        Ok(()) if signals::requested() => ExitCode::from(signals::EXIT_CODE),
         Ok(()) => ExitCode::SUCCESS,
         // The reader has seen enough.
         Err(Stop::Output(e)) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -103,7 +103,7 @@ fn generate(args: &Args, model: &Model) -> Result<(), Stop> {
     out.flush()?;
     let started = Instant::now();
     let mut tokens = 0;
-    while tokens < args.tokens && !interrupt::requested() {
+    while tokens < args.tokens && !signals::requested() {
         // A character at a time, for whoever looks on.
         out.write_all(generator.token()?.as_bytes())?;
         out.flush()?;

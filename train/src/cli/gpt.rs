@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::gpt::config::{Act, Norm};
-use crate::gpt::data::{DataError, Source};
-use crate::gpt::ranks::{Alone, Ranks};
-use crate::gpt::run::RunError;
-use crate::gpt::session::{self, Ending, Options, SessionError};
-use crate::gpt::settings::{Preset, Settings};
-use crate::gpt::tokenizer::Kind;
-use crate::interrupt;
+use crate::data::text::{DataError, Source};
+use crate::data::tokenizer::Kind;
+use crate::models::gpt::config::{Act, Norm};
+use crate::models::gpt::ranks::{Alone, Ranks};
+use crate::models::gpt::run::RunError;
+use crate::models::gpt::session::{self, Ending, Options, SessionError};
+use crate::models::gpt::settings::{Preset, Settings};
+use crate::shell::signals;
 
 pub(super) const HELP: &str = "\
 Text: --data FILE; without it the program writes stories of its own. The end of the text is to validate by. An evaluation is the
@@ -251,7 +251,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(pool) => pool,
         Err(why) => return super::fail(2, why),
     };
-    interrupt::install(interrupt::SAVING);
+    signals::install(signals::SAVING);
     if args.mpi {
         return across(&pool, |ranks| args.train(&options, data.as_deref(), ranks));
     }
@@ -264,7 +264,7 @@ fn code(ending: Result<Ending, SessionError>) -> (u8, Option<SessionError>) {
     use SessionError::{Data, Occupied, Run};
     let why = match ending {
         Ok(Ending::Done | Ending::Early) => return (0, None),
-        Ok(Ending::Interrupted) => return (interrupt::EXIT_CODE, None),
+        Ok(Ending::Interrupted) => return (signals::EXIT_CODE, None),
         Err(why) => why,
     };
     let usage = match &why {
@@ -280,7 +280,7 @@ fn across(
     pool: &rayon::ThreadPool,
     train: impl Fn(&dyn Ranks) -> Result<Ending, SessionError> + Sync,
 ) -> ExitCode {
-    use crate::gpt::ranks::processes::{Mpi, Processes};
+    use crate::models::gpt::ranks::processes::{Mpi, Processes};
     let Some(mpi) = Mpi::start() else {
         return super::fail(1, "--mpi: this MPI library lets no other thread than the first call it");
     };

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::interrupt;
-use crate::population::evolve::{Evolution, Mutation, Selection};
-use crate::population::run::{Config, OptimizerKind};
-use crate::population::session::{self, Ending, Options, SessionError};
-use crate::population::state::Source;
+use crate::models::population::evolve::{Evolution, Mutation, Selection};
+use crate::models::population::run::{Config, OptimizerKind};
+use crate::models::population::session::{self, Ending, Options, SessionError};
+use crate::models::population::state::Source;
+use crate::shell::signals;
 
 pub(super) const HELP: &str = "\
 Data: --data DIR has MNIST's files, plain or .gz. With train-images-idx3-ubyte and train-labels-idx1-ubyte those are learnt
@@ -190,7 +190,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(pool) => pool,
         Err(why) => return super::fail(2, why),
     };
-    interrupt::install(interrupt::SAVING);
+    signals::install(signals::SAVING);
     let ending = pool.install(|| match &args.resume {
         Some(_) => session::resume(args.data.as_deref(), &options),
         None => {
@@ -200,7 +200,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     });
     match ending {
         Ok(Ending::Done) => ExitCode::SUCCESS,
-        Ok(Ending::Interrupted) => ExitCode::from(interrupt::EXIT_CODE),
+        Ok(Ending::Interrupted) => ExitCode::from(signals::EXIT_CODE),
         Err(e @ (SessionError::Config(_) | SessionError::Occupied(_))) => super::fail(2, e),
         Err(e) => super::fail(1, e),
     }

@@ -1,8 +1,8 @@
 //! One hash for a few steps, whatever the tier and the threads.
 
 use hotlanes::Tier;
-use hotlanes_train::gpt::config::Config;
-use hotlanes_train::gpt::params;
+use hotlanes_train::models::gpt::config::Config;
+use hotlanes_train::models::gpt::params;
 
 use crate::common::{batch, engine, gpt2, hash, lean};
 

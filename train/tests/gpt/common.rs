@@ -1,9 +1,9 @@
 //! Small models and batches.
 
 use hotlanes_train::aligned::Aligned;
-use hotlanes_train::gpt::config::{Act, Config, Norm};
-use hotlanes_train::gpt::engine::{Engine, Optim};
-use hotlanes_train::gpt::params::{self, Layout};
+use hotlanes_train::models::gpt::config::{Act, Config, Norm};
+use hotlanes_train::models::gpt::engine::{Engine, Optim};
+use hotlanes_train::models::gpt::params::{self, Layout};
 use hotlanes_train::rng::Rng;
 
 /// A model as GPT-2 is one.

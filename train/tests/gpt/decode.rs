@@ -1,8 +1,8 @@
 //! Decoding with a cache against the model without one.
 
-use hotlanes_train::gpt::config::Config;
-use hotlanes_train::gpt::decode::Decoder;
-use hotlanes_train::gpt::engine::EngineError;
+use hotlanes_train::models::gpt::config::Config;
+use hotlanes_train::models::gpt::decode::Decoder;
+use hotlanes_train::models::gpt::engine::EngineError;
 
 use crate::common::{batch, bits, engine, gpt2, lean, rough};
 

@@ -1,9 +1,9 @@
 //! What an engine keeps, what it refuses, and its share among ranks.
 
 use hotlanes_train::aligned::Aligned;
-use hotlanes_train::gpt::config::Config;
-use hotlanes_train::gpt::engine::{Engine, EngineError, Optim, chunks};
-use hotlanes_train::gpt::params::{self, Layout};
+use hotlanes_train::models::gpt::config::Config;
+use hotlanes_train::models::gpt::engine::{Engine, EngineError, Optim, chunks};
+use hotlanes_train::models::gpt::params::{self, Layout};
 
 use crate::common::{batch, bits, engine, gpt2, lean, rough};
 

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use clap::ValueEnum;
 use hotlanes_train::aligned::Aligned;
-use hotlanes_train::gpt::config::{Act, Config, Norm};
-use hotlanes_train::gpt::engine::{Engine, Optim};
-use hotlanes_train::gpt::params::Layout;
+use hotlanes_train::models::gpt::config::{Act, Config, Norm};
+use hotlanes_train::models::gpt::engine::{Engine, Optim};
+use hotlanes_train::models::gpt::params::Layout;
 
 #[derive(Default)]
 struct Case {

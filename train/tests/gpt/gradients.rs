@@ -1,7 +1,7 @@
 //! The whole gradient against finite differences of the f64 oracle.
 
-use hotlanes_train::gpt::config::{Act, Config, Norm};
-use hotlanes_train::gpt::params::Layout;
+use hotlanes_train::models::gpt::config::{Act, Config, Norm};
+use hotlanes_train::models::gpt::params::Layout;
 use hotlanes_train::rng::Rng;
 
 use crate::common::{batch, bits, engine, gpt2, lean, rough};

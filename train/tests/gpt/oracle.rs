@@ -1,7 +1,7 @@
 //! The loss of a batch in f64, written out.
 
-use hotlanes_train::gpt::config::{Act, Config, NORM_EPS, Norm};
-use hotlanes_train::gpt::params::Layout;
+use hotlanes_train::models::gpt::config::{Act, Config, NORM_EPS, Norm};
+use hotlanes_train::models::gpt::params::Layout;
 
 /// Parameters in f64, by name.
 pub(crate) struct Oracle {

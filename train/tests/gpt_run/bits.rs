@@ -1,12 +1,12 @@
 //! One hash for a run, whatever the tier, the threads, the ranks, and however often it was stopped.
 
 use hotlanes::Tier;
-use hotlanes_train::gpt::data::Corpus;
-use hotlanes_train::gpt::ranks::{Alone, Ranks, threads};
-use hotlanes_train::gpt::run::{History, Run};
-use hotlanes_train::gpt::settings::Settings;
-use hotlanes_train::gpt::state;
-use hotlanes_train::hash;
+use hotlanes_train::data::text::Corpus;
+use hotlanes_train::models::gpt::ranks::{Alone, Ranks, threads};
+use hotlanes_train::models::gpt::run::{History, Run};
+use hotlanes_train::models::gpt::settings::Settings;
+use hotlanes_train::models::gpt::state;
+use hotlanes_train::store::hash;
 
 use super::{corpus, other, settings};
 

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use hotlanes_train::checkpoint::{self, Tensors};
-use hotlanes_train::gpt::data::Corpus;
-use hotlanes_train::gpt::ranks::{Alone, threads};
-use hotlanes_train::gpt::run::Run;
-use hotlanes_train::gpt::session::{self, Ending, Options, SessionError};
-use hotlanes_train::gpt::state::{self, LAST, State, Which};
-use hotlanes_train::gpt::tokenizer::Kind;
+use hotlanes_train::data::text::Corpus;
+use hotlanes_train::data::tokenizer::Kind;
+use hotlanes_train::models::gpt::ranks::{Alone, threads};
+use hotlanes_train::models::gpt::run::Run;
+use hotlanes_train::models::gpt::session::{self, Ending, Options, SessionError};
+use hotlanes_train::models::gpt::state::{self, LAST, State, Which};
 use hotlanes_train::rng::Rng;
+use hotlanes_train::store::checkpoint::{self, Tensors};
 
 use super::bits::{advance, hash_of};
 use super::{corpus, other, settings, source};
@@ -138,7 +138,7 @@ fn what_diverges_says_so_and_leaves_the_last_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
     let mut settings = settings();
     settings.schedule =
-        hotlanes_train::gpt::schedule::Schedule { lr: 1e30, min_lr: 1e30, warmup: 0, decay: 100 };
+        hotlanes_train::models::gpt::schedule::Schedule { lr: 1e30, min_lr: 1e30, warmup: 0, decay: 100 };
     settings.eval_every = 1000;
     let start =
         |settings| session::start(settings, source(Kind::Char), &options(directory.path(), 100), &Alone);

@@ -2,15 +2,15 @@
 
 use hotlanes::Tier;
 use hotlanes_train::aligned::Aligned;
-use hotlanes_train::gpt::generate::Generator;
-use hotlanes_train::gpt::params;
-use hotlanes_train::gpt::sample::Sampling;
-use hotlanes_train::gpt::state::Model;
-use hotlanes_train::gpt::tokenizer::{Kind, Tokenizer};
+use hotlanes_train::data::tokenizer::{Kind, Tokenizer};
+use hotlanes_train::models::gpt::generate::Generator;
+use hotlanes_train::models::gpt::params;
+use hotlanes_train::models::gpt::sample::Sampling;
+use hotlanes_train::models::gpt::state::Model;
 
 use super::{other, settings, source};
 
-fn model(kind: Kind, settings: hotlanes_train::gpt::settings::Settings) -> Model {
+fn model(kind: Kind, settings: hotlanes_train::models::gpt::settings::Settings) -> Model {
     let corpus = source(kind).load(16).unwrap();
     let mut config = settings.model;
     config.vocab = corpus.tokenizer.vocab();

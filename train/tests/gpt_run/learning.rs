@@ -1,10 +1,11 @@
 //! That it learns, and that what is reported is what it says.
 
-use hotlanes_train::gpt::config::{Act, Norm};
-use hotlanes_train::gpt::data::{Corpus, covering, spread};
-use hotlanes_train::gpt::ranks::Alone;
-use hotlanes_train::gpt::run::Run;
-use hotlanes_train::gpt::tokenizer::Kind;
+use hotlanes_train::data::text::Corpus;
+use hotlanes_train::data::tokenizer::Kind;
+use hotlanes_train::models::gpt::batch::{covering, spread};
+use hotlanes_train::models::gpt::config::{Act, Norm};
+use hotlanes_train::models::gpt::ranks::Alone;
+use hotlanes_train::models::gpt::run::Run;
 
 use super::bits::advance;
 use super::{corpus, settings};
@@ -64,10 +65,10 @@ fn accumulation_is_the_mean_of_the_gradients() {
         let mut settings = settings();
         (settings.accumulate, settings.batch) = (accumulate, 4);
         let mut run = Run::new(settings.clone(), &corpus, &Alone).unwrap();
-        let mut batch = hotlanes_train::gpt::data::Batch::default();
+        let mut batch = hotlanes_train::models::gpt::batch::Batch::default();
         let mut all = vec![0.0_f64; run.engine.params().len()];
         for micro in 0..batches {
-            let at = hotlanes_train::gpt::data::At { seed: 1, step: 0, micro };
+            let at = hotlanes_train::models::gpt::batch::At { seed: 1, step: 0, micro };
             batch.draw(&corpus.train, 16, at, 0..4);
             let (index, of) = if accumulate == 1 { (0, 1) } else { (micro, accumulate) };
             run.engine.gradients(&batch.tokens, &batch.targets, index, of).unwrap();

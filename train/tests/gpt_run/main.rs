@@ -5,11 +5,11 @@ mod checkpoints;
 mod generate;
 mod learning;
 
-use hotlanes_train::gpt::config::{Act, Config, Norm};
-use hotlanes_train::gpt::data::{Corpus, Source};
-use hotlanes_train::gpt::schedule::Schedule;
-use hotlanes_train::gpt::settings::Settings;
-use hotlanes_train::gpt::tokenizer::Kind;
+use hotlanes_train::data::text::{Corpus, Source};
+use hotlanes_train::data::tokenizer::Kind;
+use hotlanes_train::models::gpt::config::{Act, Config, Norm};
+use hotlanes_train::models::gpt::schedule::Schedule;
+use hotlanes_train::models::gpt::settings::Settings;
 
 /// Stories.
 fn source(tokenizer: Kind) -> Source {

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use hotlanes::Tier;
-use hotlanes_train::checkpoint;
-use hotlanes_train::population::data::Split;
-use hotlanes_train::population::evolve::Evolution;
-use hotlanes_train::population::run::{Config, OptimizerKind, Run};
-use hotlanes_train::population::state::{self, NAME, Source, State};
+use hotlanes_train::data::idx::Split;
+use hotlanes_train::models::population::evolve::Evolution;
+use hotlanes_train::models::population::run::{Config, OptimizerKind, Run};
+use hotlanes_train::models::population::state::{self, NAME, Source, State};
+use hotlanes_train::store::checkpoint;
 
 use crate::gradients::WILD;
 

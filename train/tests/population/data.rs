@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use hotlanes_train::population::data::{DataError, Split, read};
+use hotlanes_train::data::idx::{DataError, Split, read};
 
 const IMAGES: &str = "t10k-images-idx3-ubyte";
 const LABELS: &str = "t10k-labels-idx1-ubyte";

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use hotlanes::activation::Activation;
-use hotlanes_train::population::evolve::{Evolution, Mutation, Selection, crossover, mutate};
-use hotlanes_train::population::network::{
+use hotlanes_train::models::population::evolve::{Evolution, Mutation, Selection, crossover, mutate};
+use hotlanes_train::models::population::network::{
     ACTIVATIONS, ConnectionId, Layers, Network, NetworkError, Node, NodeId, Parts,
 };
 use hotlanes_train::rng::Rng;

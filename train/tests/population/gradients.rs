@@ -1,13 +1,13 @@
 //! The gradient of a batch and the exact online step against the oracle, the oracle against finite differences.
 
 use hotlanes::activation::Activation;
-use hotlanes_train::population::data::{Data, Split};
-use hotlanes_train::population::evolve::{Mutation, mutate};
-use hotlanes_train::population::network::{ACTIVATIONS, Layers, Network};
-use hotlanes_train::population::online;
-use hotlanes_train::population::plan::Plans;
-use hotlanes_train::population::stream::Block;
-use hotlanes_train::population::train::{Individual, batch_gradient};
+use hotlanes_train::data::idx::{Data, Split};
+use hotlanes_train::models::population::evolve::{Mutation, mutate};
+use hotlanes_train::models::population::network::{ACTIVATIONS, Layers, Network};
+use hotlanes_train::models::population::online;
+use hotlanes_train::models::population::plan::Plans;
+use hotlanes_train::models::population::stream::Block;
+use hotlanes_train::models::population::train::{Individual, batch_gradient};
 use hotlanes_train::rng::Rng;
 
 use crate::oracle;

@@ -1,7 +1,7 @@
 //! A network in f64, one example at a time: short and obviously right.
 
 use hotlanes::activation::Activation;
-use hotlanes_train::population::network::Network;
+use hotlanes_train::models::population::network::Network;
 
 /// What the nodes give on, by position.
 pub(crate) fn forward(network: &Network, values: &[f64], x: &[f64]) -> Vec<f64> {

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::population::baseline::Baseline;
-use crate::population::network::Network;
-use crate::population::online::Online;
-use crate::population::stream::Block;
-use crate::population::train::{self, Individual, Optimizer, Scratch};
+use crate::models::population::baseline::Baseline;
+use crate::models::population::network::Network;
+use crate::models::population::online::Online;
+use crate::models::population::stream::Block;
+use crate::models::population::train::{self, Individual, Optimizer, Scratch};
 
 /// A part of a step.
 #[derive(Clone, Debug, Serialize)]

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::data::{DataError, Split};
 use super::run::{Config, ConfigError, Generation, Run, Times};
 use super::state::{self, NAME, Source, State};
 use super::train::Score;
-use crate::checkpoint::{self, CheckpointError};
-use crate::interrupt;
-use crate::log::Log;
-use crate::plot::{self, Series};
-use crate::progress::{Progress, say};
+use crate::data::idx::{DataError, Split};
+use crate::shell::plot::{self, Series};
+use crate::shell::progress::{Progress, say};
+use crate::shell::signals;
+use crate::store::checkpoint::{self, CheckpointError};
+use crate::store::log::Log;
 
 /// When to stop and what to leave.
 #[derive(Clone, Debug)]
@@ -231,7 +231,7 @@ impl<'a> Session<'a> {
         let end = self.options.generations.saturating_mul(self.run.config().generation);
         let progress = Progress::new(self.run.population.examples, end, "examples");
         let ending = loop {
-            if interrupt::requested() {
+            if signals::requested() {
                 break Ending::Interrupted;
             }
             if self.run.population.generation >= self.options.generations

@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::data::{DataError, Source};
 use super::ranks::Ranks;
 use super::run::{Point, Run, RunError, Step};
 use super::settings::Settings;
 use super::state::{self, BEST, Best, LAST, State};
-use crate::checkpoint::{self, CheckpointError};
-use crate::hash;
-use crate::interrupt;
-use crate::log::Log;
-use crate::plot::{self, Series};
-use crate::progress::Progress;
+use crate::data::text::{DataError, Source};
 use crate::report;
+use crate::shell::plot::{self, Series};
+use crate::shell::progress::Progress;
+use crate::shell::signals;
+use crate::store::checkpoint::{self, CheckpointError};
+use crate::store::hash;
+use crate::store::log::Log;
 use words::{Begins, Ends, Evaluated, Logged, Speed, flops};
 
 mod words;
@@ -217,7 +217,7 @@ impl<'a> Session<'a> {
             if self.run.history.step >= self.steps {
                 break Ending::Done;
             }
-            if self.run.any(interrupt::requested()) {
+            if self.run.any(signals::requested()) {
                 break Ending::Interrupted;
             }
             let late = self.options.time.is_some_and(|t| self.started.elapsed() >= t);
@@ -340,7 +340,7 @@ impl<'a> Session<'a> {
         let (mut whole, mut whole_best) = (None, None);
         let times = self.run.times;
         if self.options.whole && ending != Ending::Interrupted {
-            whole = self.run.validate_all(interrupt::requested)?;
+            whole = self.run.validate_all(signals::requested)?;
             whole_best = self.whole_best(whole)?;
         }
         let speed = self.speed();
@@ -384,7 +384,7 @@ impl<'a> Session<'a> {
                 let (m, v, steps) = engine.state();
                 let (m, v) = (m.to_vec(), v.to_vec());
                 engine.restore(&model.params, &m, &v, steps);
-                Ok(self.run.validate_all(interrupt::requested)?)
+                Ok(self.run.validate_all(signals::requested)?)
             }
         }
     }

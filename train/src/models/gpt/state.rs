@@ -5,15 +5,15 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
-use super::data::Source;
 use super::engine::Engine;
 use super::params::Layout;
 use super::run::History;
 use super::settings::Settings;
-use super::tokenizer::Tokenizer;
 use crate::aligned::Aligned;
-use crate::checkpoint::{self, CheckpointError, Named, Stored, Tensors};
-use crate::hash;
+use crate::data::text::Source;
+use crate::data::tokenizer::Tokenizer;
+use crate::store::checkpoint::{self, CheckpointError, Named, Stored, Tensors};
+use crate::store::hash;
 
 /// The name of a run's checkpoint in its directory: all that the run goes on from.
 pub const LAST: &str = "gpt";

@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::files;
+use crate::store::files;
 
 /// The version of the JSON file's outer form.
 const FORMAT: u32 = 1;

@@ -6,8 +6,6 @@
 
 pub mod baseline;
 pub mod bench;
-pub mod data;
-mod digits;
 pub mod evolve;
 pub mod network;
 pub mod online;

@@ -6,11 +6,11 @@ use hotlanes::HyperParamError;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::data::{CLASSES, Split};
 use super::evolve::{self, Birth, Evolution, EvolutionError};
 use super::network::{Layers, MAX_NODES, Network};
 use super::stream::{Block, Order};
 use super::train::{self, Individual, Optimizer, Rooms, Score, Scratch};
+use crate::data::idx::{CLASSES, Split};
 use crate::rng::Rng;
 
 /// What random numbers are for.

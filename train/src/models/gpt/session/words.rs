@@ -5,10 +5,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Ending;
-use crate::gpt::data::{Corpus, Source};
-use crate::gpt::run::Point;
-use crate::gpt::settings::Settings;
-use crate::progress::say;
+use crate::data::text::{Corpus, Source};
+use crate::models::gpt::run::Point;
+use crate::models::gpt::settings::Settings;
+use crate::shell::progress::say;
 
 #[derive(Serialize)]
 pub(super) struct Begins<'a> {

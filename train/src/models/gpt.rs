@@ -5,11 +5,11 @@
 //! et al., "Language Models are Unsupervised Multitask Learners", 2019). A step depends on shape, parameters and data alone:
 //! the same bits on every CPU and for every number of threads and ranks, however often a run was stopped and resumed.
 
+pub mod batch;
 pub mod bench;
 mod chunk;
 mod clock;
 pub mod config;
-pub mod data;
 pub mod decode;
 pub mod engine;
 pub mod generate;
@@ -22,6 +22,4 @@ pub mod schedule;
 pub mod session;
 pub mod settings;
 pub mod state;
-pub mod text;
-pub mod tokenizer;
 mod weights;

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::data::Data;
+use crate::data::idx::Data;
 use crate::rng::Rng;
 
 /// What the random numbers are for.

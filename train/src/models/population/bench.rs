@@ -8,11 +8,11 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::baseline::Baseline;
-use super::data::Split;
 use super::online::Online;
 use super::run::{Config, Population};
 use super::stream::{Block, Order};
 use super::train::{self, Individual, Optimizer, Rooms, SCALE};
+use crate::data::idx::Split;
 
 mod profile;
 

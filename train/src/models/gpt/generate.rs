@@ -4,7 +4,7 @@ use super::decode::Decoder;
 use super::engine::EngineError;
 use super::sample::{SampleError, Sampler, Sampling};
 use super::state::Model;
-use super::tokenizer::{Tokenizer, TokenizerError, Utf8Stream};
+use crate::data::tokenizer::{Tokenizer, TokenizerError, Utf8Stream};
 
 /// Why there is no text, or no more of it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{CLASSES, Data, Split};
 use super::network::{ACTIVATIONS, Network, Node, NodeId, Parts, activation_index};
 use super::plan::Plans;
 use super::run::{Config, Generation, OptimizerKind, Population};
 use super::train::Individual;
-use crate::checkpoint::{CheckpointError, Stored, Tensors};
-use crate::hash;
+use crate::data::idx::{CLASSES, Data, Split};
+use crate::store::checkpoint::{CheckpointError, Stored, Tensors};
+use crate::store::hash;
 
 /// The name of a population's checkpoint in its directory.
 pub const NAME: &str = "population";

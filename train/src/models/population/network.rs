@@ -255,7 +255,7 @@ impl Network {
 
     /// Folds structure, weights and moments into a hash (FNV-1a over words): equal networks, equal hashes.
     pub fn hash(&self, mut hash: u64) -> u64 {
-        let mut fold = |word: u64| hash = crate::hash::add(hash, word);
+        let mut fold = |word: u64| hash = crate::store::hash::add(hash, word);
         self.nodes.iter().for_each(|n| {
             fold(n.id.0);
             fold(activation_index(n.activation) as u64);

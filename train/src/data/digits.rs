@@ -1,6 +1,6 @@
 //! Digits drawn by the program, so that a fresh machine has something to learn.
 
-use super::data::{CLASSES, Data};
+use super::idx::{CLASSES, Data};
 use crate::rng::Rng;
 
 /// Pixels along a side.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use crate::files;
+use crate::store::files;
 
 /// One line of a plot.
 #[derive(Clone, Debug)]

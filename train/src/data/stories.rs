@@ -205,7 +205,7 @@ mod tests {
     /// A run without data depends on every byte.
     #[test]
     fn the_bytes_are_those() {
-        let hash = crate::hash::bytes(stories(1, 20_000).as_bytes());
+        let hash = crate::store::hash::bytes(stories(1, 20_000).as_bytes());
         assert_eq!(format!("{hash:016x}"), "5ee3ddc08fd1d7b5");
     }
 }

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::batch::{At, Batch, covering, spread};
 use super::config::ConfigError;
-use super::data::{At, Batch, Corpus, covering, spread};
 use super::engine::{Engine, EngineError};
 use super::params;
 use super::ranks::{self, Ranks};
 use super::settings::Settings;
 use super::state::Values;
+use crate::data::text::Corpus;
 
 /// A point of a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

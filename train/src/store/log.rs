@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::files;
+use crate::store::files;
 
 /// A log that is written to.
 #[derive(Debug)]

@@ -1,0 +1,7 @@
+//! Data to learn from: text, images, and what the program makes itself.
+
+mod digits;
+pub mod idx;
+mod stories;
+pub mod text;
+pub mod tokenizer;

@@ -1,0 +1,4 @@
+//! The trainers: settings, engine and [`Trainer`](crate::shell) of each model.
+
+pub mod gpt;
+pub mod population;

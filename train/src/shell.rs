@@ -1,0 +1,5 @@
+//! Everything that trainers share outside their mathematics.
+
+pub mod plot;
+pub mod progress;
+pub mod signals;
