@@ -103,6 +103,10 @@ mod tensors;
 mod tier;
 pub mod tuning;
 
+/// The version of the bits that the kernels compute. It is raised whenever a golden hash moves: what was recorded with
+/// another version is then told as old, and not as wrong.
+pub const BITS: u32 = 1;
+
 pub use error::HyperParamError;
 pub use lanes::{Index, LANES};
 pub use tier::{TIER_ENV, Tier, TierError, tier, try_tier, with_tier};

@@ -1,11 +1,10 @@
-//! The command line: what `hotlanes` can be told, and with what code it ends.
+//! The command line of `hotlanes` and its exit codes.
 //!
-//! 0: done. 1: failed. 2: what was asked for makes no sense or cannot be had here. 130: stopped by Ctrl-C, after saving if
-//! there was something to save.
+//! 0: done. 1: failed. 2: the command makes no sense, or needs what this machine lacks. 3: time over before the end.
+//! 128 + N: stopped by signal N, after saving if there was something to save.
 
 use std::fmt::Display;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -17,6 +16,8 @@ mod generate;
 mod gpt;
 mod population;
 mod report;
+mod run;
+mod verify;
 
 /// CPU training kernels in explicit SIMD: what they do on this machine, and what is trained with them.
 #[derive(Parser)]
@@ -39,6 +40,9 @@ enum Command {
     /// Continue a text with a GPT that was trained here.
     #[command(after_long_help = generate::HELP)]
     Generate(generate::Args),
+    /// Execute a run again, and compare it with its log to the bit.
+    #[command(after_long_help = verify::HELP)]
+    Verify(verify::Args),
     /// Measure whole training steps.
     #[command(subcommand)]
     Bench(Bench),
@@ -47,10 +51,10 @@ enum Command {
 #[derive(Subcommand)]
 enum Train {
     /// Evolve a population of sparse networks that learn by gradient.
-    #[command(after_long_help = population::HELP)]
+    #[command(after_long_help = population::help())]
     Population(Box<population::Args>),
     /// Train a GPT on text, with its whole gradient.
-    #[command(after_long_help = gpt::HELP)]
+    #[command(after_long_help = gpt::help())]
     Gpt(Box<gpt::Args>),
 }
 
@@ -70,6 +74,7 @@ pub fn main() -> ExitCode {
         Some(Command::Train(Train::Population(args))) => population::run(*args),
         Some(Command::Train(Train::Gpt(args))) => gpt::run(*args),
         Some(Command::Generate(args)) => generate::run(args),
+        Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Bench(Bench::Population(args))) => bench::run(args),
         Some(Command::Bench(Bench::Gpt(args))) => bench_gpt::run(args),
         None => report::run(cli.report),
@@ -89,14 +94,6 @@ fn pool(threads: Option<u16>) -> Result<rayon::ThreadPool, String> {
         builder = builder.num_threads(threads.into());
     }
     builder.build().map_err(|e| format!("--threads: {e}"))
-}
-
-/// So many minutes; an error in words.
-fn minutes(minutes: Option<f64>) -> Result<Option<Duration>, String> {
-    let time = |minutes| {
-        Duration::try_from_secs_f64(60.0 * minutes).map_err(|e| format!("--minutes {minutes}: {e}"))
-    };
-    minutes.map(time).transpose()
 }
 
 /// The tier of the process, before a kernel asks for it; an error in words.

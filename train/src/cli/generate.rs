@@ -80,8 +80,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         Err(why) => return super::fail(1, why),
     };
     match pool.install(|| generate(&args, &model)) {
-        Ok(()) if signals::requested() => ExitCode::from(signals::EXIT_CODE),
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => signals::requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(signal.exit_code())),
         // The reader has seen enough.
         Err(Stop::Output(e)) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Stop::Output(e)) => super::fail(1, format!("standard output: {e}")),
@@ -103,7 +102,7 @@ fn generate(args: &Args, model: &Model) -> Result<(), Stop> {
     out.flush()?;
     let started = Instant::now();
     let mut tokens = 0;
-    while tokens < args.tokens && !signals::requested() {
+    while tokens < args.tokens && signals::requested().is_none() {
         // A character at a time, for whoever looks on.
         out.write_all(generator.token()?.as_bytes())?;
         out.flush()?;

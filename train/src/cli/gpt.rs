@@ -1,63 +1,57 @@
 //! `hotlanes train gpt`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::data::text::{DataError, Source};
+use super::run::{self, ENDS, Plan, RunArgs};
+use crate::data::text::Source;
 use crate::data::tokenizer::Kind;
 use crate::models::gpt::config::{Act, Norm};
-use crate::models::gpt::ranks::{Alone, Ranks};
-use crate::models::gpt::run::RunError;
-use crate::models::gpt::session::{self, Ending, Options, SessionError};
 use crate::models::gpt::settings::{Preset, Settings};
-use crate::shell::signals;
+use crate::models::gpt::trainer::Recipe;
+use crate::shell::error::Error;
+use crate::shell::ranks::{Alone, Ranks};
+use crate::shell::session::Ending;
 
-pub(super) const HELP: &str = "\
-Text: --data FILE; without it the program writes stories of its own. The end of the text is to validate by. An evaluation is the
-mean loss, in nats per token, over windows that are spread evenly over that part, the same ones each time; in the end all of it.
+const HELP: &str = "\
+Text: --data FILE; without it the program writes stories of its own. The end of the text is the validation split. An evaluation is
+the mean loss, in nats per token, over windows that are spread evenly over that split, the same ones each time; in the end all
+of it.
 
-Left in --out: gpt.json and gpt-*.safetensors (the checkpoint, optimizer included), best.json and best-*.safetensors (the model
-with the least loss by validation), log.jsonl (one JSON object a line: start, step, evaluation, stop), loss.svg. A run depends on
-settings and text alone, to the bit, whatever the CPU, the threads, the ranks, and however often it was stopped, killed and resumed.
+Left in --out: gpt.json and gpt-*.safetensors (the checkpoints, optimizer included), best.json and best-*.safetensors (the model
+with the least validation loss), log.jsonl (one JSON object a line: run, step, evaluation, checkpoint, final, stop), metrics.csv,
+loss.svg. A run depends on settings and text alone, to the bit, whatever the CPU, the threads, the ranks, and however often it was
+stopped, killed and resumed: hotlanes verify shows it.
 
-Ctrl-C saves and stops with exit code 130; a second one stops at once. Exit codes: 0 done, 1 failed, 2 wrong usage.";
+nanoGPT's names are understood: --batch-size, --block-size, --n-layer, --n-head, --n-embd, --max-iters, --learning-rate,
+--warmup-iters, --lr-decay-iters, --grad-clip, --eval-interval, --eval-iters, --gradient-accumulation-steps, --out-dir.
+";
+
+/// The help after the options.
+pub(super) fn help() -> String {
+    format!("{HELP}\n{ENDS}")
+}
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Where settings start from; the options below change single ones.
+    /// Settings to start from; the options below change single ones.
     #[arg(long, value_enum, value_name = "NAME", default_value_t, conflicts_with = "resume")]
     preset: Preset,
-    /// The text to learn from; without it, stories that the program writes.
+    /// Text to learn from; without it, stories that the program writes.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Where checkpoints, log and plot go.
-    #[arg(long, value_name = "DIR", default_value = "gpt-run", conflicts_with = "resume")]
-    out: PathBuf,
-    /// Go on with the run in this directory, with the settings that it has.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["ModelArgs", "LearningArgs", "TextArgs"])]
-    resume: Option<PathBuf>,
-    /// Stop after so many steps, counted from the run's beginning [default: the preset's, or those of the run that goes on].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Step at which to stop, counted from the run's beginning [default: the preset's, or the resumed run's own].
+    #[arg(long, value_name = "N", alias = "max-iters", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
-    /// Stop after so many minutes.
-    #[arg(long, value_name = "M")]
-    minutes: Option<f64>,
-    /// Steps from one checkpoint to the next; there is one after each evaluation too.
-    #[arg(long, value_name = "N", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..))]
-    checkpoint_every: u64,
-    /// Do not evaluate by all of the text to validate by in the end.
+    /// Skip the final pass over the whole validation split.
     #[arg(long)]
     no_whole_validation: bool,
-    /// Print nothing but errors; the log has it all.
-    #[arg(long)]
-    quiet: bool,
-    /// Threads; all cores if not given. The results are the same.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// One of the processes that mpirun started; they train one model together, with the bits of one process. Needs a build
+    /// Run as an MPI rank: all processes that mpirun started train one model, with the bits of one process. Needs a build
     /// with the feature `mpi`.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     mpi: bool,
+    #[command(flatten)]
+    run: RunArgs,
     // Last, as their headings hold for what follows.
     #[command(flatten)]
     text: TextArgs,
@@ -65,23 +59,26 @@ pub(super) struct Args {
     model: ModelArgs,
     #[command(flatten)]
     learning: LearningArgs,
+    #[command(flatten)]
+    tunable: TunableArgs,
 }
 
 /// The model.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Model (default: the preset's)")]
+#[group(conflicts_with = "resume")]
 struct ModelArgs {
     /// Blocks of attention and perceptron.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", alias = "n-layer")]
     layers: Option<usize>,
     /// Heads of attention.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", alias = "n-head")]
     heads: Option<usize>,
     /// Features of a token.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", alias = "n-embd")]
     dim: Option<usize>,
-    /// Tokens that are seen at most, and that a window has.
-    #[arg(long, value_name = "N")]
+    /// Tokens of a window: the context.
+    #[arg(long, value_name = "N", alias = "block-size")]
     block: Option<usize>,
     /// How rows are normalised.
     #[arg(long, value_enum, value_name = "NAME")]
@@ -106,25 +103,23 @@ struct ModelArgs {
 /// How it learns.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Learning (default: the preset's)")]
+#[group(conflicts_with = "resume")]
 struct LearningArgs {
     /// Windows of a micro-batch, of all ranks together.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", alias = "batch-size")]
     batch: Option<usize>,
     /// Micro-batches of a step, whose gradients are added.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", alias = "gradient-accumulation-steps")]
     accumulate: Option<usize>,
-    /// The highest learning rate.
-    #[arg(long, value_name = "RATE")]
+    /// Highest learning rate.
+    #[arg(long, value_name = "RATE", alias = "learning-rate")]
     lr: Option<f64>,
-    /// The learning rate after the cosine [default: a tenth of --lr].
+    /// Learning rate after the cosine [default: a tenth of --lr].
     #[arg(long, value_name = "RATE")]
     min_lr: Option<f64>,
     /// Steps of warm-up.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", alias = "warmup-iters")]
     warmup: Option<u64>,
-    /// The step at which the cosine ends [default: --steps].
-    #[arg(long, value_name = "N")]
-    decay_steps: Option<u64>,
     /// AdamW's decay of the first moment.
     #[arg(long, value_name = "BETA")]
     beta1: Option<f64>,
@@ -134,34 +129,52 @@ struct LearningArgs {
     /// AdamW's weight decay, of matrices.
     #[arg(long, value_name = "RATE")]
     weight_decay: Option<f64>,
-    /// The largest norm of the gradient; 0 clips nothing.
-    #[arg(long, value_name = "NORM")]
+    /// Largest norm of the gradient; 0 clips nothing.
+    #[arg(long, value_name = "NORM", alias = "grad-clip")]
     clip: Option<f64>,
-    /// Steps from one evaluation to the next.
-    #[arg(long, value_name = "N")]
-    eval_every: Option<u64>,
     /// Batches of an evaluation.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", alias = "eval-iters")]
     eval_batches: Option<usize>,
     /// Stop after so many evaluations in a row that are no better; 0 never does.
     #[arg(long, value_name = "N")]
     patience: Option<u64>,
-    /// Steps from one line of the log, and point of the curve, to the next.
-    #[arg(long, value_name = "N")]
-    log_every: Option<u64>,
     /// All randomness.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
 
+/// Settings that a resumed run may change; its log tells each change.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Schedule (a resumed run may change these)")]
+struct TunableArgs {
+    /// Step at which the cosine ends [default: --steps]; on a resumed run, stretches it.
+    #[arg(long, value_name = "N", alias = "lr-decay-iters")]
+    decay_steps: Option<u64>,
+    /// Steps from one evaluation to the next.
+    #[arg(long, value_name = "N", alias = "eval-interval")]
+    eval_every: Option<u64>,
+    /// Steps averaged into one point of the curve, and from one line of the log to the next.
+    #[arg(long, value_name = "N", alias = "log-interval")]
+    log_every: Option<u64>,
+}
+
+impl TunableArgs {
+    fn change(&self, settings: &mut Settings) {
+        set(&mut settings.schedule.decay, self.decay_steps);
+        set(&mut settings.eval_every, self.eval_every);
+        set(&mut settings.log_every, self.log_every);
+    }
+}
+
 /// The text.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Text")]
+#[group(conflicts_with = "resume")]
 struct TextArgs {
     /// What a token is.
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     tokenizer: Kind,
-    /// The share of the text, at its end, to validate by.
+    /// Share of the text, at its end, that is the validation split.
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     validation: f64,
     /// Bytes of the stories that the program writes where there is no --data.
@@ -196,7 +209,7 @@ impl Args {
         let to = &mut settings.schedule;
         set(&mut to.lr, learning.lr);
         to.min_lr = learning.min_lr.unwrap_or(0.1 * to.lr);
-        to.decay = learning.decay_steps.unwrap_or(steps);
+        to.decay = self.tunable.decay_steps.unwrap_or(steps);
         // A short run has a short warm-up, unless one is asked for.
         to.warmup = learning.warmup.unwrap_or(to.warmup.min(to.decay / 10));
         set(&mut settings.batch, learning.batch);
@@ -205,99 +218,67 @@ impl Args {
         set(&mut settings.beta2, learning.beta2);
         set(&mut settings.weight_decay, learning.weight_decay);
         set(&mut settings.clip, learning.clip);
-        set(&mut settings.eval_every, learning.eval_every);
         set(&mut settings.eval_batches, learning.eval_batches);
         set(&mut settings.patience, learning.patience);
-        set(&mut settings.log_every, learning.log_every);
         set(&mut settings.seed, learning.seed);
+        self.tunable.change(&mut settings);
         (settings, steps)
     }
 
-    fn train(
-        &self,
-        options: &Options,
-        data: Option<&Path>,
-        ranks: &dyn Ranks,
-    ) -> Result<Ending, SessionError> {
-        if self.resume.is_some() {
-            return session::resume(data, options, ranks);
-        }
-        let (settings, steps) = self.settings();
-        let TextArgs { tokenizer, validation, stories } = self.text;
-        let source = Source { file: data.map(Path::to_owned), stories, tokenizer, validation };
-        session::start(settings, source, &Options { steps: Some(steps), ..options.clone() }, ranks)
+    fn train(&self, ranks: &dyn Ranks) -> Result<Ending, Error> {
+        // A run that is resumed from elsewhere finds its text again.
+        let data = run::absolute(self.data.as_deref())?;
+        let plan = Plan {
+            goal: self.steps,
+            checkpoint_every: 250,
+            finish: !self.no_whole_validation,
+            recipe: &|| {
+                let (settings, steps) = self.settings();
+                let TextArgs { tokenizer, validation, stories } = self.text;
+                let source = Source { file: data.clone(), stories, tokenizer, validation };
+                Ok((Recipe { settings, source }, steps))
+            },
+            change: &|recipe: &mut Recipe| {
+                if data.is_some() {
+                    recipe.source.file.clone_from(&data);
+                }
+                self.tunable.change(&mut recipe.settings);
+            },
+        };
+        self.run.train(&plan, ranks)
     }
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
-    let time = match super::minutes(args.minutes) {
-        Ok(time) => time,
-        Err(why) => return super::fail(2, why),
-    };
-    let options = Options {
-        out: args.resume.clone().unwrap_or_else(|| args.out.clone()),
-        steps: args.steps,
-        time,
-        checkpoint_every: args.checkpoint_every,
-        whole: !args.no_whole_validation,
-        quiet: args.quiet,
-    };
-    // A run that is resumed from elsewhere finds its text again.
-    let data = match args.data.as_deref().map(std::path::absolute).transpose() {
-        Ok(data) => data,
-        Err(e) => return super::fail(2, format!("--data: {e}")),
-    };
-    let pool = match super::check_tier().and_then(|()| super::pool(args.threads)) {
-        Ok(pool) => pool,
-        Err(why) => return super::fail(2, why),
-    };
-    signals::install(signals::SAVING);
     if args.mpi {
-        return across(&pool, |ranks| args.train(&options, data.as_deref(), ranks));
+        return across(&args);
     }
-    let (code, why) = code(pool.install(|| args.train(&options, data.as_deref(), &Alone)));
-    why.map_or(ExitCode::from(code), |why| super::fail(code, why))
-}
-
-/// The exit code, and what to say.
-fn code(ending: Result<Ending, SessionError>) -> (u8, Option<SessionError>) {
-    use SessionError::{Data, Occupied, Run};
-    let why = match ending {
-        Ok(Ending::Done | Ending::Early) => return (0, None),
-        Ok(Ending::Interrupted) => return (signals::EXIT_CODE, None),
-        Err(why) => why,
-    };
-    let usage = match &why {
-        // What the engine refuses are settings: a run hands it nothing else that could be wrong.
-        Occupied(_) | Data(DataError::Share(_)) | Run(RunError::Config(_) | RunError::Engine(_)) => true,
-        _ => false,
-    };
-    (if usage { 2 } else { 1 }, Some(why))
+    args.run.run(|| args.train(&Alone))
 }
 
 #[cfg(feature = "mpi")]
-fn across(
-    pool: &rayon::ThreadPool,
-    train: impl Fn(&dyn Ranks) -> Result<Ending, SessionError> + Sync,
-) -> ExitCode {
-    use crate::models::gpt::ranks::processes::{Mpi, Processes};
+fn across(args: &Args) -> ExitCode {
+    use crate::shell::ranks::processes::{Mpi, Processes};
     let Some(mpi) = Mpi::start() else {
         return super::fail(1, "--mpi: this MPI library lets no other thread than the first call it");
     };
-    // MPI is called from one thread of the pool.
-    let (code, why) = code(pool.install(|| train(&Processes::of(&mpi))));
-    let Some(why) = why else { return ExitCode::from(code) };
     let rank = mpi.rank();
-    if rank > 0 {
-        // What all have met the first one says, and ends them; here is what befell this one alone.
-        std::thread::sleep(std::time::Duration::from_secs(1));
-    }
-    eprintln!("hotlanes: rank {rank}: {why}");
-    mpi.abort(code)
+    args.run.run_or(
+        // MPI is called from one thread of the pool.
+        || args.train(&Processes::of(&mpi)),
+        |code, why| {
+            if rank > 0 {
+                // The first rank tells what all have met, and ends them: here is an error of this one alone.
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            }
+            let _ = super::fail(code, format_args!("rank {rank}: {why}"));
+            mpi.abort(code)
+        },
+    )
 }
 
 #[cfg(not(feature = "mpi"))]
-fn across(_: &rayon::ThreadPool, _: impl Fn(&dyn Ranks) -> Result<Ending, SessionError> + Sync) -> ExitCode {
+fn across(_: &Args) -> ExitCode {
     super::fail(
         2,
         "--mpi: this program was built without the feature: cargo build --release -p hotlanes-train --features mpi",

@@ -3,22 +3,27 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::run::{self, ENDS, Plan, RunArgs};
 use crate::models::population::evolve::{Evolution, Mutation, Selection};
 use crate::models::population::run::{Config, OptimizerKind};
-use crate::models::population::session::{self, Ending, Options, SessionError};
 use crate::models::population::state::Source;
-use crate::shell::signals;
+use crate::models::population::trainer::Recipe;
+use crate::shell::ranks::Alone;
 
-pub(super) const HELP: &str = "\
+const HELP: &str = "\
 Data: --data DIR has MNIST's files, plain or .gz. With train-images-idx3-ubyte and train-labels-idx1-ubyte those are learnt
 from and t10k-... is the test; with t10k-... alone every fifth image is held out (8,000 and 2,000). Without --data the program
 draws digits itself. The test images choose nothing: individuals are ranked by training images that are set aside.
 
-Left in --out: population.json and population-*.safetensors (the checkpoint), log.jsonl (one JSON object a line: start,
-generation, stop), accuracy.svg, connections.svg, nodes.svg. A run depends on settings, data and seed alone, to the bit,
-whatever the CPU, the threads, and however often it was stopped and resumed.
+Left in --out: population.json and population-*.safetensors (the checkpoints), log.jsonl (one JSON object a line: run,
+generation, checkpoint, final, stop), metrics.csv, accuracy.svg, connections.svg, nodes.svg. A run depends on settings, data and
+seed alone, to the bit, whatever the CPU, the threads, and however often it was stopped and resumed: hotlanes verify shows it.
+";
 
-Ctrl-C saves and stops with exit code 130; a second one stops at once. Exit codes: 0 done, 1 failed, 2 wrong usage.";
+/// The help after the options.
+pub(super) fn help() -> String {
+    format!("{HELP}\n{ENDS}")
+}
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -27,24 +32,11 @@ pub(super) struct Args {
     /// Directory of MNIST's IDX files; without it, digits that the program draws.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where checkpoint, log and plots go.
-    #[arg(long, value_name = "DIR", default_value = "population-run", conflicts_with = "resume")]
-    out: PathBuf,
-    /// Go on with the run in this directory, with the settings that it has.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["Settings", "EvolutionArgs"])]
-    resume: Option<PathBuf>,
-    /// Stop after so many generations, counted from the run's beginning.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-    generations: u64,
-    /// Stop after so many minutes, at the next block of examples.
-    #[arg(long, value_name = "M")]
-    minutes: Option<f64>,
-    /// Generations from one checkpoint to the next.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
-    checkpoint_every: u64,
-    /// Threads; all cores if not given. The results are the same.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    /// Generations at which to stop, counted from the run's beginning [default: 50, or the resumed run's own].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    generations: Option<u64>,
+    #[command(flatten)]
+    run: RunArgs,
     // Last, as its heading holds for what follows.
     #[command(flatten)]
     evolution: EvolutionArgs,
@@ -52,6 +44,7 @@ pub(super) struct Args {
 
 /// What a network is and how it learns.
 #[derive(clap::Args)]
+#[group(conflicts_with = "resume")]
 pub(super) struct Settings {
     /// Individuals.
     #[arg(long, value_name = "N", default_value_t = 200)]
@@ -94,6 +87,7 @@ pub(super) struct Settings {
 /// Evolution.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Evolution")]
+#[group(conflicts_with = "resume")]
 struct EvolutionArgs {
     /// How parents are chosen: tournament:N or truncation:SHARE.
     #[arg(long, value_name = "HOW", default_value_t = Evolution::default().selection)]
@@ -175,33 +169,28 @@ impl Settings {
     }
 }
 
+/// Generations of a run that is not told otherwise.
+const GENERATIONS: u64 = 50;
+
 pub(super) fn run(args: Args) -> ExitCode {
-    let time = match super::minutes(args.minutes) {
-        Ok(time) => time,
-        Err(why) => return super::fail(2, why),
+    let data = match run::absolute(args.data.as_deref()) {
+        Ok(data) => data,
+        Err(why) => return super::fail(why.exit_code(), why),
     };
-    let options = Options {
-        out: args.resume.clone().unwrap_or_else(|| args.out.clone()),
-        generations: args.generations,
-        time,
-        checkpoint_every: args.checkpoint_every,
-    };
-    let pool = match super::check_tier().and_then(|()| super::pool(args.threads)) {
-        Ok(pool) => pool,
-        Err(why) => return super::fail(2, why),
-    };
-    signals::install(signals::SAVING);
-    let ending = pool.install(|| match &args.resume {
-        Some(_) => session::resume(args.data.as_deref(), &options),
-        None => {
+    let plan = Plan {
+        goal: args.generations,
+        checkpoint_every: 10,
+        finish: true,
+        recipe: &|| {
             let config = args.settings.config(args.evolution.evolution());
-            session::start(config, args.settings.source(args.data.clone()), &options)
-        }
-    });
-    match ending {
-        Ok(Ending::Done) => ExitCode::SUCCESS,
-        Ok(Ending::Interrupted) => ExitCode::from(signals::EXIT_CODE),
-        Err(e @ (SessionError::Config(_) | SessionError::Occupied(_))) => super::fail(2, e),
-        Err(e) => super::fail(1, e),
-    }
+            let source = args.settings.source(data.clone());
+            Ok((Recipe { config, source }, args.generations.unwrap_or(GENERATIONS)))
+        },
+        change: &|recipe: &mut Recipe| {
+            if data.is_some() {
+                recipe.source.directory.clone_from(&data);
+            }
+        },
+    };
+    args.run.run(|| args.run.train(&plan, &Alone))
 }

@@ -24,6 +24,14 @@ impl Progress {
         Progress(bar)
     }
 
+    /// A counter of steps whose end is not known.
+    pub fn spinner(unit: &str) -> Self {
+        let bar = ProgressBar::no_length();
+        let template = format!("{{spinner}} {unit} {{human_pos}} {{msg}} {{elapsed}}");
+        bar.set_style(ProgressStyle::with_template(&template).expect("a template that is right"));
+        Progress(bar)
+    }
+
     /// None at all.
     pub fn hidden() -> Self {
         Progress(ProgressBar::hidden())

@@ -1,21 +1,29 @@
-//! Checkpoints: tensors in a safetensors file, everything else in a JSON file that names it.
+//! Checkpoints: tensors in safetensors files, everything else in a JSON file, the index, that lists them.
 //!
-//! The JSON file is what counts: it is renamed into place after its tensors are on the disk, and older tensors are removed
-//! after that. So a process that is killed at any moment leaves the old checkpoint or the new one.
+//! The index is the commit point: it is renamed into place after its tensors are on the medium, and tensors that it no longer
+//! lists are removed after that. So a process that is killed at any moment leaves the old checkpoint or the new one. Tensor
+//! files are named after the checkpoint and its step alone: an index cannot name another file, and a run removes none but
+//! those that its index listed.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::de::DeserializeOwned;
+use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::store::files;
+use super::files::{self, Disk};
+use super::hash::Sha;
+use super::log::Mark;
 
-/// The version of the JSON file's outer form.
-const FORMAT: u32 = 1;
+/// The version of the index and of what it refers to.
+const FORMAT: u32 = 2;
+
+/// Bytes of an index at most: its vocabulary may have 65,536 characters.
+const MOST_INDEX: u64 = 1 << 26;
 
 /// Why a checkpoint cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +37,7 @@ pub enum CheckpointError {
         /// Why.
         source: io::Error,
     },
-    /// The JSON file is not one of a checkpoint, or of another kind.
+    /// The index is no index.
     #[error("{}: {source}", path.display())]
     Json {
         /// The file.
@@ -45,6 +53,14 @@ pub enum CheckpointError {
         /// Its format.
         format: u32,
     },
+    /// The index lists no checkpoint that fits.
+    #[error("{}: {what}", path.display())]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// The tensors cannot be read.
     #[error("{}: {what}", path.display())]
     Tensors {
@@ -55,41 +71,28 @@ pub enum CheckpointError {
     },
 }
 
-#[derive(Serialize, Deserialize)]
-struct Outer<S> {
-    format: u32,
-    tensors: String,
-    state: S,
+impl CheckpointError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |source| CheckpointError::Io { path: path.to_owned(), source }
+    }
 }
 
-/// Tensors on their way to a file.
-#[derive(Debug, Default)]
-pub struct Tensors(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
-
 /// A type whose values are stored.
-pub trait Element: Copy {
+pub trait Element: bytemuck::Pod {
     /// Its name in the file.
     const DTYPE: Dtype;
-    /// Bytes of a value.
-    const SIZE: usize;
-    /// Appends the bytes, the lowest first.
-    fn put(self, bytes: &mut Vec<u8>);
-    /// A value from its bytes, of which there are `SIZE`.
-    fn get(bytes: &[u8]) -> Self;
+
+    /// The same value with its lowest byte first in memory.
+    fn to_le(self) -> Self;
 }
 
 macro_rules! element {
     ($($type:ty, $dtype:ident;)*) => {$(
         impl Element for $type {
             const DTYPE: Dtype = Dtype::$dtype;
-            const SIZE: usize = size_of::<$type>();
 
-            fn put(self, bytes: &mut Vec<u8>) {
-                bytes.extend_from_slice(&self.to_le_bytes());
-            }
-
-            fn get(bytes: &[u8]) -> Self {
-                <$type>::from_le_bytes(bytes.try_into().expect("as many bytes as the type has"))
+            fn to_le(self) -> Self {
+                Self::from_ne_bytes(self.to_le_bytes())
             }
         }
     )*};
@@ -97,93 +100,280 @@ macro_rules! element {
 
 element! { u8, U8; u16, U16; u32, U32; u64, U64; f32, F32; f64, F64; }
 
-impl Tensors {
+fn le_bytes<T: Element>(values: Cow<'_, [T]>) -> Cow<'_, [u8]> {
+    let values = if cfg!(target_endian = "little") {
+        values
+    } else {
+        Cow::Owned(values.iter().map(|v| v.to_le()).collect())
+    };
+    match values {
+        Cow::Borrowed(values) => Cow::Borrowed(bytemuck::cast_slice(values)),
+        Cow::Owned(values) => Cow::Owned(bytemuck::cast_slice(&values).to_vec()),
+    }
+}
+
+/// Tensors on their way to a file: borrowed, or gathered one at a time when they are written.
+#[derive(Default)]
+pub struct Tensors<'a>(Vec<Tensor<'a>>);
+
+struct Tensor<'a> {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Box<dyn Fn() -> Cow<'a, [u8]> + 'a>,
+}
+
+impl View for &Tensor<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        (self.bytes)()
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+    }
+}
+
+impl<'a> Tensors<'a> {
     /// Adds a tensor; the shape's product is the number of values.
     ///
     /// # Panics
     /// If it is not.
-    pub fn add<T: Element>(
+    pub fn add<T: Element>(&mut self, name: impl Into<String>, shape: &[usize], values: &'a [T]) {
+        let name = name.into();
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "tensor {name}: values and shape");
+        self.push::<T>(name, shape, Box::new(move || le_bytes(Cow::Borrowed(values))));
+    }
+
+    /// Adds a tensor of `len` values that lie apart.
+    pub fn gather<T: Element, I: Iterator<Item = T>>(
         &mut self,
-        name: impl Into<String>,
-        shape: &[usize],
-        values: impl IntoIterator<Item = T>,
+        name: &str,
+        len: usize,
+        values: impl Fn() -> I + 'a,
     ) {
-        let (name, mut bytes) = (name.into(), Vec::new());
-        values.into_iter().for_each(|v| v.put(&mut bytes));
-        let count = bytes.len() / T::SIZE;
-        assert_eq!(count, shape.iter().product::<usize>(), "tensor {name}: values and shape");
-        self.0.push((name, T::DTYPE, shape.to_vec(), bytes));
+        let bytes = move || le_bytes(Cow::Owned(values().collect::<Vec<T>>()));
+        self.push::<T>(name.to_owned(), &[len], Box::new(bytes));
     }
 
-    /// The file's bytes.
+    fn push<T: Element>(
+        &mut self,
+        name: String,
+        shape: &[usize],
+        bytes: Box<dyn Fn() -> Cow<'a, [u8]> + 'a>,
+    ) {
+        self.0.push(Tensor { name, dtype: T::DTYPE, shape: shape.to_vec(), bytes });
+    }
+
+    /// SHA-256 of a snapshot and the tensors, in the order of their names: equal states have equal hashes, whatever wrote them.
+    pub fn digest(&self, snapshot: &Value) -> String {
+        let mut tensors: Vec<&Tensor<'_>> = self.0.iter().collect();
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        digest(snapshot, tensors.into_iter().map(|t| (t.name.as_str(), t)))
+    }
+
     fn serialize(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
-        let views = self.0.iter().map(|(name, dtype, shape, bytes)| {
-            Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?))
-        });
-        let views: Result<Vec<_>, safetensors::SafeTensorError> = views.collect();
-        safetensors::serialize(views?, None::<HashMap<String, String>>)
+        let tensors = self.0.iter().map(|tensor| (tensor.name.as_str(), tensor));
+        safetensors::serialize(tensors, None::<HashMap<String, String>>)
     }
 }
 
-/// Writes the checkpoint `name` into a directory, which is made if need be. `step` tells the tensors' file from the last one's.
-///
-/// # Errors
-/// See [`CheckpointError`]; the checkpoint that was there is as it was.
-pub fn save<S: Serialize>(
-    directory: &Path,
-    name: &str,
-    step: u64,
-    tensors: &Tensors,
-    state: &S,
-) -> Result<(), CheckpointError> {
-    let io = |path: &Path, source| CheckpointError::Io { path: path.to_owned(), source };
-    fs::create_dir_all(directory).map_err(|e| io(directory, e))?;
-    let file = format!("{name}-{step:012}.safetensors");
-    let path = directory.join(&file);
-    let bytes = tensors
-        .serialize()
-        .map_err(|e| CheckpointError::Tensors { path: path.clone(), what: e.to_string() })?;
-    files::replace(&path, &bytes).map_err(|e| io(&path, e))?;
-    let json = json_path(directory, name);
-    let outer = Outer { format: FORMAT, tensors: file.clone(), state };
-    let text = serde_json::to_vec_pretty(&outer)
-        .map_err(|source| CheckpointError::Json { path: json.clone(), source })?;
-    files::replace(&json, &text).map_err(|e| io(&json, e))?;
+fn digest<V: View>(snapshot: &Value, tensors: impl Iterator<Item = (impl AsRef<str>, V)>) -> String {
+    let sha = Sha::default().part(snapshot.to_string().as_bytes());
+    let add = |sha: Sha, (name, tensor): (_, V)| {
+        let head = format!("{} {} {:?}", AsRef::<str>::as_ref(&name), tensor.dtype(), tensor.shape());
+        sha.part(head.as_bytes()).part(&tensor.data())
+    };
+    tensors.fold(sha, add).hex()
+}
 
-    // Nothing names the older ones any more. One that stays behind does no harm.
-    let prefix = format!("{name}-");
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let old = entry.file_name().to_string_lossy().into_owned();
-        if old != file && old.starts_with(&prefix) && old.contains(".safetensors") {
-            let _ = fs::remove_file(entry.path());
+/// A checkpoint's index.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Index {
+    format: u32,
+    /// The trainer that wrote it.
+    pub kind: String,
+    /// What all of its checkpoints share.
+    pub about: Value,
+    /// The checkpoints, newest first.
+    pub saved: Vec<Saved>,
+}
+
+/// One checkpoint of an index.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Saved {
+    /// Its step, which names its tensors' file.
+    pub step: u64,
+    /// [`Tensors::digest`].
+    pub sha256: String,
+    /// The log as it was.
+    pub log: Option<Mark>,
+    /// All state but the tensors.
+    pub snapshot: Value,
+}
+
+/// The checkpoints of one name in a directory, for the run that writes them.
+pub struct Checkpoints<'a> {
+    disk: &'a dyn Disk,
+    directory: PathBuf,
+    name: &'static str,
+    /// Checkpoints to keep, at least 1.
+    keep: usize,
+    /// What is on the medium.
+    index: Index,
+}
+
+impl<'a> Checkpoints<'a> {
+    /// None yet.
+    pub fn new(
+        disk: &'a dyn Disk,
+        directory: &Path,
+        name: &'static str,
+        kind: &str,
+        keep: usize,
+    ) -> Checkpoints<'a> {
+        let index = Index { format: FORMAT, kind: kind.into(), about: Value::Null, saved: Vec::new() };
+        Checkpoints { disk, directory: directory.to_owned(), name, keep, index }
+    }
+
+    /// Those that an index lists.
+    pub fn of(
+        disk: &'a dyn Disk,
+        directory: &Path,
+        name: &'static str,
+        index: Index,
+        keep: usize,
+    ) -> Checkpoints<'a> {
+        Checkpoints { disk, directory: directory.to_owned(), name, keep, index }
+    }
+
+    /// The newest one.
+    pub fn last(&self) -> Option<&Saved> {
+        self.index.saved.first()
+    }
+
+    /// Saves one.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`]; those that were there are as they were.
+    pub fn save(&mut self, about: Value, new: Saved, tensors: &Tensors<'_>) -> Result<(), CheckpointError> {
+        let same = self.last().is_some_and(|old| old.step == new.step && old.sha256 == new.sha256);
+        if !same {
+            let path = tensors_path(&self.directory, self.name, new.step);
+            let bytes = tensors
+                .serialize()
+                .map_err(|e| CheckpointError::Tensors { path: path.clone(), what: e.to_string() })?;
+            files::replace(self.disk, &path, &bytes).map_err(CheckpointError::io(&path))?;
         }
+        let mut index = self.index.clone();
+        index.about = about;
+        index.saved.retain(|old| old.step != new.step);
+        index.saved.insert(0, new);
+        let dropped = index.saved.split_off(self.keep.clamp(1, index.saved.len()));
+        self.commit(index)?;
+        for old in dropped {
+            // One that stays behind does no harm.
+            let _ = self.disk.remove(&tensors_path(&self.directory, self.name, old.step));
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Gives the newest one another mark of the log.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`].
+    pub fn mark(&mut self, mark: Mark) -> Result<(), CheckpointError> {
+        let mut index = self.index.clone();
+        if let Some(last) = index.saved.first_mut() {
+            last.log = Some(mark);
+            self.commit(index)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, index: Index) -> Result<(), CheckpointError> {
+        let path = index_path(&self.directory, self.name);
+        let text = serde_json::to_vec_pretty(&index)
+            .map_err(|source| CheckpointError::Json { path: path.clone(), source })?;
+        files::replace(self.disk, &path, &text).map_err(CheckpointError::io(&path))?;
+        self.index = index;
+        Ok(())
+    }
 }
 
-/// Where the checkpoint `name` of a directory has its JSON file.
-pub fn json_path(directory: &Path, name: &str) -> PathBuf {
+/// Where the index of a name lies.
+pub fn index_path(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.json"))
 }
 
-/// Reads the checkpoint `name` of a directory: its state, and its tensors.
+/// Where the tensors of a step lie.
+pub fn tensors_path(directory: &Path, name: &str, step: u64) -> PathBuf {
+    directory.join(format!("{name}-{step:012}.safetensors"))
+}
+
+/// Reads the index of a name.
+///
+/// # Errors
+/// See [`CheckpointError`]; one without a checkpoint is an error.
+pub fn index(directory: &Path, name: &str) -> Result<Index, CheckpointError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        format: u32,
+    }
+    let path = index_path(directory, name);
+    let text = files::read_regular(&path, MOST_INDEX).map_err(CheckpointError::io(&path))?;
+    let wrong = |source| CheckpointError::Json { path: path.clone(), source };
+    // The format first, so that another version is told as such and not as a missing field.
+    let Versioned { format } = serde_json::from_slice(&text).map_err(wrong)?;
+    if format != FORMAT {
+        return Err(CheckpointError::Format { path, format });
+    }
+    let index: Index = serde_json::from_slice(&text).map_err(wrong)?;
+    if index.saved.is_empty() {
+        return Err(CheckpointError::Index { path, what: "lists no checkpoint".into() });
+    }
+    Ok(index)
+}
+
+/// The newest checkpoint of a name, or the one of a step: its index, its entry and its tensors, which are checked against
+/// their hash. A trainer may write the next one meanwhile.
 ///
 /// # Errors
 /// See [`CheckpointError`].
-pub fn load<S: DeserializeOwned>(directory: &Path, name: &str) -> Result<(S, Stored), CheckpointError> {
-    let json = json_path(directory, name);
-    let read =
-        |path: &Path| fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source });
-    let text = read(&json)?;
-    let wrong = |source| CheckpointError::Json { path: json.clone(), source };
-    // The format first, so that another version is told as such and not as a missing field.
-    let outer: Outer<serde_json::Value> = serde_json::from_slice(&text).map_err(wrong)?;
-    if outer.format != FORMAT {
-        return Err(CheckpointError::Format { path: json, format: outer.format });
+pub fn load(
+    directory: &Path,
+    name: &str,
+    step: Option<u64>,
+) -> Result<(Index, Saved, Stored), CheckpointError> {
+    let mut tries = 0;
+    loop {
+        let index = index(directory, name)?;
+        let path = index_path(directory, name);
+        let found = index.saved.iter().find(|s| step.is_none_or(|step| s.step == step)).cloned();
+        let Some(saved) = found else {
+            let have: Vec<String> = index.saved.iter().map(|s| s.step.to_string()).collect();
+            let what =
+                format!("no checkpoint of step {}: there are {}", step.unwrap_or(0), have.join(", "));
+            return Err(CheckpointError::Index { path, what });
+        };
+        match Stored::read(directory, name, &saved) {
+            // It was removed after the index was read: there is a newer index.
+            Err(CheckpointError::Io { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && tries < 20 =>
+            {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            stored => return Ok((index, saved, stored?)),
+        }
     }
-    let state = serde_json::from_value(outer.state).map_err(wrong)?;
-    let path = directory.join(&outer.tensors);
-    Ok((state, Stored { bytes: read(&path)?, path }))
 }
 
 /// The tensors of a checkpoint.
@@ -194,6 +384,23 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// Reads the tensors of an index's entry, and checks them against its hash.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`].
+    pub fn read(directory: &Path, name: &str, saved: &Saved) -> Result<Stored, CheckpointError> {
+        let path = tensors_path(directory, name, saved.step);
+        let most = crate::shell::memory::limit().map_or(u64::MAX, |bytes| bytes as u64);
+        let bytes = files::read_regular(&path, most).map_err(CheckpointError::io(&path))?;
+        let stored = Stored { path, bytes };
+        let have = stored.tensors()?.digest(&saved.snapshot);
+        if have != saved.sha256 {
+            let want = &saved.sha256;
+            return Err(stored.wrong(format!("its hash is {have}: {name}.json says {want}")));
+        }
+        Ok(stored)
+    }
+
     /// The tensors by name.
     ///
     /// # Errors
@@ -203,6 +410,16 @@ impl Stored {
             Ok(tensors) => Ok(Named { path: &self.path, tensors }),
             Err(e) => Err(self.wrong(e.to_string())),
         }
+    }
+
+    /// Bytes of the file.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether the file is empty.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// An error about this file.
@@ -219,12 +436,22 @@ pub struct Named<'a> {
 }
 
 impl Named<'_> {
+    /// [`Tensors::digest`] of what was read.
+    pub fn digest(&self, snapshot: &Value) -> String {
+        let mut tensors = self.tensors.tensors();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        digest(snapshot, tensors.iter().map(|(name, view)| (name, view)))
+    }
+
     /// The values of a tensor.
     ///
     /// # Errors
     /// There is none of this name, or it has another type.
     pub fn get<T: Element>(&self, name: &str) -> Result<Vec<T>, CheckpointError> {
-        Ok(self.view::<T>(name)?.data().chunks_exact(T::SIZE).map(T::get).collect())
+        let view = self.view::<T>(name)?;
+        let mut values = vec![T::zeroed(); view.data().len() / size_of::<T>()];
+        copy(view.data(), &mut values);
+        Ok(values)
     }
 
     /// Copies the values of a tensor that has this shape to a place of as many values.
@@ -242,114 +469,125 @@ impl Named<'_> {
                 self.wrong(format!("tensor {name:?} has the shape {:?}: must be {shape:?}", view.shape()))
             );
         }
-        for (to, bytes) in to.iter_mut().zip(view.data().chunks_exact(T::SIZE)) {
-            *to = T::get(bytes);
-        }
+        copy(view.data(), to);
         Ok(())
     }
 
-    fn view<T: Element>(&self, name: &str) -> Result<TensorView<'_>, CheckpointError> {
-        let view = self.tensors.tensor(name).map_err(|_| self.wrong(format!("no tensor {name:?}")))?;
+    fn view<T: Element>(&self, name: &str) -> Result<safetensors::tensor::TensorView<'_>, CheckpointError> {
+        let Ok(view) = self.tensors.tensor(name) else {
+            return Err(self.wrong(format!("no tensor {name:?}")));
+        };
         if view.dtype() != T::DTYPE {
-            return Err(self.wrong(format!("tensor {name:?} is {:?}: must be {:?}", view.dtype(), T::DTYPE)));
+            let (have, want) = (view.dtype(), T::DTYPE);
+            return Err(self.wrong(format!("tensor {name:?} is of type {have:?}: must be {want:?}")));
         }
         Ok(view)
     }
 
-    fn wrong(&self, what: String) -> CheckpointError {
-        CheckpointError::Tensors { path: self.path.to_owned(), what }
+    /// An error about this file.
+    pub fn wrong(&self, what: impl Into<String>) -> CheckpointError {
+        CheckpointError::Tensors { path: self.path.to_owned(), what: what.into() }
+    }
+}
+
+/// Copies stored bytes, which need not be aligned.
+fn copy<T: Element>(bytes: &[u8], to: &mut [T]) {
+    bytemuck::cast_slice_mut(to).copy_from_slice(bytes);
+    if cfg!(target_endian = "big") {
+        to.iter_mut().for_each(|v| *v = v.to_le());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
 
-    fn save_one(directory: &Path, step: u64) {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::files::System;
+
+    fn save_one(checkpoints: &mut Checkpoints<'_>, step: u64) {
+        let values = [1.0_f32, -0.0, f32::MAX, step as f32];
         let mut tensors = Tensors::default();
-        tensors.add("x", &[2, 2], [1.0_f32, -0.0, f32::MAX, step as f32]);
-        tensors.add("n", &[1], [u64::MAX]);
-        save(directory, "run", step, &tensors, &step).unwrap();
+        tensors.add("x", &[2, 2], &values);
+        tensors.gather("n", 1, || [u64::MAX].into_iter());
+        let snapshot = json!({ "step": step, "loss": 0.1 + 0.2 });
+        let sha256 = tensors.digest(&snapshot);
+        let saved = Saved { step, sha256, log: None, snapshot };
+        checkpoints.save(json!({ "seed": 1 }), saved, &tensors).unwrap();
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
     }
 
     #[test]
-    fn what_was_saved_is_loaded_and_the_old_one_goes() {
+    fn the_last_ones_are_kept_and_files_of_others_too() {
         let directory = tempfile::tempdir().unwrap();
-        save_one(directory.path(), 1);
-        save_one(directory.path(), 2);
-        let (state, stored) = load::<u64>(directory.path(), "run").unwrap();
+        let path = directory.path();
+        let mut checkpoints = Checkpoints::new(&System, path, "run", "test", 2);
+        save_one(&mut checkpoints, 1);
+        fs::copy(tensors_path(path, "run", 1), path.join("run-keep.safetensors")).unwrap();
+        fs::copy(tensors_path(path, "run", 1), tensors_path(path, "run", 7)).unwrap();
+        for step in [2, 3, 4, 4] {
+            save_one(&mut checkpoints, step);
+        }
+        let (three, four, seven) =
+            ("run-000000000003.safetensors", "run-000000000004.safetensors", "run-000000000007.safetensors");
+        assert_eq!(names(path), [three, four, seven, "run-keep.safetensors", "run.json"]);
+        let (index, saved, stored) = load(path, "run", None).unwrap();
+        assert_eq!((index.kind.as_str(), &index.about["seed"], saved.step), ("test", &json!(1), 4));
+        assert_eq!(saved.snapshot["loss"].as_f64(), Some(0.1 + 0.2));
         let tensors = stored.tensors().unwrap();
-        assert_eq!(state, 2);
-        assert_eq!(tensors.get::<f32>("x").unwrap(), [1.0, -0.0, f32::MAX, 2.0]);
+        assert_eq!(tensors.get::<f32>("x").unwrap(), [1.0, -0.0, f32::MAX, 4.0]);
         assert_eq!(tensors.get::<u64>("n").unwrap(), [u64::MAX]);
-        assert!(
-            tensors.get::<u64>("x").unwrap_err().to_string().contains("tensor \"x\" is F32: must be U64")
-        );
+        let told = tensors.get::<u64>("x").unwrap_err().to_string();
+        assert!(told.contains("tensor \"x\" is of type F32: must be U64"), "{told}");
         assert!(tensors.get::<f32>("y").unwrap_err().to_string().contains("no tensor \"y\""));
         let mut place = [0.0_f32; 4];
-        tensors.read("x", &[2, 2], &mut place).unwrap();
-        assert_eq!(place, [1.0, -0.0, f32::MAX, 2.0]);
-        let error = tensors.read("x", &[4, 1], &mut place).unwrap_err().to_string();
-        assert!(error.ends_with("tensor \"x\" has the shape [2, 2]: must be [4, 1]"), "{error}");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+        let told = tensors.read("x", &[4, 1], &mut place).unwrap_err().to_string();
+        assert!(told.ends_with("tensor \"x\" has the shape [2, 2]: must be [4, 1]"), "{told}");
+        assert_eq!(load(path, "run", Some(3)).unwrap().1.step, 3);
+        let told = load(path, "run", Some(2)).unwrap_err().to_string();
+        assert!(told.ends_with("no checkpoint of step 2: there are 4, 3"), "{told}");
     }
 
     #[test]
-    fn numbers_of_a_state_come_back_to_the_bit() {
-        let mut rng = crate::rng::Rng::new(1, 2, 3, 4);
-        let numbers: Vec<f64> = (0..2000)
-            .map(|_| f64::from_bits(rng.bits()))
-            .filter(|n| n.is_finite())
-            .chain([0.1 + 0.2, 1e-4 / 3.0, f64::MIN_POSITIVE, 5e-324])
-            .collect();
+    fn a_wrong_checkpoint_is_told_by_name() {
         let directory = tempfile::tempdir().unwrap();
-        save(directory.path(), "run", 1, &Tensors::default(), &numbers).unwrap();
-        let (back, _) = load::<Vec<f64>>(directory.path(), "run").unwrap();
-        assert!(back.iter().zip(&numbers).all(|(a, b)| a.to_bits() == b.to_bits()));
-    }
-
-    /// Each state that a kill can leave on the way from the first checkpoint to the second.
-    #[test]
-    fn a_kill_at_any_moment_leaves_a_checkpoint() {
-        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        save_one(first.path(), 1);
-        save_one(second.path(), 2);
-        let new = fs::read(second.path().join("run-000000000002.safetensors")).unwrap();
-        let json = fs::read(second.path().join("run.json")).unwrap();
-        let at = |name: &str| first.path().join(name);
-        let steps: [(&str, &[u8]); 5] = [
-            ("run-000000000002.safetensors.tmp", &new[..new.len() / 2]),
-            ("run-000000000002.safetensors.tmp", &new),
-            ("run-000000000002.safetensors", &new),
-            ("run.json.tmp", &json[..json.len() / 2]),
-            ("run.json.tmp", &json),
-        ];
-        for (name, bytes) in steps {
-            fs::write(at(name), bytes).unwrap();
-            let (state, stored) = load::<u64>(first.path(), "run").unwrap();
-            assert_eq!((state, stored.tensors().unwrap().get::<f32>("x").unwrap()[3]), (1, 1.0));
-        }
-        fs::rename(at("run.json.tmp"), at("run.json")).unwrap();
-        assert_eq!(load::<u64>(first.path(), "run").unwrap().0, 2);
-        save_one(first.path(), 3);
-        assert_eq!(fs::read_dir(first.path()).unwrap().count(), 2, "what a kill left behind is swept up");
-    }
-
-    #[test]
-    fn what_is_no_checkpoint_is_told_by_name() {
-        let directory = tempfile::tempdir().unwrap();
-        let told = || load::<u64>(directory.path(), "run").unwrap_err().to_string();
+        let path = directory.path();
+        let told = || load(path, "run", None).unwrap_err().to_string();
         assert!(told().contains("run.json"), "{}", told());
-        save_one(directory.path(), 1);
-        let json = directory.path().join("run.json");
+        save_one(&mut Checkpoints::new(&System, path, "run", "test", 1), 1);
+        let json = index_path(path, "run");
         let text = fs::read_to_string(&json).unwrap();
-        fs::write(&json, text.replace("\"format\": 1", "\"format\": 7")).unwrap();
-        assert!(told().ends_with("format 7: this program reads format 1"), "{}", told());
+        for (from, to, what) in [
+            ("\"format\": 2", "\"format\": 1", "format 1: this program reads format 2"),
+            ("\"step\": 1\n", "\"step\": 2\n", "its hash is"),
+            ("\"saved\": [", "\"saved\": [], \"was\": [", "lists no checkpoint"),
+            ("\"saved\": [", "\"saved\": 7, \"was\": [", "run.json"),
+        ] {
+            assert!(text.contains(from), "{from}: {text}");
+            fs::write(&json, text.replace(from, to)).unwrap();
+            assert!(told().contains(what), "{}", told());
+        }
         fs::write(&json, &text[..text.len() / 2]).unwrap();
         assert!(told().contains("run.json"), "{}", told());
         fs::write(&json, text).unwrap();
-        fs::write(directory.path().join("run-000000000001.safetensors"), b"short").unwrap();
-        let stored = load::<u64>(directory.path(), "run").unwrap().1;
-        assert!(stored.tensors().unwrap_err().to_string().contains("run-000000000001.safetensors"));
+        let tensors = tensors_path(path, "run", 1);
+        let good = fs::read(&tensors).unwrap();
+        for (at, len) in [(8, good.len()), (good.len() - 1, good.len()), (0, 5), (0, 0)] {
+            let mut bad = good[..len].to_vec();
+            if let Some(byte) = bad.get_mut(at) {
+                *byte ^= 1;
+            }
+            fs::write(&tensors, bad).unwrap();
+            assert!(told().contains("run-000000000001.safetensors"), "{}", told());
+        }
     }
 }

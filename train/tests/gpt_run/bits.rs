@@ -2,7 +2,7 @@
 
 use hotlanes::Tier;
 use hotlanes_train::data::text::Corpus;
-use hotlanes_train::models::gpt::ranks::{Alone, Ranks, threads};
+use hotlanes_train::shell::ranks::{Alone, Ranks, threads};
 use hotlanes_train::models::gpt::run::{History, Run};
 use hotlanes_train::models::gpt::settings::Settings;
 use hotlanes_train::models::gpt::state;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hotlanes_train::data::text::Corpus;
 use hotlanes_train::data::tokenizer::Kind;
-use hotlanes_train::models::gpt::ranks::{Alone, threads};
+use hotlanes_train::shell::ranks::{Alone, threads};
 use hotlanes_train::models::gpt::run::Run;
 use hotlanes_train::models::gpt::session::{self, Ending, Options, SessionError};
 use hotlanes_train::models::gpt::state::{self, LAST, State, Which};

@@ -4,7 +4,7 @@ use hotlanes_train::data::text::Corpus;
 use hotlanes_train::data::tokenizer::Kind;
 use hotlanes_train::models::gpt::batch::{covering, spread};
 use hotlanes_train::models::gpt::config::{Act, Norm};
-use hotlanes_train::models::gpt::ranks::Alone;
+use hotlanes_train::shell::ranks::Alone;
 use hotlanes_train::models::gpt::run::Run;
 
 use super::bits::advance;

@@ -382,16 +382,24 @@ impl Engine {
         (&self.m, &self.v, self.steps)
     }
 
-    /// Goes on from this state.
+    /// Puts other parameters in the place of these, and leaves moments and steps.
+    ///
+    /// # Panics
+    /// If their number is wrong.
+    pub fn exchange_params(&mut self, params: &[f32]) {
+        self.params.copy_from_slice(params);
+        self.weights.pack(&self.params);
+    }
+
+    /// Continues from this state.
     ///
     /// # Panics
     /// If a length does not fit.
     pub fn restore(&mut self, params: &[f32], m: &[f32], v: &[f32], steps: u64) {
-        self.params.copy_from_slice(params);
         self.m.copy_from_slice(m);
         self.v.copy_from_slice(v);
         self.steps = steps;
-        self.weights.pack(&self.params);
+        self.exchange_params(params);
     }
 
     /// The logits of a batch, `[sequences][time][vocab]`, without dropout. One chunk after the other: for checks.

@@ -1,4 +1,4 @@
-//! A run without its files: steps, evaluations, and what has been.
+//! A run without its files: steps, evaluations, and their history.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::batch::{At, Batch, covering, spread};
 use super::config::ConfigError;
 use super::engine::{Engine, EngineError};
 use super::params;
-use super::ranks::{self, Ranks};
+use crate::shell::ranks::{self, Ranks};
 use super::settings::Settings;
 use super::state::Values;
 use crate::data::text::Corpus;
@@ -22,7 +22,7 @@ pub struct Point {
     pub loss: f64,
 }
 
-/// What has been: a function of settings and text alone, and with the engine's state all that a run goes on from.
+/// Training history, determined by settings and text: with the engine's state, all that a run resumes from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// Steps done.
@@ -31,13 +31,13 @@ pub struct History {
     pub skipped: u64,
     /// How many of the last steps were such, without one between that was not.
     pub skipped_in_row: u64,
-    /// The sum of the losses since the last point, and of how many steps.
+    /// The sum of the losses since the last mean, and of how many steps.
     pub pending: (f64, u64),
-    /// Means of training losses, each batch's from before its step.
-    pub training: Vec<Point>,
-    /// Evaluations.
-    pub validation: Vec<Point>,
-    /// The least of them, but for the one before the first step.
+    /// The last mean of training losses, each batch's from before its step.
+    pub training: Option<Point>,
+    /// The last evaluation.
+    pub validation: Option<Point>,
+    /// The best one, but for the one before the first step.
     pub best: Option<Point>,
     /// Evaluations since.
     pub since_best: u64,
@@ -50,6 +50,8 @@ pub struct Step {
     pub step: u64,
     /// The mean loss of its batches, before it.
     pub loss: f64,
+    /// The mean loss of the steps since the last mean, where it is due.
+    pub mean: Option<f64>,
     /// The learning rate.
     pub lr: f64,
     /// The norm of the gradient, before clipping.
@@ -103,15 +105,19 @@ pub struct Times {
 
 /// A model in training, with its text.
 pub struct Run<'a> {
-    settings: Settings,
+    pub(super) settings: Settings,
     corpus: &'a Corpus,
     ranks: &'a dyn Ranks,
     /// The model.
     pub engine: Engine,
-    /// What has been.
+    /// Training history.
     pub history: History,
     /// Since this run was made or resumed.
     pub times: Times,
+    /// Steps done when it was made or resumed.
+    pub(super) from: u64,
+    /// The loss over the whole validation split: of the last model, and of the best.
+    pub(super) whole: Option<(f64, Option<f64>)>,
     batch: Batch,
     losses: Vec<u64>,
     scratch: Vec<f32>,
@@ -136,28 +142,19 @@ impl<'a> Run<'a> {
             engine,
             history: History::default(),
             times: Times::default(),
+            from: 0,
+            whole: None,
             batch: Batch::default(),
             losses: Vec::new(),
             scratch: Vec::new(),
         })
     }
 
-    /// A run that goes on.
-    ///
-    /// # Errors
-    /// A setting breaks a rule.
-    pub fn resume(
-        settings: Settings,
-        corpus: &'a Corpus,
-        ranks: &'a dyn Ranks,
-        values: &Values,
-        optimizer_steps: u64,
-        history: History,
-    ) -> Result<Self, RunError> {
-        let mut run = Run::new(settings, corpus, ranks)?;
-        run.engine.restore(&values.params, &values.m, &values.v, optimizer_steps);
-        run.history = history;
-        Ok(run)
+    /// Continues from a state.
+    pub fn restore_state(&mut self, values: &Values, optimizer_steps: u64, history: History) {
+        self.engine.restore(&values.params, &values.m, &values.v, optimizer_steps);
+        self.from = history.step;
+        self.history = history;
     }
 
     /// The settings.
@@ -203,6 +200,7 @@ impl<'a> Run<'a> {
             self.engine.step_with(lr)
         };
         let History { step, skipped, skipped_in_row, pending, training, .. } = &mut self.history;
+        let mut mean = None;
         *step += 1;
         *skipped += u64::from(outcome.skipped);
         *skipped_in_row = if outcome.skipped { *skipped_in_row + 1 } else { 0 };
@@ -211,12 +209,14 @@ impl<'a> Run<'a> {
         }
         *pending = (pending.0 + loss, pending.1 + 1);
         if step.is_multiple_of(self.settings.log_every) {
-            training.push(Point { step: *step, loss: pending.0 / pending.1 as f64 });
+            let loss = pending.0 / pending.1 as f64;
+            mean = Some(loss);
+            *training = Some(Point { step: *step, loss });
             *pending = (0.0, 0);
         }
         self.times.train += started.elapsed();
         let (clip, skipped) = (outcome.clip_factor, outcome.skipped);
-        Ok(Step { step: *step, loss, lr, norm: outcome.norm, clip, skipped })
+        Ok(Step { step: *step, loss, mean, lr, norm: outcome.norm, clip, skipped })
     }
 
     /// The mean loss of the last batch over all ranks.
@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
     /// Whether an evaluation is due that has not been.
     pub fn is_due(&self) -> bool {
         let History { step, validation, .. } = &self.history;
-        step.is_multiple_of(self.settings.eval_every) && validation.last().is_none_or(|p| p.step < *step)
+        step.is_multiple_of(self.settings.eval_every) && validation.is_none_or(|p| p.step < *step)
     }
 
     /// Evaluates by the run's fixed windows: the mean loss of `eval_batches` batches of windows that are spread evenly over
@@ -246,7 +246,7 @@ impl<'a> Run<'a> {
             return Err(RunError::Diverged { step: *step, what: "validation", loss });
         }
         let point = Point { step: *step, loss };
-        validation.push(point);
+        *validation = Some(point);
         let is_best = *step > 0 && best.is_none_or(|b| loss < b.loss);
         if is_best {
             *best = Some(point);
@@ -281,6 +281,15 @@ impl<'a> Run<'a> {
         }
         self.times.evaluate += started.elapsed();
         Ok(Some(sum / (windows / batch) as f64))
+    }
+
+    /// Calls `f` with other parameters, and puts these back.
+    pub(super) fn with_params<R>(&mut self, params: &[f32], f: impl FnOnce(&mut Self) -> R) -> R {
+        let own = self.engine.params().to_vec();
+        self.engine.exchange_params(params);
+        let result = f(self);
+        self.engine.exchange_params(&own);
+        result
     }
 
     /// Whether any rank says so.

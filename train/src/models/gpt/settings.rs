@@ -94,7 +94,7 @@ impl Settings {
 
     /// Bytes that one of `ranks` processes needs, about: what each token of its share of a micro-batch leaves for the backward,
     /// and some copies of the parameters, among them a gradient of each chunk.
-    fn memory(&self, ranks: usize) -> f64 {
+    pub(super) fn memory(&self, ranks: usize) -> f64 {
         let Config { layers, heads, dim, block, vocab, .. } = self.model;
         let token =
             layers * (8 * dim + self.model.hidden() + heads) + 8 * dim + 2 * self.model.hidden() + vocab;

@@ -3,81 +3,64 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::config::Config;
 use super::engine::Engine;
 use super::params::Layout;
 use super::run::History;
-use super::settings::Settings;
 use crate::aligned::Aligned;
-use crate::data::text::Source;
 use crate::data::tokenizer::Tokenizer;
-use crate::store::checkpoint::{self, CheckpointError, Named, Stored, Tensors};
+use crate::shell::trainer::BEST;
+use crate::store::checkpoint::{self, CheckpointError, Named, Saved, Stored, Tensors};
 use crate::store::hash;
 
-/// The name of a run's checkpoint in its directory: all that the run goes on from.
+/// The name of a run's checkpoint in its directory.
 pub const LAST: &str = "gpt";
 
-/// The name of the best model's checkpoint: its parameters alone.
-pub const BEST: &str = "best";
-
-/// What the JSON file of a run says.
+/// A run's state without its tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct State {
-    /// The settings.
-    pub settings: Settings,
-    /// The step at which the run is to end.
-    pub steps: u64,
-    /// Where the text comes from.
-    pub source: Source,
-    /// A hash of its tokens.
-    pub data: String,
-    /// How text becomes tokens.
-    pub tokenizer: Tokenizer,
-    /// What has been.
+pub struct Snapshot {
+    /// Training history.
     pub history: History,
     /// Steps of the optimizer: those that were not skipped.
     pub optimizer_steps: u64,
-    /// A hash of parameters and moments, by which the tensors are known to be those of this file.
-    pub hash: String,
 }
 
-/// What the JSON file of the best model says.
+/// Beside the tensors, all that there is to a model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Best {
+pub struct Described {
     /// The model.
-    pub model: Config,
+    pub config: Config,
     /// How text becomes tokens.
     pub tokenizer: Tokenizer,
-    /// Steps that it has learnt.
+}
+
+/// The snapshot of the best model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Best {
+    /// Steps done.
     pub step: u64,
-    /// Its loss by validation.
+    /// The validation loss.
     pub validation: f64,
-    /// A hash of its parameters.
-    pub hash: String,
 }
 
 /// A model to generate with.
 #[derive(Debug)]
 pub struct Model {
-    /// What it is.
+    /// The model.
     pub config: Config,
     /// How text becomes tokens.
     pub tokenizer: Tokenizer,
-    /// Steps that it has learnt.
+    /// Steps done.
     pub step: u64,
-    /// Its loss by validation, if it was evaluated at that step.
+    /// The validation loss, if it was evaluated at that step.
     pub validation: Option<f64>,
     /// Its parameters.
     pub params: Aligned,
 }
 
-/// A hash of parameters alone.
-pub fn params_hash(params: &[f32]) -> String {
-    format!("{:016x}", hash::floats(hash::START, params))
-}
-
-/// A hash of everything that an engine goes on from.
+/// A hash of parameters and moments.
 pub fn engine_hash(engine: &Engine) -> u64 {
     let (m, v, steps) = engine.state();
     [engine.params(), m, v].into_iter().fold(hash::add(hash::START, steps), hash::floats)
@@ -86,10 +69,10 @@ pub fn engine_hash(engine: &Engine) -> u64 {
 /// The prefixes of the moments' names.
 const MOMENTS: [&str; 2] = ["adamw.m.", "adamw.v."];
 
-fn add(tensors: &mut Tensors, layout: &Layout, prefix: &str, values: &[f32]) {
+fn add<'a>(tensors: &mut Tensors<'a>, layout: &Layout, prefix: &str, values: &'a [f32]) {
     for tensor in layout.tensors() {
         let name = format!("{prefix}{}", tensor.name);
-        tensors.add(name, &tensor.shape, values[tensor.range.clone()].iter().copied());
+        tensors.add(name, &tensor.shape, &values[tensor.range.clone()]);
     }
 }
 
@@ -104,16 +87,16 @@ fn read(named: &Named<'_>, layout: &Layout, prefix: &str) -> Result<Aligned, Che
 }
 
 /// A model's parameters as tensors.
-pub fn model_tensors(config: &Config, params: &[f32]) -> Tensors {
+pub fn model_tensors<'a>(layout: &Layout, params: &'a [f32]) -> Tensors<'a> {
     let mut tensors = Tensors::default();
-    add(&mut tensors, &Layout::new(config), "", params);
+    add(&mut tensors, layout, "", params);
     tensors
 }
 
 /// An engine's parameters and moments as tensors.
-pub fn engine_tensors(engine: &Engine) -> Tensors {
+pub fn engine_tensors(engine: &Engine) -> Tensors<'_> {
     let (m, v, _) = engine.state();
-    let mut tensors = model_tensors(engine.config(), engine.params());
+    let mut tensors = model_tensors(engine.layout(), engine.params());
     for (prefix, values) in MOMENTS.into_iter().zip([m, v]) {
         add(&mut tensors, engine.layout(), prefix, values);
     }
@@ -130,79 +113,97 @@ pub struct Values {
     pub v: Aligned,
 }
 
-/// The tensors of a run's checkpoint.
+/// Parameters and moments of a checkpoint.
 ///
 /// # Errors
-/// They are not those of the settings, or the file is cut.
-pub fn values(state: &State, stored: &Stored) -> Result<Values, CheckpointError> {
-    check(&state.settings.model, &state.tokenizer, stored)?;
-    let named = stored.tensors()?;
-    let layout = Layout::new(&state.settings.model);
-    let params = read(&named, &layout, "")?;
-    let [m, v] = MOMENTS.map(|prefix| read(&named, &layout, prefix));
+/// They are not those of this layout.
+pub fn values(layout: &Layout, named: &Named<'_>) -> Result<Values, CheckpointError> {
+    let params = params(layout, named)?;
+    let [m, v] = MOMENTS.map(|prefix| read(named, layout, prefix));
     Ok(Values { params, m: m?, v: v? })
 }
 
-/// What must hold before a layout can be made.
-fn check(config: &Config, tokenizer: &Tokenizer, stored: &Stored) -> Result<(), CheckpointError> {
-    config.check().map_err(|e| stored.wrong(format!("the JSON file's model: {e}")))?;
-    if config.vocab != tokenizer.vocab() {
-        return Err(stored.wrong(format!(
-            "the JSON file's model: vocab = {}: must be the tokenizer's, {}",
-            config.vocab,
-            tokenizer.vocab()
-        )));
-    }
-    Ok(())
-}
-
-/// The error of tensors that have another hash than the JSON file says.
-pub fn check_hash(stored: &Stored, have: &str, want: &str) -> Result<(), CheckpointError> {
-    if have == want {
-        return Ok(());
-    }
-    Err(stored.wrong(format!("the tensors' hash is {have}: the JSON file says {want}")))
+/// The parameters of a checkpoint.
+///
+/// # Errors
+/// They are not those of this layout.
+pub fn params(layout: &Layout, named: &Named<'_>) -> Result<Aligned, CheckpointError> {
+    read(named, layout, "")
 }
 
 /// Which of a run's models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Which {
-    /// The one with the least loss by validation.
+    /// The one with the least validation loss.
     Best,
     /// The one after the last step that was saved.
     Last,
 }
 
-/// Reads a model from a run's directory: if `None`, the best one, or where no evaluation has been the last one.
+/// Reads a model from a run's directory: if `None`, the best one, or the last where there was no evaluation.
 ///
 /// # Errors
 /// See [`CheckpointError`].
 pub fn load_model(directory: &Path, which: Option<Which>) -> Result<Model, CheckpointError> {
     let best = match which {
         Some(which) => which == Which::Best,
-        None => checkpoint::json_path(directory, BEST).exists(),
+        None => checkpoint::index_path(directory, BEST).exists(),
     };
-    if !best {
-        let (state, stored) = checkpoint::load::<State>(directory, LAST)?;
-        let Values { params, m, v } = values(&state, &stored)?;
-        let have = [&params, &m, &v].into_iter();
-        let have =
-            have.fold(hash::add(hash::START, state.optimizer_steps), |h, values| hash::floats(h, values));
-        check_hash(&stored, &format!("{have:016x}"), &state.hash)?;
-        let step = state.history.step;
-        let validation = state.history.validation.last().filter(|p| p.step == step).map(|p| p.loss);
-        return Ok(Model {
-            config: state.settings.model,
-            tokenizer: state.tokenizer,
-            step,
-            validation,
-            params,
-        });
+    let name = if best { BEST } else { LAST };
+    let (index, saved, stored) = checkpoint::load(directory, name, None)?;
+    let path = checkpoint::index_path(directory, name);
+    let wrong = |source| CheckpointError::Json { path: path.clone(), source };
+    if index.kind != LAST {
+        let what = format!("a model of {}: must be one of {LAST}", index.kind);
+        return Err(CheckpointError::Index { path, what });
     }
-    let (state, stored) = checkpoint::load::<Best>(directory, BEST)?;
-    check(&state.model, &state.tokenizer, &stored)?;
-    let params = read(&stored.tensors()?, &Layout::new(&state.model), "")?;
-    check_hash(&stored, &params_hash(&params), &state.hash)?;
-    let Best { model, tokenizer, step, validation, .. } = state;
-    Ok(Model { config: model, tokenizer, step, validation: Some(validation), params })
+    let Described { config, tokenizer } =
+        serde_json::from_value(index.about["model"].clone()).map_err(wrong)?;
+    check(&config, &tokenizer, &stored)?;
+    let params = params(&Layout::new(&config), &stored.tensors()?)?;
+    let (step, validation) = if best {
+        let Best { step, validation } = serde_json::from_value(saved.snapshot).map_err(wrong)?;
+        (step, Some(validation))
+    } else {
+        let Snapshot { history, .. } = serde_json::from_value(saved.snapshot).map_err(wrong)?;
+        (history.step, history.validation.filter(|p| p.step == history.step).map(|p| p.loss))
+    };
+    Ok(Model { config, tokenizer, step, validation, params })
+}
+
+/// Reads the best model's parameters, if it is the one of this step.
+///
+/// # Errors
+/// See [`CheckpointError`].
+pub fn best_params(
+    layout: &Layout,
+    step: u64,
+    best: Option<(&Saved, &Stored)>,
+) -> Result<Option<Aligned>, CheckpointError> {
+    match best {
+        Some((saved, stored)) if saved.step == step => Ok(Some(params(layout, &stored.tensors()?)?)),
+        _ => Ok(None),
+    }
+}
+
+/// Checks a model before its layout is made, which may be huge.
+fn check(config: &Config, tokenizer: &Tokenizer, stored: &Stored) -> Result<(), CheckpointError> {
+    config.check().map_err(|e| stored.wrong(format!("the index's model: {e}")))?;
+    if config.vocab != tokenizer.vocab() {
+        return Err(stored.wrong(format!(
+            "the index's model: vocab = {}: must be the tokenizer's, {}",
+            config.vocab,
+            tokenizer.vocab()
+        )));
+    }
+    let least = config.parameters().saturating_mul(4);
+    if stored.len() < least {
+        return Err(stored.wrong(format!("{} bytes: the index's model needs {least}", stored.len())));
+    }
+    Ok(())
+}
+
+/// A snapshot as JSON.
+pub(super) fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).expect("numbers and names")
 }

@@ -242,6 +242,12 @@ pub struct Run<'a> {
     pub population: Population,
     /// Since this run was made or resumed.
     pub times: Times,
+    /// Examples learnt from when it was made or resumed.
+    pub(super) from: u64,
+    /// The last generation.
+    pub(super) last: Option<Generation>,
+    /// The accuracy of all on the test images: least, median, most.
+    pub(super) tested: Option<[f64; 3]>,
 }
 
 impl<'a> Run<'a> {
@@ -255,7 +261,7 @@ impl<'a> Run<'a> {
         Run::resume(config, data, population)
     }
 
-    /// A run that goes on from a state.
+    /// A run that continues from a state.
     ///
     /// # Errors
     /// A setting breaks a rule.
@@ -269,14 +275,22 @@ impl<'a> Run<'a> {
             test: Block::of(&data.test, EVALUATION_BATCH),
             rooms: Rooms::default(),
             config,
+            from: population.examples,
             population,
             times: Times::default(),
+            last: None,
+            tested: None,
         })
     }
 
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The data.
+    pub fn data(&self) -> &'a Split {
+        self.data
     }
 
     /// Trains everybody on the next block. At the end of a generation it is evaluated, and the next one bred.

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::network::{ACTIVATIONS, Network, Node, NodeId, Parts, activation_index};
 use super::plan::Plans;
-use super::run::{Config, Generation, OptimizerKind, Population};
+use super::run::{Config, OptimizerKind, Population};
 use super::train::Individual;
 use crate::data::idx::{CLASSES, Data, Split};
-use crate::store::checkpoint::{CheckpointError, Stored, Tensors};
+use crate::store::checkpoint::{CheckpointError, Named, Tensors};
 use crate::store::hash;
 
 /// The name of a population's checkpoint in its directory.
@@ -24,23 +24,13 @@ pub struct Source {
     pub validation: usize,
 }
 
-/// What a checkpoint's JSON file says.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct State {
-    /// The settings.
-    pub config: Config,
-    /// Where the data come from.
-    pub source: Source,
-    /// A hash of the data.
-    pub data: String,
+/// A run's state without its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
     /// Examples learnt from.
     pub examples: u64,
     /// Generations that have ended.
     pub generation: u64,
-    /// [`Population::hash`], by which the tensors are known to be those of this file.
-    pub hash: String,
-    /// All generations so far.
-    pub history: Vec<Generation>,
 }
 
 /// A hash of what a run learns from and selects by.
@@ -54,25 +44,31 @@ pub fn data_hash(split: &Split) -> String {
 }
 
 /// The population's tensors: the individuals' arrays one after the other, and how long each is.
-pub fn tensors(population: &Population, optimizer: OptimizerKind) -> Tensors {
+pub fn tensors(population: &Population, optimizer: OptimizerKind) -> Tensors<'_> {
     let all = &population.individuals;
     let networks = || all.iter().map(|i| &i.network);
     let rows: usize = networks().map(Network::rows).sum();
     let connections: usize = networks().map(Network::connections).sum();
     let lengths = |n: &Network| -> Vec<u32> { n.indptr().windows(2).map(|p| (p[1] - p[0]) as u32).collect() };
-    let mut tensors = Tensors::default();
-    tensors.add("individual.rows", &[all.len()], networks().map(|n| n.rows() as u64));
-    tensors.add("individual.steps", &[all.len()], all.iter().map(|i| i.steps));
-    tensors.add("individual.loss", &[all.len()], all.iter().map(|i| i.loss));
-    tensors.add("row.id", &[rows], networks().flat_map(Network::nodes).map(|n| n.id.0));
     let activation = |n: &Node| activation_index(n.activation) as u8;
-    tensors.add("row.activation", &[rows], networks().flat_map(Network::nodes).map(activation));
-    tensors.add("row.connections", &[rows], networks().flat_map(lengths));
-    tensors.add("connection.source", &[connections], networks().flat_map(|n| n.sources().iter().copied()));
-    tensors.add("connection.weight", &[connections], networks().flat_map(|n| n.values().iter().copied()));
+    let mut tensors = Tensors::default();
+    tensors.gather("individual.rows", all.len(), move || networks().map(|n| n.rows() as u64));
+    tensors.gather("individual.steps", all.len(), || all.iter().map(|i| i.steps));
+    tensors.gather("individual.loss", all.len(), || all.iter().map(|i| i.loss));
+    tensors.gather("row.id", rows, move || networks().flat_map(Network::nodes).map(|n| n.id.0));
+    tensors.gather("row.activation", rows, move || networks().flat_map(Network::nodes).map(activation));
+    tensors.gather("row.connections", rows, move || networks().flat_map(lengths));
+    tensors.gather("connection.source", connections, move || {
+        networks().flat_map(|n| n.sources().iter().copied())
+    });
+    tensors.gather("connection.weight", connections, move || {
+        networks().flat_map(|n| n.values().iter().copied())
+    });
     if optimizer == OptimizerKind::AdamW {
         for (i, name) in ["connection.m", "connection.v"].into_iter().enumerate() {
-            tensors.add(name, &[connections], networks().flat_map(|n| n.moments()[i].iter().copied()));
+            tensors.gather(name, connections, move || {
+                networks().flat_map(move |n| n.moments()[i].iter().copied())
+            });
         }
     }
     tensors
@@ -81,9 +77,13 @@ pub fn tensors(population: &Population, optimizer: OptimizerKind) -> Tensors {
 /// The population of a checkpoint.
 ///
 /// # Errors
-/// The tensors are not those of the state, or not those of networks.
-pub fn population(state: &State, inputs: usize, stored: &Stored) -> Result<Population, CheckpointError> {
-    let named = stored.tensors()?;
+/// The tensors are not those of the settings, or not those of networks.
+pub fn population(
+    config: &Config,
+    inputs: usize,
+    snapshot: Snapshot,
+    named: &Named<'_>,
+) -> Result<Population, CheckpointError> {
     let rows: Vec<u64> = named.get("individual.rows")?;
     let steps: Vec<u64> = named.get("individual.steps")?;
     let loss: Vec<f64> = named.get("individual.loss")?;
@@ -92,24 +92,26 @@ pub fn population(state: &State, inputs: usize, stored: &Stored) -> Result<Popul
     let lengths: Vec<u32> = named.get("row.connections")?;
     let sources: Vec<u16> = named.get("connection.source")?;
     let values: Vec<f32> = named.get("connection.weight")?;
-    let [m, v] = match state.config.optimizer {
+    let [m, v] = match config.optimizer {
         OptimizerKind::AdamW => [named.get("connection.m")?, named.get("connection.v")?],
         OptimizerKind::Sgd => [vec![0.0; values.len()], vec![0.0; values.len()]],
     };
+    // Sums that would wrap are no lengths of anything.
+    let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0, u64::saturating_add);
     let counts = [
-        ("individuals", rows.len(), state.config.population),
-        ("steps", steps.len(), rows.len()),
-        ("losses", loss.len(), rows.len()),
-        ("names", ids.len() as u64 as usize, rows.iter().sum::<u64>() as usize),
-        ("activations", activations.len(), ids.len()),
-        ("row lengths", lengths.len(), ids.len()),
-        ("sources", sources.len(), lengths.iter().map(|&n| n as usize).sum()),
-        ("weights", values.len(), sources.len()),
-        ("first moments", m.len(), sources.len()),
-        ("second moments", v.len(), sources.len()),
+        ("individuals", rows.len(), config.population as u64),
+        ("steps", steps.len(), rows.len() as u64),
+        ("losses", loss.len(), rows.len() as u64),
+        ("names", ids.len(), sum(&mut rows.iter().copied())),
+        ("activations", activations.len(), ids.len() as u64),
+        ("row lengths", lengths.len(), ids.len() as u64),
+        ("sources", sources.len(), sum(&mut lengths.iter().map(|&n| n.into()))),
+        ("weights", values.len(), sources.len() as u64),
+        ("first moments", m.len(), sources.len() as u64),
+        ("second moments", v.len(), sources.len() as u64),
     ];
-    if let Some((what, have, want)) = counts.into_iter().find(|&(_, have, want)| have != want) {
-        return Err(stored.wrong(format!("{have} {what}: the rest of the file asks for {want}")));
+    if let Some((what, have, want)) = counts.into_iter().find(|&(_, have, want)| have as u64 != want) {
+        return Err(named.wrong(format!("{have} {what}: the rest of the file asks for {want}")));
     }
     let mut individuals = Vec::new();
     let (mut row, mut slot) = (0, 0);
@@ -120,7 +122,7 @@ pub fn population(state: &State, inputs: usize, stored: &Stored) -> Result<Popul
         for r in row..end {
             let Some(&activation) = ACTIVATIONS.get(usize::from(activations[r])) else {
                 return Err(
-                    stored.wrong(format!("row {r} has activation number {}: there are 4", activations[r]))
+                    named.wrong(format!("row {r} has activation number {}: there are 4", activations[r]))
                 );
             };
             nodes.push(Node { id: NodeId(ids[r]), activation });
@@ -137,16 +139,10 @@ pub fn population(state: &State, inputs: usize, stored: &Stored) -> Result<Popul
             m: m[at.clone()].to_vec(),
             v: v[at.clone()].to_vec(),
         });
-        let network = network.map_err(|e| stored.wrong(format!("individual {i}: {e}")))?;
+        let network = network.map_err(|e| named.wrong(format!("individual {i}: {e}")))?;
         individuals.push(Individual { plans: Plans::new(&network), network, steps: steps[i], loss: loss[i] });
         (row, slot) = (end, at.end);
     }
-    let population = Population { individuals, examples: state.examples, generation: state.generation };
-    let hash = format!("{:016x}", population.hash());
-    if hash != state.hash {
-        return Err(
-            stored.wrong(format!("the population's hash is {hash}: the JSON file says {}", state.hash))
-        );
-    }
-    Ok(population)
+    let Snapshot { examples, generation } = snapshot;
+    Ok(Population { individuals, examples, generation })
 }

@@ -1,0 +1,159 @@
+//! What all commands have in common that train, or execute a run again.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use hotlanes::Tier;
+
+use crate::shell::error::Error;
+use crate::shell::ranks::Ranks;
+use crate::shell::rehearse;
+use crate::shell::session::{self, Ending, Options};
+use crate::shell::signals::{self, Notes};
+use crate::shell::trainer::Recipe;
+use crate::store::files::System;
+
+/// Exit codes, for the help of training commands.
+pub(super) const ENDS: &str = "\
+Ctrl-C, SIGTERM and SIGHUP save and stop; a second one stops at once. Exit codes: 0 done, 1 failed, 2 wrong usage,
+3 time over before the end, 128 + N stopped by signal N (130: Ctrl-C).";
+
+/// Where a command computes.
+#[derive(clap::Args)]
+pub(super) struct Machine {
+    /// Threads [default: all cores]. The results are the same.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) threads: Option<u16>,
+    /// Instruction set [default: HOTLANES_TIER, else the best of this CPU]. The results are the same.
+    #[arg(long, value_name = "NAME")]
+    pub(super) tier: Option<Tier>,
+    /// Print nothing but errors.
+    #[arg(long)]
+    pub(super) quiet: bool,
+}
+
+impl Machine {
+    /// Calls `f` on a pool of these threads and this tier; errors in words.
+    pub(super) fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> Result<R, String> {
+        // With a tier of its own, what the environment says does not matter.
+        let tier = match self.tier {
+            Some(tier) => tier,
+            None => hotlanes::try_tier().map_err(|e| format!("{}: {e}", hotlanes::TIER_ENV))?,
+        };
+        let pool = super::pool(self.threads)?;
+        pool.install(|| hotlanes::with_tier(tier, f)).map_err(|e| format!("--tier {tier}: {e}"))
+    }
+}
+
+/// Where a run goes, and when it ends.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Run")]
+pub(super) struct RunArgs {
+    /// Directory for checkpoints, log and plots [default: gpt-run or population-run].
+    #[arg(long, value_name = "DIR", alias = "out-dir", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Resume the run in this directory, with its own settings.
+    #[arg(long, value_name = "DIR")]
+    pub(super) resume: Option<PathBuf>,
+    /// Stop after so many minutes.
+    #[arg(long, value_name = "M")]
+    minutes: Option<f64>,
+    /// Steps (or generations) from one checkpoint to the next [default: 250 (10)].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    checkpoint_every: Option<u64>,
+    /// Checkpoints to keep, the newest ones.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    keep: u32,
+    /// Check settings and data, print parameters, memory and an estimate of the time, and write nothing.
+    #[arg(long, conflicts_with = "resume")]
+    dry_run: bool,
+    #[command(flatten)]
+    pub(super) machine: Machine,
+}
+
+/// What a training command does not know from [`RunArgs`].
+pub(super) struct Plan<'a, R> {
+    /// Where the run ends, if the command says so.
+    pub(super) goal: Option<u64>,
+    /// Steps or generations from one checkpoint to the next, unless told otherwise.
+    pub(super) checkpoint_every: u64,
+    /// Whether to make the last evaluation.
+    pub(super) finish: bool,
+    /// A new run, and where it ends.
+    pub(super) recipe: &'a (dyn Fn() -> Result<(R, u64), Error> + Sync),
+    /// Changes to a resumed one.
+    pub(super) change: &'a (dyn Fn(&mut R) + Sync),
+}
+
+impl RunArgs {
+    /// What signals print.
+    fn notes(&self) -> Notes {
+        if self.machine.quiet { signals::SAVING_QUIETLY } else { signals::SAVING }
+    }
+
+    /// Starts, resumes or rehearses a run.
+    pub(super) fn train<R: Recipe>(&self, plan: &Plan<'_, R>, ranks: &dyn Ranks) -> Result<Ending, Error> {
+        let default = PathBuf::from(format!("{}-run", R::KIND));
+        let out = self.resume.as_ref().or(self.out.as_ref()).unwrap_or(&default);
+        let mut options = Options {
+            out: out.clone(),
+            goal: plan.goal,
+            time: self.minutes.map(minutes).transpose()?,
+            checkpoint_every: self.checkpoint_every.unwrap_or(plan.checkpoint_every),
+            keep: self.keep as usize,
+            finish: plan.finish,
+            quiet: self.machine.quiet,
+            command: command_line(),
+            disk: &System,
+        };
+        if self.resume.is_some() {
+            return session::resume(plan.change, &options, ranks);
+        }
+        let (recipe, goal) = (plan.recipe)()?;
+        if self.dry_run {
+            return rehearse::rehearse(recipe, goal).map(|()| Ending::Done);
+        }
+        options.goal = Some(goal);
+        session::start(recipe, &options, ranks)
+    }
+
+    /// Runs `train` where it is to run, and gives the command's exit code.
+    pub(super) fn run(&self, train: impl FnOnce() -> Result<Ending, Error> + Send) -> ExitCode {
+        self.run_or(train, |code, why| super::fail(code, why))
+    }
+
+    /// The same, with another way to fail.
+    pub(super) fn run_or(
+        &self,
+        train: impl FnOnce() -> Result<Ending, Error> + Send,
+        fail: impl FnOnce(u8, String) -> ExitCode,
+    ) -> ExitCode {
+        signals::install(self.notes());
+        match self.machine.run(train) {
+            Ok(Ok(ending)) => ExitCode::from(ending.exit_code()),
+            Ok(Err(why)) => fail(why.exit_code(), why.to_string()),
+            Err(why) => fail(2, why),
+        }
+    }
+}
+
+/// So many minutes.
+fn minutes(minutes: f64) -> Result<Duration, Error> {
+    Duration::try_from_secs_f64(60.0 * minutes)
+        .map_err(|e| Error::Usage(format!("--minutes {minutes}: {e}")))
+}
+
+/// The command as it was typed, about.
+pub(super) fn command_line() -> String {
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let program = words.next().unwrap_or_default();
+    let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    std::iter::once(program).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// A path as it is found from any directory.
+pub(super) fn absolute(path: Option<&Path>) -> Result<Option<PathBuf>, Error> {
+    let absolute = path.map(std::path::absolute).transpose();
+    absolute.map_err(|e| Error::Usage(format!("--data: {e}")))
+}

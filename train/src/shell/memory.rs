@@ -1,0 +1,3 @@
+//! placeholder
+/// limit
+pub fn limit() -> Option<f64> { None }
