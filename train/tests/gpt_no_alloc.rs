@@ -6,11 +6,11 @@ use hotlanes_train::models::gpt::config::{Act, Config, Norm};
 use hotlanes_train::models::gpt::decode::Decoder;
 use hotlanes_train::models::gpt::engine::{Engine, Optim};
 use hotlanes_train::models::gpt::params;
-use hotlanes_train::shell::ranks::Alone;
 use hotlanes_train::models::gpt::run::Run;
 use hotlanes_train::models::gpt::sample::{Sampler, Sampling};
 use hotlanes_train::models::gpt::settings::Preset;
 use hotlanes_train::rng::Rng;
+use hotlanes_train::shell::ranks::Alone;
 
 #[path = "../../tests/common/counting.rs"]
 mod counting;

@@ -44,7 +44,6 @@ pub(super) struct Args {
 
 /// What a network is and how it learns.
 #[derive(clap::Args)]
-#[group(conflicts_with = "resume")]
 pub(super) struct Settings {
     /// Individuals.
     #[arg(long, value_name = "N", default_value_t = 200)]

@@ -140,8 +140,7 @@ impl RunArgs {
 
 /// So many minutes.
 fn minutes(minutes: f64) -> Result<Duration, Error> {
-    Duration::try_from_secs_f64(60.0 * minutes)
-        .map_err(|e| Error::Usage(format!("--minutes {minutes}: {e}")))
+    Duration::try_from_secs_f64(60.0 * minutes).map_err(|e| Error::Usage(format!("--minutes {minutes}: {e}")))
 }
 
 /// The command as it was typed, about.

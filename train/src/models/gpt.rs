@@ -18,7 +18,7 @@ pub mod params;
 pub mod run;
 pub mod sample;
 pub mod schedule;
-pub mod trainer;
 pub mod settings;
 pub mod state;
+pub mod trainer;
 mod weights;

@@ -11,7 +11,7 @@ pub mod network;
 pub mod online;
 pub mod plan;
 pub mod run;
-pub mod trainer;
 pub mod state;
 pub mod stream;
 pub mod train;
+pub mod trainer;

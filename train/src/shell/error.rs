@@ -43,7 +43,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A new run where there is something of another.
-    #[error("{} holds a run ({file}): --resume {} continues it, another --out starts anew", directory.display(), directory.display())]
+    #[error("{} holds a run: --resume {} continues it, another --out starts anew (found {file})", directory.display(), directory.display())]
     Occupied {
         /// The directory.
         directory: PathBuf,

@@ -1,3 +1,5 @@
 //! placeholder
 /// limit
-pub fn limit() -> Option<f64> { None }
+pub fn limit() -> Option<f64> {
+    None
+}

@@ -80,4 +80,3 @@ fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
     let room = if high > low { 0.03 * (high - low) } else { 0.5 };
     low - room..high + room
 }
-

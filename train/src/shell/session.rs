@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use super::lock::Lock;
+use super::machine;
 use super::progress::{Progress, say};
 use super::ranks::Ranks;
 use super::signals::{self, Signal};
 use super::trainer::{BEST, Event, PLOTS, Position, Recipe, Trainer};
-use super::machine;
 use crate::store::checkpoint::{self, Checkpoints, Index, Saved, Stored};
 use crate::store::files::{self, Disk};
 use crate::store::hash;
@@ -110,11 +110,7 @@ pub struct Begins<R> {
 ///
 /// # Errors
 /// See [`Error`].
-pub fn start<R: Recipe>(
-    mut recipe: R,
-    options: &Options<'_>,
-    ranks: &dyn Ranks,
-) -> Result<Ending, Error> {
+pub fn start<R: Recipe>(mut recipe: R, options: &Options<'_>, ranks: &dyn Ranks) -> Result<Ending, Error> {
     if ranks.rank() == 0 {
         refuse_occupied(&options.out)?;
     }
@@ -172,8 +168,7 @@ pub fn resume<R: Recipe>(
     if let Some(lock) = lock {
         let (mut log, lines) =
             Log::resume(options.disk, &out.join(LOG), saved.log.clone().unwrap_or_default())?;
-        let mut lines: Vec<Value> =
-            lines.into_iter().filter(|l| l.text.is_some()).map(|l| l.value).collect();
+        let mut lines: Vec<Value> = lines.into_iter().filter(|l| l.text.is_some()).map(|l| l.value).collect();
         let place = json!({ R::POSITION: trainer.position() });
         let aside = environment(options, ranks);
         let path = log.path().to_owned();
@@ -403,9 +398,7 @@ impl<'a, R: Recipe> Session<'a, R> {
         let at = self.trainer.progress(self.about.goal).at;
         desk.progress.at(at, format!("{}, {words}", self.trainer.status()));
         // What is due comes first: it belongs to the same state.
-        let mut save = moved
-            && count.is_multiple_of(self.options.checkpoint_every)
-            && !self.trainer.is_due();
+        let mut save = moved && count.is_multiple_of(self.options.checkpoint_every) && !self.trainer.is_due();
         let mut state = None;
         if let Some(event) = event {
             let mut fields = event.fields;
@@ -509,8 +502,7 @@ impl<'a, R: Recipe> Session<'a, R> {
             _ => Value::Null,
         };
         let (step, hash) = desk.checkpoints.last().map_or((0, String::new()), |s| (s.step, s.sha256.clone()));
-        let stop =
-            json!({ R::POSITION: step, "ending": ending.name(), "signal": signal, "hash": hash });
+        let stop = json!({ R::POSITION: step, "ending": ending.name(), "signal": signal, "hash": hash });
         let (mut aside, words) = self.trainer.speed(self.started.elapsed());
         aside["time"] = machine::unix_time().into();
         desk.log.write("stop", &stop.to_string(), false, &aside).map_err(Error::io(desk.log.path()))?;
@@ -547,7 +539,8 @@ impl<'a, R: Recipe> Session<'a, R> {
         }
         let Some(desk) = &mut self.desk else { return };
         desk.progress.finish();
-        let stop = json!({ R::POSITION: self.trainer.position(), "ending": "failed", "error": why.to_string() });
+        let stop =
+            json!({ R::POSITION: self.trainer.position(), "ending": "failed", "error": why.to_string() });
         let aside = json!({ "time": machine::unix_time() });
         if desk.log.write("stop", &stop.to_string(), false, &aside).is_ok() {
             let _ = self.mark();

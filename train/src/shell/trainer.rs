@@ -39,11 +39,7 @@ pub trait Recipe: Clone + Serialize + DeserializeOwned + 'static {
     ///
     /// # Errors
     /// A setting breaks a rule.
-    fn trainer<'a>(
-        &self,
-        data: &'a Self::Data,
-        ranks: &'a dyn Ranks,
-    ) -> Result<Self::Trainer<'a>, Error>;
+    fn trainer<'a>(&self, data: &'a Self::Data, ranks: &'a dyn Ranks) -> Result<Self::Trainer<'a>, Error>;
 
     /// The settings that a resumed run may change, as an object. The log tells each change.
     fn tunable(&self) -> Value {

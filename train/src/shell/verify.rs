@@ -71,8 +71,8 @@ pub fn verify<R: Recipe>(
     let first = lines.first().filter(|line| line.value["event"] == RUN).ok_or_else(|| {
         wrong(1, "the log does not begin with its run: it was begun anew, and has no proof".into())
     })?;
-    let begins: Begins<Value> = serde_json::from_value(first.value.clone())
-        .map_err(|e| wrong(first.number, e.to_string()))?;
+    let begins: Begins<Value> =
+        serde_json::from_value(first.value.clone()).map_err(|e| wrong(first.number, e.to_string()))?;
     if begins.kind != R::KIND {
         let directory = directory.to_owned();
         return Err(Error::OtherKind { directory, have: begins.kind, want: R::KIND });
@@ -213,9 +213,7 @@ impl<R: Recipe> Verification<'_, R> {
         let mut best: Option<String> = None;
         for line in &self.lines[segment.lines.clone()] {
             let position = line.value[R::POSITION].as_u64().unwrap_or(0);
-            let differs = |what: String| {
-                Ok(Verdict::Differs { line: line.number, position, what })
-            };
+            let differs = |what: String| Ok(Verdict::Differs { line: line.number, position, what });
             let event = line.value["event"].as_str().unwrap_or_default();
             let here = match event {
                 CHANGED => {
@@ -247,7 +245,10 @@ impl<R: Recipe> Verification<'_, R> {
                     if let (Some(want), Some((_, saved, _))) = (&best, &stored)
                         && *want != saved.sha256
                     {
-                        return differs(format!("best.json has the hash {}: it is {want} here", saved.sha256));
+                        return differs(format!(
+                            "best.json has the hash {}: it is {want} here",
+                            saved.sha256
+                        ));
                     }
                     let stored = stored.as_ref().map(|(_, saved, stored)| (saved, stored));
                     match trainer.finish(stored, &|| signals::requested().is_some())? {
@@ -349,8 +350,12 @@ impl Other {
         let what = match self {
             Other::Enough => return Ok(Verdict::Agrees { lines: agreed, hashes }),
             Other::Signal => return Ok(Verdict::Stopped(agreed)),
-            Other::Event(name, at) => format!("here comes \"{name}\" at {at}: the log says {}", line.value["event"]),
-            Other::Past(at) => format!("here nothing happens up to {at}: the log says {}", line.value["event"]),
+            Other::Event(name, at) => {
+                format!("here comes \"{name}\" at {at}: the log says {}", line.value["event"])
+            }
+            Other::Past(at) => {
+                format!("here nothing happens up to {at}: the log says {}", line.value["event"])
+            }
         };
         Ok(Verdict::Differs { line: line.number, position, what })
     }
@@ -367,7 +372,9 @@ fn difference(line: &Line, here: &str) -> Option<String> {
     // The event first: with another one, all else differs as well.
     let key = keys().find(|key| *key == "event" && differs(key)).or_else(|| keys().find(differs));
     Some(match key {
-        Some(key) => format!("{key} is {} here: the log says {}", own[key.as_str()], line.value[key.as_str()]),
+        Some(key) => {
+            format!("{key} is {} here: the log says {}", own[key.as_str()], line.value[key.as_str()])
+        }
         None => "the log has another text for the same values".into(),
     })
 }

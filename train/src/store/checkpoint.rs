@@ -359,8 +359,7 @@ pub fn load(
         let found = index.saved.iter().find(|s| step.is_none_or(|step| s.step == step)).cloned();
         let Some(saved) = found else {
             let have: Vec<String> = index.saved.iter().map(|s| s.step.to_string()).collect();
-            let what =
-                format!("no checkpoint of step {}: there are {}", step.unwrap_or(0), have.join(", "));
+            let what = format!("no checkpoint of step {}: there are {}", step.unwrap_or(0), have.join(", "));
             return Err(CheckpointError::Index { path, what });
         };
         match Stored::read(directory, name, &saved) {

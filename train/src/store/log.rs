@@ -213,8 +213,8 @@ fn chain_of(line: &Line) -> Option<String> {
 /// # Errors
 /// See [`LogError`].
 pub fn read(path: &Path) -> Result<Vec<Line>, LogError> {
-    let bytes = files::read_regular(path, MOST)
-        .map_err(|source| LogError::Io { path: path.to_owned(), source })?;
+    let bytes =
+        files::read_regular(path, MOST).map_err(|source| LogError::Io { path: path.to_owned(), source })?;
     let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
     parse(path, &bytes[..whole])
 }
@@ -230,8 +230,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Line>, LogError> {
         let mut text = None;
         if let Some(at) = line.find(CHAIN) {
             let have = value["chain"].as_str().unwrap_or_default();
-            // The first chained line of a log that was begun anew is chained to one that is not here.
-            let begun_anew = before.is_none() && value["event"] != RUN;
+            // A log that was begun anew does not begin with a chained line, and its first one follows one that is not here.
+            let begun_anew = before.is_none() && number > 1;
             let want = next(before.as_deref().unwrap_or_default(), &line[..at]);
             if have != want && !begun_anew {
                 return Err(wrong("was changed, or a line before it was taken out".into()));

@@ -2,39 +2,49 @@
 
 use hotlanes::Tier;
 use hotlanes_train::data::text::Corpus;
-use hotlanes_train::shell::ranks::{Alone, Ranks, threads};
 use hotlanes_train::models::gpt::run::{History, Run};
 use hotlanes_train::models::gpt::settings::Settings;
 use hotlanes_train::models::gpt::state;
+use hotlanes_train::shell::ranks::{Alone, Ranks, threads};
 use hotlanes_train::store::hash;
 
 use super::{corpus, other, settings};
 
+/// The losses that a run reported: step and loss.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Losses {
+    pub training: Vec<(u64, f64)>,
+    pub validation: Vec<(u64, f64)>,
+}
+
 /// Takes a run to a step, with the evaluations on the way, as a session does.
-pub fn advance(run: &mut Run<'_>, to: u64) {
+pub fn advance(run: &mut Run<'_>, to: u64, losses: &mut Losses) {
     loop {
         if run.is_due() {
             run.evaluate().unwrap();
+            let point = run.history.validation.unwrap();
+            losses.validation.push((point.step, point.loss));
         }
         if run.history.step >= to {
             return;
         }
-        run.advance().unwrap();
+        let step = run.advance().unwrap();
+        losses.training.extend(step.mean.map(|mean| (step.step, mean)));
     }
 }
 
 /// A hash of model, moments and every loss that was reported.
-pub fn hash_of(run: &Run<'_>) -> u64 {
-    let points = run.history.training.iter().chain(&run.history.validation);
-    points
-        .fold(state::engine_hash(&run.engine), |hash, p| hash::add(hash::add(hash, p.step), p.loss.to_bits()))
+pub fn hash_of(run: &Run<'_>, losses: &Losses) -> u64 {
+    let points = losses.training.iter().chain(&losses.validation);
+    points.fold(state::engine_hash(&run.engine), |hash, p| hash::add(hash::add(hash, p.0), p.1.to_bits()))
 }
 
 /// The history and the hash after some steps.
 fn after(steps: u64, settings: &Settings, corpus: &Corpus, ranks: &dyn Ranks) -> (History, u64) {
     let mut run = Run::new(settings.clone(), corpus, ranks).unwrap();
-    advance(&mut run, steps);
-    let hash = hash_of(&run);
+    let mut losses = Losses::default();
+    advance(&mut run, steps, &mut losses);
+    let hash = hash_of(&run, &losses);
     (run.history, hash)
 }
 

@@ -6,8 +6,11 @@ use hotlanes::Tier;
 use hotlanes_train::data::idx::Split;
 use hotlanes_train::models::population::evolve::Evolution;
 use hotlanes_train::models::population::run::{Config, OptimizerKind, Run};
-use hotlanes_train::models::population::state::{self, NAME, Source, State};
-use hotlanes_train::store::checkpoint;
+use hotlanes_train::models::population::state::{self, NAME, Snapshot};
+use hotlanes_train::shell::session;
+use hotlanes_train::shell::trainer::Trainer;
+use hotlanes_train::store::checkpoint::{self, Checkpoints, Saved};
+use hotlanes_train::store::files::System;
 
 use crate::gradients::WILD;
 
@@ -74,19 +77,12 @@ fn the_seed_decides() {
     assert_ne!(hash(&config, &data), hash(&other, &data));
 }
 
-fn save(run: &Run<'_>, data: &Split, directory: &Path) {
-    let population = &run.population;
-    let state = State {
-        config: run.config().clone(),
-        source: Source { directory: None, images: 100, validation: 20 },
-        data: state::data_hash(data),
-        examples: population.examples,
-        generation: population.generation,
-        hash: format!("{:016x}", population.hash()),
-        history: Vec::new(),
-    };
-    let tensors = state::tensors(population, state.config.optimizer);
-    checkpoint::save(directory, NAME, population.examples, &tensors, &state).unwrap();
+fn save(run: &Run<'_>, directory: &Path) {
+    let snapshot = serde_json::to_value(run.snapshot()).unwrap();
+    let (tensors, step) = (run.tensors(), run.position());
+    let saved = Saved { step, sha256: tensors.digest(&snapshot), log: None, snapshot };
+    let mut all = Checkpoints::new(&System, directory, NAME, NAME, 1);
+    all.save(serde_json::Value::Null, saved, &tensors).unwrap();
 }
 
 /// Stops within a generation too: a block is shorter than one here.
@@ -103,11 +99,10 @@ fn a_run_that_is_saved_and_resumed_is_the_run() {
             whole.advance();
             parts.advance();
             within += u32::from(!parts.population.examples.is_multiple_of(config.generation));
-            save(&parts, &data, directory.path());
-            let (state, stored) = checkpoint::load::<State>(directory.path(), NAME).unwrap();
-            assert_eq!(state.config, config);
-            let population = state::population(&state, data.train.features, &stored).unwrap();
-            parts = Run::resume(state.config, &data, population).unwrap();
+            save(&parts, directory.path());
+            let (_, saved, stored) = checkpoint::load(directory.path(), NAME, None).unwrap();
+            parts = Run::new(config.clone(), &data).unwrap();
+            session::restore(&mut parts, directory.path(), NAME, &saved, &stored).unwrap();
             assert_eq!(parts.population.hash(), whole.population.hash());
         }
         assert!(within > 0, "no stop was within a generation");
@@ -119,19 +114,20 @@ fn a_run_that_is_saved_and_resumed_is_the_run() {
 }
 
 #[test]
-fn a_checkpoint_whose_files_do_not_belong_together_is_refused() {
+fn a_checkpoint_of_other_settings_is_refused() {
     let data = data();
     let directory = tempfile::tempdir().unwrap();
-    let run = Run::new(config(32, OptimizerKind::AdamW), &data).unwrap();
-    save(&run, &data, directory.path());
-    let (state, stored) = checkpoint::load::<State>(directory.path(), NAME).unwrap();
-    let refused = |state: &State| state::population(state, 784, &stored).unwrap_err().to_string();
-    let told = refused(&State { hash: "0".into(), ..state.clone() });
-    assert!(told.ends_with("the JSON file says 0"), "{told}");
-    let config = Config { population: 5, ..state.config.clone() };
-    let told = refused(&State { config, ..state.clone() });
+    let config = config(32, OptimizerKind::AdamW);
+    save(&Run::new(config.clone(), &data).unwrap(), directory.path());
+    let (_, saved, stored) = checkpoint::load(directory.path(), NAME, None).unwrap();
+    let snapshot: Snapshot = serde_json::from_value(saved.snapshot).unwrap();
+    let named = stored.tensors().unwrap();
+    let refused = |config: &Config, inputs| {
+        state::population(config, inputs, snapshot, &named).unwrap_err().to_string()
+    };
+    let told = refused(&Config { population: 5, ..config.clone() }, 784);
     assert!(told.ends_with("6 individuals: the rest of the file asks for 5"), "{told}");
-    assert!(state::population(&state, 10, &stored).unwrap_err().to_string().contains("individual 0: "));
+    assert!(refused(&config, 10).contains("individual 0: "));
 }
 
 #[test]

@@ -8,10 +8,10 @@ use super::batch::{At, Batch, covering, spread};
 use super::config::ConfigError;
 use super::engine::{Engine, EngineError};
 use super::params;
-use crate::shell::ranks::{self, Ranks};
 use super::settings::Settings;
 use super::state::Values;
 use crate::data::text::Corpus;
+use crate::shell::ranks::{self, Ranks};
 
 /// A point of a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -295,7 +295,10 @@ impl Trainer for Run<'_> {
             ));
         }
         if history.skipped > 0 {
-            lines.push(format!("{} steps had a gradient that is not finite, and changed nothing", history.skipped));
+            lines.push(format!(
+                "{} steps had a gradient that is not finite, and changed nothing",
+                history.skipped
+            ));
         }
         if let Some(Point { step, loss }) = history.best {
             lines.push(format!("best validation loss: {loss:.4} at step {step}"));

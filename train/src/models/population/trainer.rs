@@ -158,8 +158,7 @@ impl Trainer for Run<'_> {
             [self.times.data, self.times.train, self.times.evaluate, self.times.evolve]
                 .map(|t| t.as_secs_f64());
         let times = json!({ "data": data, "train": train, "evaluate": evaluate, "evolve": evolve });
-        let speed =
-            json!({ "steps_per_second": examples / seconds, "times": times, "seconds": session.as_secs_f64() });
+        let speed = json!({ "steps_per_second": examples / seconds, "times": times, "seconds": session.as_secs_f64() });
         (speed, format!("{:.0} steps/s", examples / seconds))
     }
 
