@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::limits::{Limits, Traffic};
-use super::machine::Machine;
+use crate::shell::machine::Machine;
 
 /// What the columns mean.
 pub const LEGEND: &str = "\

@@ -11,7 +11,7 @@ use super::run::{Point, Run, RunError, Step};
 use super::settings::Settings;
 use super::state::{self, BEST, Best, LAST, State};
 use crate::data::text::{DataError, Source};
-use crate::report;
+use crate::shell::peak::fma_peak;
 use crate::shell::plot::{self, Series};
 use crate::shell::progress::Progress;
 use crate::shell::signals;
@@ -176,7 +176,7 @@ impl<'a> Session<'a> {
             let kept =
                 |line: &serde_json::Value| from > 0 && line["step"].as_u64().is_some_and(|s| s <= from);
             let mut log = Log::open(&path, kept).map_err(io)?;
-            let peak = report::fma_peak();
+            let peak = fma_peak();
             let begins = Begins {
                 settings,
                 source: &source,

@@ -1,23 +1,24 @@
-//! What is known about the machine without measuring.
+//! The machine, as far as the system describes it: for the report, and for logs.
 
 use std::fs;
 use std::thread;
 
 /// The machine.
+#[derive(Clone, Debug)]
 pub struct Machine {
     /// The CPU's model name, or its architecture where the system does not tell.
     pub cpu: String,
     /// Cores that this process may use.
     pub cores: usize,
-    /// Bytes of data cache at levels 1 to 3; no third level is 0.
+    /// Bytes of data cache at levels 1 to 3; 0 where there is no third level.
     pub caches: [usize; 3],
-    /// Whether the system told the sizes; else they are assumed.
+    /// Whether the system told the sizes of the caches; otherwise they are assumed.
     pub caches_known: bool,
-    /// Bytes of memory that can be had, if the system tells.
+    /// Bytes of memory available, if the system tells.
     pub memory: Option<usize>,
 }
 
-/// What a CPU has at least, for systems that do not tell: a guess that is only used to pick a limit by size.
+/// A small CPU's, for systems that do not tell: a guess, used only to pick a limit by size.
 const ASSUMED_CACHES: [usize; 3] = [32 << 10, 512 << 10, 8 << 20];
 
 impl Machine {
@@ -25,8 +26,8 @@ impl Machine {
     pub fn detect() -> Self {
         let caches = caches();
         Machine {
-            cpu: cpu().unwrap_or_else(|| format!("a CPU of unknown model ({})", std::env::consts::ARCH)),
-            cores: thread::available_parallelism().map_or(1, |n| n.get()),
+            cpu: cpu(),
+            cores: cores(),
             caches: caches.unwrap_or(ASSUMED_CACHES),
             caches_known: caches.is_some(),
             memory: memory(),
@@ -34,10 +35,19 @@ impl Machine {
     }
 }
 
-fn cpu() -> Option<String> {
-    let info = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = info.lines().find(|l| l.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
+/// The CPU's model name, or its architecture where the system does not tell.
+pub fn cpu() -> String {
+    let model = || {
+        let info = fs::read_to_string("/proc/cpuinfo").ok()?;
+        let line = info.lines().find(|l| l.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    model().unwrap_or_else(|| format!("a CPU of unknown model ({})", std::env::consts::ARCH))
+}
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The sizes of core 0's caches, from sysfs; `None` unless it tells those of levels 1 and 2.
