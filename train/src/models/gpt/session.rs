@@ -12,12 +12,12 @@ use super::settings::Settings;
 use super::state::{self, BEST, Best, LAST, State};
 use crate::data::text::{DataError, Source};
 use crate::shell::peak::fma_peak;
-use crate::shell::plot::{self, Series};
+use crate::shell::plot::{Axis, Legend, Plot, Series};
 use crate::shell::progress::Progress;
 use crate::shell::signals;
 use crate::store::checkpoint::{self, CheckpointError};
-use crate::store::hash;
 use crate::store::log::Log;
+use crate::store::{files, hash};
 use words::{Begins, Ends, Evaluated, Logged, Speed, flops};
 
 mod words;
@@ -330,7 +330,11 @@ impl<'a> Session<'a> {
             Series { name: "validation", points: points(&history.validation) },
         ];
         let path = self.options.out.join("loss.svg");
-        plot::lines_at(&path, "Loss", "step", "nats per token", &series, plot::Legend::UpperRight)
+        let parameters = self.run.engine.config().parameters();
+        let title = format!("Loss: GPT of {parameters} parameters on {}", self.run.corpus().name);
+        let (x, y) = (Axis::whole("step"), Axis::real("loss (nats per token)"));
+        let plot = Plot { title: &title, x, y, legend: Legend::UpperRight, series: &series };
+        (plot.svg().and_then(|svg| files::replace(&path, svg.as_bytes())))
             .map_err(|source| SessionError::Io { path, source })
     }
 

@@ -279,6 +279,11 @@ impl<'a> Run<'a> {
         &self.config
     }
 
+    /// The data.
+    pub fn data(&self) -> &'a Split {
+        self.data
+    }
+
     /// Trains everybody on the next block. At the end of a generation it is evaluated, and the next one bred.
     pub fn advance(&mut self) -> Option<Generation> {
         let started = Instant::now();

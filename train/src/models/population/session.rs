@@ -10,10 +10,11 @@ use super::run::{Config, ConfigError, Generation, Run, Times};
 use super::state::{self, NAME, Source, State};
 use super::train::Score;
 use crate::data::idx::{DataError, Split};
-use crate::shell::plot::{self, Series};
+use crate::shell::plot::{Axis, Legend, Plot, Series};
 use crate::shell::progress::{Progress, say};
 use crate::shell::signals;
 use crate::store::checkpoint::{self, CheckpointError};
+use crate::store::files;
 use crate::store::log::Log;
 
 /// When to stop and what to leave.
@@ -342,13 +343,17 @@ impl<'a> Session<'a> {
             line("least", &|g| g.nodes[0] as f64),
         ];
         let plots = [
-            ("accuracy.svg", "Accuracy", "% right", &accuracy),
-            ("connections.svg", "Size of the networks", "connections", &connections),
-            ("nodes.svg", "Size of the networks", "nodes", &nodes),
+            ("accuracy.svg", "Accuracy", Axis::real("images classified correctly (%)"), &accuracy),
+            ("connections.svg", "Connections", Axis::whole("connections of a network"), &connections),
+            ("nodes.svg", "Nodes", Axis::whole("nodes of a network"), &nodes),
         ];
-        for (file, title, y, series) in plots {
+        let networks = self.run.population.individuals.len();
+        for (file, what, y, series) in plots {
+            let title = format!("{what}: population of {networks} on {}", self.run.data().source);
+            let (x, legend) = (Axis::whole("generation"), Legend::LowerRight);
             let path = self.options.out.join(file);
-            plot::lines(&path, title, "generation", y, series)
+            let svg = Plot { title: &title, x, y, legend, series }.svg();
+            svg.and_then(|svg| files::replace(&path, svg.as_bytes()))
                 .map_err(|source| SessionError::Io { path, source })?;
         }
         Ok(())
