@@ -4,12 +4,16 @@
 //! there was something to save.
 
 use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
 use crate::report::LEGEND;
+use crate::shell::machine::cores;
+use crate::shell::progress::{note, tell};
 
 mod bench;
 mod bench_gpt;
@@ -64,7 +68,16 @@ enum Bench {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help or version, which was asked for.
+        Err(text) if !text.use_stderr() => return printed(text.print().and_then(|()| io::stdout().flush())),
+        Err(error) => {
+            // Standard error may be closed.
+            let _ = error.print();
+            return ExitCode::from(2);
+        }
+    };
     match cli.command {
         Some(Command::Report(args)) => report::run(args),
         Some(Command::Train(Train::Population(args))) => population::run(*args),
@@ -78,8 +91,32 @@ pub fn main() -> ExitCode {
 
 /// Says why, and ends with this code.
 fn fail(code: u8, why: impl Display) -> ExitCode {
-    eprintln!("hotlanes: {why}");
+    note(format_args!("hotlanes: {why}"));
     ExitCode::from(code)
+}
+
+/// The end of a command that exists to print something: whether that could be written.
+fn printed(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough: not a failure.
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(e) => fail(1, format_args!("cannot write to standard output: {e}")),
+    }
+}
+
+/// Prints a benchmark's result: one JSON object, or a table.
+fn print_result<R: Serialize>(json: bool, result: &R, table: impl FnOnce(&R) -> String) -> ExitCode {
+    if json {
+        printed(tell(format_args!("{}\n", serde_json::to_string(result).expect("numbers and names"))))
+    } else {
+        printed(tell(table(result)))
+    }
+}
+
+/// All cores, unless a number of threads is given.
+fn threads(given: Option<u16>) -> usize {
+    given.map_or_else(cores, usize::from)
 }
 
 /// A pool of so many threads, all there are if `None`; an error in words.

@@ -5,17 +5,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::population::Settings;
-use crate::models::population::bench::{self, Options, Report};
+use crate::models::population::bench::{self, Options, Phase, Report, Way};
 use crate::models::population::evolve::Evolution;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     settings: Settings,
-    /// Directory of MNIST's IDX files; without it, digits that the program draws.
+    /// Directory of MNIST's IDX files; without it, the program draws digits.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Threads; all cores if not given.
+    /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// About how long to measure.
@@ -38,47 +38,30 @@ pub(super) fn run(args: Args) -> ExitCode {
     if let Err(e) = config.check(data.train.features) {
         return super::fail(2, e);
     }
-    let threads = match args.threads {
-        Some(threads) => threads.into(),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    let options = Options { config, threads, time: Duration::from_secs(args.seconds) };
+    let options =
+        Options { config, threads: super::threads(args.threads), time: Duration::from_secs(args.seconds) };
     match bench::run(&options, &data) {
-        Ok(report) if args.json => {
-            println!("{}", serde_json::to_string(&report).expect("numbers and names"));
-            ExitCode::SUCCESS
-        }
-        Ok(report) => {
-            print(&report, &data.source);
-            ExitCode::SUCCESS
-        }
+        Ok(report) => super::print_result(args.json, &report, |report| table(report, &data.source)),
         Err(e) => super::fail(1, e),
     }
 }
 
-fn print(report: &Report, source: &str) {
-    let Report { population, connections, threads, batch, tier, clock_ghz, .. } = report;
-    println!(
-        "{population} individuals of {connections:.0} connections, batches of {batch}, {threads} threads, tier {tier}, {source}"
+fn table(report: &Report, source: &str) -> String {
+    let Report { population, connections, threads, batch, tier, clock_ghz, scaling, .. } = report;
+    let mut text = format!(
+        "{population} individuals of {connections:.0} connections, batches of {batch}, {threads} threads, tier {tier}, {source}\n\
+        example-steps/s: an example through all individuals, forward, backward and update; fastest (median) window\n"
     );
-    println!(
-        "example-steps/s: an example through all individuals, forward, backward and update; fastest (median) window"
-    );
-    for way in &report.ways {
-        println!("  {:36} {:9.0} ({:.0})  {:6.2}x", way.name, way.steps_per_second, way.median, way.ratio);
+    for Way { name, steps_per_second, median, ratio } in &report.ways {
+        text += &format!("  {name:36} {steps_per_second:9.0} ({median:.0})  {ratio:6.2}x\n");
     }
-    println!("{threads} threads against one, batches: {:.2}x", report.scaling);
-    println!(
-        "one individual on one thread; cycles per connection and example at {clock_ghz:.2} GHz (estimated):"
+    text += &format!(
+        "{threads} threads against one, batches: {scaling:.2}x\n\
+        one individual on one thread; cycles per connection and example at {clock_ghz:.2} GHz (estimated):\n"
     );
-    for p in &report.phases {
-        println!(
-            "  {:6} {:24} {:9.1} ns {:7.3} cycles {:5.1}%",
-            p.way,
-            p.name,
-            p.nanoseconds,
-            p.cycles,
-            100.0 * p.share
-        );
+    for Phase { way, name, nanoseconds, cycles, share } in &report.phases {
+        let percent = 100.0 * share;
+        text += &format!("  {way:6} {name:24} {nanoseconds:9.1} ns {cycles:7.3} cycles {percent:5.1}%\n");
     }
+    text
 }

@@ -3,49 +3,49 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::models::gpt::bench::{self, Options, Report};
+use crate::models::gpt::bench::{self, Options, Phase, Report, Speed};
 use crate::models::gpt::config::{Act, Config, Norm};
 use crate::models::gpt::engine::chunks;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Blocks of attention and perceptron.
+    /// Transformer blocks.
     #[arg(long, value_name = "N", default_value_t = 4)]
     layers: usize,
-    /// Heads of attention.
+    /// Attention heads.
     #[arg(long, value_name = "N", default_value_t = 8)]
     heads: usize,
-    /// Features of a token.
+    /// Width of the residual stream.
     #[arg(long, value_name = "N", default_value_t = 128)]
     dim: usize,
-    /// Different tokens.
+    /// Size of the vocabulary.
     #[arg(long, value_name = "N", default_value_t = 65)]
     vocab: usize,
     /// Sequences in a batch.
     #[arg(long, value_name = "N", default_value_t = 32)]
     batch: usize,
-    /// Tokens of a sequence.
+    /// Tokens in a sequence.
     #[arg(long, value_name = "N", default_value_t = 64)]
     time: usize,
-    /// How rows are normalised.
+    /// Normalisation.
     #[arg(long, value_enum, default_value = "layernorm")]
     norm: Norm,
-    /// What stands between the two layers of the perceptron.
+    /// Activation of the perceptron.
     #[arg(long, value_enum, default_value = "gelu")]
     act: Act,
-    /// The head's weights are the embedding's.
+    /// Share the head's weights with the token embedding.
     #[arg(long)]
     tied: bool,
-    /// Norms and linear layers without biases.
+    /// Leave out the biases of norms and linear layers.
     #[arg(long)]
     no_bias: bool,
-    /// Products with the weights rounded to bf16.
+    /// Multiply by weights rounded to bf16.
     #[arg(long)]
     bf16: bool,
-    /// The share of the features that is dropped.
+    /// Dropout probability.
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     dropout: f32,
-    /// Threads; all cores if not given.
+    /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// About how long to measure.
@@ -76,58 +76,37 @@ pub(super) fn run(args: Args) -> ExitCode {
     if let Err(e) = config.check() {
         return super::fail(2, e);
     }
-    let threads = match args.threads {
-        Some(threads) => threads.into(),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
     let budget = Duration::from_secs(args.seconds);
+    let threads = super::threads(args.threads);
     let options = Options { config, batch: args.batch, time: args.time, threads, budget };
     match bench::run(&options) {
-        Ok(report) if args.json => {
-            println!("{}", serde_json::to_string(&report).expect("numbers and names"));
-            ExitCode::SUCCESS
-        }
-        Ok(report) => {
-            print(&report);
-            ExitCode::SUCCESS
-        }
+        Ok(report) => super::print_result(args.json, &report, table),
         Err(e) => super::fail(2, e),
     }
 }
 
-fn print(report: &Report) {
-    let Report { config, parameters, batch, time, step_flops, tier, peak_gflops, .. } = report;
-    println!(
-        "{} layers, {} heads, {} features, {} tokens: {parameters} parameters; batch {batch} x {time} in {} chunks; tier {tier}",
-        config.layers,
-        config.heads,
-        config.dim,
-        config.vocab,
-        chunks(*batch, *time)
+fn table(report: &Report) -> String {
+    let Report { config, parameters, batch, time, tier, scaling, peak_gflops: [one, all], .. } = report;
+    let Config { layers, heads, dim, vocab, .. } = config;
+    let mut text = format!(
+        "{layers} layers, {heads} heads, {dim} features, {vocab} tokens: {parameters} parameters; \
+        batch {batch} x {time} in {} chunks; tier {tier}\n\
+        {:.2} GFLOP a step; multiply-adds alone reach {one:.0} GFLOP/s on one thread, {all:.0} on all\n\
+        fastest (median) window:\n",
+        chunks(*batch, *time),
+        report.step_flops / 1e9
     );
-    println!(
-        "{:.2} GFLOP a step; multiply-adds alone reach {:.0} GFLOP/s on one thread, {:.0} on all",
-        step_flops / 1e9,
-        peak_gflops[0],
-        peak_gflops[1]
-    );
-    println!("fastest (median) window:");
-    for s in &report.speeds {
-        println!(
-            "  {:8} {:2} threads {:9.3} ms ({:.3}) {:9.0} tokens/s {:7.1} GFLOP/s {:5.1}% of peak",
-            s.name,
-            s.threads,
-            1e3 * s.seconds,
-            1e3 * s.median,
-            s.tokens_per_second,
-            s.gflops,
-            100.0 * s.peak_share
+    for Speed { name, threads, seconds, median, tokens_per_second, gflops, peak_share } in &report.speeds {
+        let ([ms, median], percent) = ([seconds, median].map(|t| 1e3 * t), 100.0 * peak_share);
+        text += &format!(
+            "  {name:8} {threads:2} threads {ms:9.3} ms ({median:.3}) {tokens_per_second:9.0} tokens/s \
+            {gflops:7.1} GFLOP/s {percent:5.1}% of peak\n"
         );
     }
-    println!("all threads against one: {:.2}x", report.scaling);
-    println!("a step on one thread, by kernel:");
-    for p in &report.phases {
-        let gflops = p.gflops.map_or(String::new(), |g| format!("{g:7.1} GFLOP/s"));
-        println!("  {:28} {:9.3} ms {:5.1}%  {gflops}", p.name, 1e3 * p.seconds, 100.0 * p.share);
+    text += &format!("all threads against one: {scaling:.2}x\na step on one thread, by kernel:\n");
+    for Phase { name, seconds, share, gflops } in &report.phases {
+        let gflops = gflops.map_or(String::new(), |g| format!("{g:7.1} GFLOP/s"));
+        text += &format!("  {name:28} {:9.3} ms {:5.1}%  {gflops}\n", 1e3 * seconds, 100.0 * share);
     }
+    text
 }

@@ -281,6 +281,7 @@ fn across(
     train: impl Fn(&dyn Ranks) -> Result<Ending, SessionError> + Sync,
 ) -> ExitCode {
     use crate::models::gpt::ranks::processes::{Mpi, Processes};
+    use crate::shell::progress::note;
     let Some(mpi) = Mpi::start() else {
         return super::fail(1, "--mpi: this MPI library lets no other thread than the first call it");
     };
@@ -292,7 +293,7 @@ fn across(
         // What all have met the first one says, and ends them; here is what befell this one alone.
         std::thread::sleep(std::time::Duration::from_secs(1));
     }
-    eprintln!("hotlanes: rank {rank}: {why}");
+    note(format_args!("hotlanes: rank {rank}: {why}"));
     mpi.abort(code)
 }
 

@@ -1,5 +1,6 @@
 //! Ctrl-C: the first asks a command to stop in good order, the second kills it.
 
+use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,10 +33,10 @@ pub fn install(notes: Notes) {
     DONE.get_or_init(|| {
         ctrlc::set_handler(move || {
             if PRESSED.fetch_add(1, Ordering::SeqCst) > 0 {
-                eprint!("{}", notes.second);
+                let _ = io::stderr().write_all(notes.second.as_bytes());
                 std::process::exit(EXIT_CODE.into());
             }
-            eprint!("{}", notes.first);
+            let _ = io::stderr().write_all(notes.first.as_bytes());
         })
         .is_ok()
     });
