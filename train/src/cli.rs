@@ -9,14 +9,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use serde::Serialize;
 
 use crate::report::LEGEND;
-use crate::shell::machine::cores;
-use crate::shell::progress::{note, tell};
+use crate::shell::progress::note;
 
 mod bench;
-mod bench_gpt;
 mod generate;
 mod gpt;
 mod population;
@@ -45,7 +42,7 @@ enum Command {
     Generate(generate::Args),
     /// Measure whole training steps.
     #[command(subcommand)]
-    Bench(Bench),
+    Bench(bench::Bench),
 }
 
 #[derive(Subcommand)]
@@ -56,14 +53,6 @@ enum Train {
     /// Train a GPT on text, with its whole gradient.
     #[command(after_long_help = gpt::HELP)]
     Gpt(Box<gpt::Args>),
-}
-
-#[derive(Subcommand)]
-enum Bench {
-    /// A population of sparse networks against the scalar loop of earlier work, in one run.
-    Population(bench::Args),
-    /// Training steps of a GPT, and decoding, against multiply-adds alone.
-    Gpt(bench_gpt::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -83,8 +72,7 @@ pub fn main() -> ExitCode {
         Some(Command::Train(Train::Population(args))) => population::run(*args),
         Some(Command::Train(Train::Gpt(args))) => gpt::run(*args),
         Some(Command::Generate(args)) => generate::run(args),
-        Some(Command::Bench(Bench::Population(args))) => bench::run(args),
-        Some(Command::Bench(Bench::Gpt(args))) => bench_gpt::run(args),
+        Some(Command::Bench(bench)) => bench::run(bench),
         None => report::run(cli.report),
     }
 }
@@ -103,20 +91,6 @@ fn printed(result: io::Result<()>) -> ExitCode {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(e) => fail(1, format_args!("cannot write to standard output: {e}")),
     }
-}
-
-/// Prints a benchmark's result: one JSON object, or a table.
-fn print_result<R: Serialize>(json: bool, result: &R, table: impl FnOnce(&R) -> String) -> ExitCode {
-    if json {
-        printed(tell(format_args!("{}\n", serde_json::to_string(result).expect("numbers and names"))))
-    } else {
-        printed(tell(table(result)))
-    }
-}
-
-/// All cores, unless a number of threads is given.
-fn threads(given: Option<u16>) -> usize {
-    given.map_or_else(cores, usize::from)
 }
 
 /// A pool of so many threads, all there are if `None`; an error in words.

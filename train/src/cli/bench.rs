@@ -1,67 +1,64 @@
-//! `hotlanes bench population`.
+//! `hotlanes bench`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::population::Settings;
-use crate::models::population::bench::{self, Options, Phase, Report, Way};
-use crate::models::population::evolve::Evolution;
+use rayon::ThreadPool;
+use serde::Serialize;
 
+use crate::shell::progress::tell;
+
+mod gpt;
+mod population;
+
+#[derive(clap::Subcommand)]
+pub(super) enum Bench {
+    /// Measure training steps of a population of sparse networks against the scalar loop of earlier work.
+    Population(population::Args),
+    /// Measure training steps of a GPT, and decoding, against the machine's peak in multiply-adds.
+    Gpt(gpt::Args),
+}
+
+/// Options of every benchmark.
 #[derive(clap::Args)]
-pub(super) struct Args {
-    #[command(flatten)]
-    settings: Settings,
-    /// Directory of MNIST's IDX files; without it, the program draws digits.
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+struct Measure {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// About how long to measure.
+    /// Seconds to measure for, about.
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// One JSON object on stdout, and nothing else there.
+    /// Print one JSON object, and nothing else, on standard output.
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(args: Args) -> ExitCode {
-    if let Err(why) = super::check_tier() {
-        return super::fail(2, why);
+impl Measure {
+    /// A pool of one thread, and one of all.
+    fn pools(&self) -> Result<[ThreadPool; 2], String> {
+        Ok([super::pool(Some(1))?, super::pool(self.threads)?])
     }
-    let config = args.settings.config(Evolution::default());
-    let data = match args.settings.source(args.data).load(config.seed) {
-        Ok(data) => data,
-        Err(e) => return super::fail(1, e),
-    };
-    if let Err(e) = config.check(data.train.features) {
-        return super::fail(2, e);
+
+    fn time(&self) -> Duration {
+        Duration::from_secs(self.seconds)
     }
-    let options =
-        Options { config, threads: super::threads(args.threads), time: Duration::from_secs(args.seconds) };
-    match bench::run(&options, &data) {
-        Ok(report) => super::print_result(args.json, &report, |report| table(report, &data.source)),
-        Err(e) => super::fail(1, e),
+
+    /// Prints a benchmark's result.
+    fn print<R: Serialize>(&self, result: &R, table: impl FnOnce(&R) -> String) -> ExitCode {
+        super::printed(if self.json {
+            tell(format_args!("{}\n", serde_json::to_string(result).expect("numbers and names")))
+        } else {
+            tell(table(result))
+        })
     }
 }
 
-fn table(report: &Report, source: &str) -> String {
-    let Report { population, connections, threads, batch, tier, clock_ghz, scaling, .. } = report;
-    let mut text = format!(
-        "{population} individuals of {connections:.0} connections, batches of {batch}, {threads} threads, tier {tier}, {source}\n\
-        example-steps/s: an example through all individuals, forward, backward and update; fastest (median) window\n"
-    );
-    for Way { name, steps_per_second, median, ratio } in &report.ways {
-        text += &format!("  {name:36} {steps_per_second:9.0} ({median:.0})  {ratio:6.2}x\n");
+pub(super) fn run(bench: Bench) -> ExitCode {
+    if let Err(why) = super::check_tier() {
+        return super::fail(2, why);
     }
-    text += &format!(
-        "{threads} threads against one, batches: {scaling:.2}x\n\
-        one individual on one thread; cycles per connection and example at {clock_ghz:.2} GHz (estimated):\n"
-    );
-    for Phase { way, name, nanoseconds, cycles, share } in &report.phases {
-        let percent = 100.0 * share;
-        text += &format!("  {way:6} {name:24} {nanoseconds:9.1} ns {cycles:7.3} cycles {percent:5.1}%\n");
+    match bench {
+        Bench::Population(args) => population::run(args),
+        Bench::Gpt(args) => gpt::run(args),
     }
-    text
 }

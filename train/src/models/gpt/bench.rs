@@ -26,8 +26,6 @@ pub struct Options {
     pub batch: usize,
     /// Tokens of a sequence.
     pub time: usize,
-    /// Threads of the second pool; the first has one.
-    pub threads: usize,
     /// About how long to measure.
     pub budget: Duration,
 }
@@ -124,20 +122,19 @@ fn multiply_add(pool: &ThreadPool, tier: Tier) {
     });
 }
 
-/// Measures.
+/// Measures on a pool of one thread and on one of all.
 ///
 /// # Errors
 /// The model or the shape breaks a rule.
-pub fn run(options: &Options) -> Result<Report, EngineError> {
-    let &Options { ref config, batch: sequences, time, threads, budget } = options;
-    let pools = [1, threads].map(|threads| {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be had")
-    });
+pub fn run(options: &Options, [one, all]: [&ThreadPool; 2]) -> Result<Report, EngineError> {
+    let &Options { ref config, batch: sequences, time, budget } = options;
+    let threads = all.current_num_threads();
     let tier = hotlanes::tier();
-    let [tokens, targets] = batch(options);
     let params = params::init(config, 1);
     let mut decoder = Decoder::new(config.clone(), &params)?;
     let mut engine = Engine::new(config.clone(), Optim::default(), sequences, time, params)?;
+    // The engine has checked the shape.
+    let [tokens, targets] = batch(options);
     // Both ways use the one engine.
     let step = &RefCell::new(|pool: &ThreadPool| {
         pool.install(|| {
@@ -148,7 +145,6 @@ pub fn run(options: &Options) -> Result<Report, EngineError> {
             .expect("it is in use")
         })
     });
-    let [one, all] = &pools;
     let steps = |pool| Way::new(move || (step.borrow_mut())(pool));
     let mut ways = [
         steps(one),
@@ -174,7 +170,7 @@ pub fn run(options: &Options) -> Result<Report, EngineError> {
     ];
     let scaling = step_one.fastest() / step_all.fastest();
     drop(ways);
-    let phases = pools[0].install(|| phases(&mut engine, &tokens, &targets));
+    let phases = one.install(|| phases(&mut engine, &tokens, &targets));
     Ok(Report {
         parameters: config.parameters(),
         batch: sequences,

@@ -24,8 +24,6 @@ pub use profile::{Phase, clock_ghz};
 pub struct Options {
     /// The networks and the batch.
     pub config: Config,
-    /// Threads.
-    pub threads: usize,
     /// About how long to measure.
     pub time: Duration,
 }
@@ -92,18 +90,14 @@ struct Side<'a> {
     way: windows::Way<'a>,
 }
 
-/// Measures.
+/// Measures on a pool of one thread and on one of all.
 ///
 /// # Errors
 /// The ways do not compute the same.
 ///
 /// # Panics
 /// If the settings were not checked for the data.
-pub fn run(options: &Options, data: &Split) -> Result<Report, Disagreement> {
-    let pool =
-        |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be had");
-    let all = pool(options.threads);
-    let one = pool(1);
+pub fn run(options: &Options, data: &Split, [one, all]: [&ThreadPool; 2]) -> Result<Report, Disagreement> {
     let Options { config, .. } = options;
     let optimizer = config.check(data.train.features).expect("settings were checked");
     let population = all.install(|| Population::new(config, data.train.features));
@@ -127,17 +121,17 @@ pub fn run(options: &Options, data: &Split) -> Result<Report, Disagreement> {
     let labels = &singles.labels[..];
     let sides = [
         Side::new("array-of-structs loop, one example", BASELINE_WINDOW, {
-            let (floats, all) = (&floats, &all);
+            let floats = &floats;
             let baselines = &mut baselines;
             move || loops::<true>(all, baselines, floats, labels, lr as f32)
         }),
         Side::new("the same without gradients of inputs", BASELINE_WINDOW, {
-            let (floats, all) = (&floats, &all);
+            let floats = &floats;
             let leaner = &mut leaner;
             move || loops::<false>(all, leaner, floats, labels, lr as f32)
         }),
         Side::new("exact, one example", ONLINE_WINDOW, {
-            let (singles, all) = (&singles, &all);
+            let singles = &singles;
             let onlines = &mut onlines;
             move || {
                 each(all, onlines, |online| {
@@ -147,8 +141,8 @@ pub fn run(options: &Options, data: &Split) -> Result<Report, Disagreement> {
                 })
             }
         }),
-        Side::new("batches", wanted, batches(&all, &mut individuals, &block, optimizer)),
-        Side::new("batches, one thread", wanted, batches(&one, &mut alone, &block, optimizer)),
+        Side::new("batches", wanted, batches(all, &mut individuals, &block, optimizer)),
+        Side::new("batches, one thread", wanted, batches(one, &mut alone, &block, optimizer)),
     ];
     let names = sides.each_ref().map(|side| (side.name, side.examples as f64));
     let mut timed = sides.map(|side| side.way);
@@ -164,7 +158,7 @@ pub fn run(options: &Options, data: &Split) -> Result<Report, Disagreement> {
     Ok(Report {
         population: networks.len(),
         connections,
-        threads: options.threads,
+        threads: all.current_num_threads(),
         batch: config.batch,
         tier: hotlanes::tier().name(),
         clock_ghz: clock_ghz(),

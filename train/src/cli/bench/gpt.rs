@@ -1,14 +1,15 @@
 //! `hotlanes bench gpt`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
+use super::Measure;
+use crate::cli::fail;
 use crate::models::gpt::bench::{self, Options, Phase, Report, Speed};
 use crate::models::gpt::config::{Act, Config, Norm};
 use crate::models::gpt::engine::chunks;
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// Transformer blocks.
     #[arg(long, value_name = "N", default_value_t = 4)]
     layers: usize,
@@ -45,21 +46,11 @@ pub(super) struct Args {
     /// Dropout probability.
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     dropout: f32,
-    /// Threads [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// About how long to measure.
-    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    seconds: u64,
-    /// One JSON object on stdout, and nothing else there.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    measure: Measure,
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
-    if let Err(why) = super::check_tier() {
-        return super::fail(2, why);
-    }
     let config = Config {
         layers: args.layers,
         heads: args.heads,
@@ -74,14 +65,16 @@ pub(super) fn run(args: Args) -> ExitCode {
         dropout: args.dropout,
     };
     if let Err(e) = config.check() {
-        return super::fail(2, e);
+        return fail(2, e);
     }
-    let budget = Duration::from_secs(args.seconds);
-    let threads = super::threads(args.threads);
-    let options = Options { config, batch: args.batch, time: args.time, threads, budget };
-    match bench::run(&options) {
-        Ok(report) => super::print_result(args.json, &report, table),
-        Err(e) => super::fail(2, e),
+    let [one, all] = match args.measure.pools() {
+        Ok(pools) => pools,
+        Err(why) => return fail(2, why),
+    };
+    let options = Options { config, batch: args.batch, time: args.time, budget: args.measure.time() };
+    match bench::run(&options, [&one, &all]) {
+        Ok(report) => args.measure.print(&report, table),
+        Err(e) => fail(2, e),
     }
 }
 
