@@ -4,14 +4,15 @@
 //! 128 + N: stopped by signal N, after saving if there was something to save.
 
 use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::report::LEGEND;
+use crate::shell::progress::note;
 
 mod bench;
-mod bench_gpt;
 mod generate;
 mod gpt;
 mod population;
@@ -45,7 +46,7 @@ enum Command {
     Verify(verify::Args),
     /// Measure whole training steps.
     #[command(subcommand)]
-    Bench(Bench),
+    Bench(bench::Bench),
 }
 
 #[derive(Subcommand)]
@@ -58,33 +59,43 @@ enum Train {
     Gpt(Box<gpt::Args>),
 }
 
-#[derive(Subcommand)]
-enum Bench {
-    /// A population of sparse networks against the scalar loop of earlier work, in one run.
-    Population(bench::Args),
-    /// Training steps of a GPT, and decoding, against multiply-adds alone.
-    Gpt(bench_gpt::Args),
-}
-
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help or version, which was asked for.
+        Err(text) if !text.use_stderr() => return printed(text.print().and_then(|()| io::stdout().flush())),
+        Err(error) => {
+            // Standard error may be closed.
+            let _ = error.print();
+            return ExitCode::from(2);
+        }
+    };
     match cli.command {
         Some(Command::Report(args)) => report::run(args),
         Some(Command::Train(Train::Population(args))) => population::run(*args),
         Some(Command::Train(Train::Gpt(args))) => gpt::run(*args),
         Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Verify(args)) => verify::run(args),
-        Some(Command::Bench(Bench::Population(args))) => bench::run(args),
-        Some(Command::Bench(Bench::Gpt(args))) => bench_gpt::run(args),
+        Some(Command::Bench(bench)) => bench::run(bench),
         None => report::run(cli.report),
     }
 }
 
 /// Says why, and ends with this code.
 fn fail(code: u8, why: impl Display) -> ExitCode {
-    eprintln!("hotlanes: {why}");
+    note(format_args!("hotlanes: {why}"));
     ExitCode::from(code)
+}
+
+/// The end of a command that exists to print something: whether that could be written.
+fn printed(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough: not a failure.
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(e) => fail(1, format_args!("cannot write to standard output: {e}")),
+    }
 }
 
 /// A pool of so many threads, all there are if `None`; an error in words.

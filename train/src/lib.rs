@@ -1,5 +1,7 @@
 //! What is built on the hotlanes kernels: the report that the binary `hotlanes` prints, and trainers.
 #![forbid(unsafe_code)]
+// Both panic where nobody reads: `shell::progress` has what prints.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod aligned;
 pub mod cli;

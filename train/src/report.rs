@@ -2,7 +2,6 @@
 //! limits, with proof that all tiers gave the same bits.
 
 mod limits;
-mod machine;
 mod measure;
 mod print;
 
@@ -14,12 +13,12 @@ use hotlanes::{TIER_ENV, Tier};
 use hotlanes_cases::{Case, Memory, Timed, cases};
 
 use limits::Limits;
-use machine::Machine;
 use measure::Probe;
 use print::{Printer, Row};
 use serde::Serialize;
 
-pub use limits::fma_peak;
+use crate::shell::machine::Machine;
+
 pub use print::LEGEND;
 
 /// What to report.

@@ -1,6 +1,6 @@
 //! `hotlanes generate`.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::models::gpt::generate::{GenerateError, Generator};
 use crate::models::gpt::sample::{SampleError, Sampling};
 use crate::models::gpt::state::{self, Model, Which};
+use crate::shell::progress::note;
 use crate::shell::signals;
 
 pub(super) const HELP: &str = "\
@@ -81,9 +82,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     };
     match pool.install(|| generate(&args, &model)) {
         Ok(()) => signals::requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(signal.exit_code())),
-        // The reader has seen enough.
-        Err(Stop::Output(e)) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(Stop::Output(e)) => super::fail(1, format!("standard output: {e}")),
+        Err(Stop::Output(e)) => super::printed(Err(e)),
         Err(Stop::Generate(
             e @ (GenerateError::Prompt(_) | GenerateError::Sample(SampleError::Setting { .. })),
         )) => super::fail(2, e),
@@ -114,12 +113,12 @@ fn generate(args: &Args, model: &Model) -> Result<(), Stop> {
     out.flush()?;
     if !args.quiet {
         let loss = model.validation.map_or(String::new(), |l| format!(", validation loss {l:.4}"));
-        eprintln!(
+        note(format_args!(
             "model of step {}{loss}; prompt {:.1} ms; {tokens} tokens in {seconds:.2} s, {:.0} tokens/s",
             model.step,
             1e3 * read,
             tokens as f64 / seconds.max(1e-9)
-        );
+        ));
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! `hotlanes report`.
 
-use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use hotlanes::Tier;
@@ -40,8 +39,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     let result = if args.list_json { report::list(&options) } else { report::run(&options) };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader has seen enough: that is no failure of ours.
-        Err(Failure::Output(e)) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Output(e)) => super::printed(Err(e)),
         Err(failure) => super::fail(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 }, failure),
     }
 }

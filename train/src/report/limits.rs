@@ -1,13 +1,14 @@
 //! The machine's limits, measured with the loops of [`hotlanes::limits`], and which of them binds a kernel.
 
 use std::hint::black_box;
-use std::sync::{Barrier, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use hotlanes::{Tier, limits, with_tier};
-
-use super::machine::Machine;
+use hotlanes::{Tier, limits};
 use hotlanes_cases::{Buf, Memory, Work};
+
+use crate::shell::machine::Machine;
+use crate::shell::peak::{fast_tiers, peak, together};
 
 /// What a loop does with memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,9 @@ impl Traffic {
         ["read", "copy", "update"][self as usize]
     }
 }
+
+/// How long a rate of arithmetic is measured on each tier.
+const CHAIN_TIME: Duration = Duration::from_millis(150);
 
 /// From how many bytes read for each written on a kernel is held against the bandwidth of reading.
 const MOSTLY_READS: f64 = 4.0;
@@ -89,10 +93,12 @@ impl Limits {
         for level in &mut levels {
             level.measure(&tiers);
         }
-        let fma = tiers.iter().map(|t| (*t, peak(*t, threads, limits::FMA_FLOPS, limits::fma_chain)));
-        let fma = fma.collect();
-        let roots = tiers.iter().map(|t| (*t, peak(*t, threads, limits::SQRT_ROOTS, limits::sqrt_chain)));
-        Limits { levels, fma, roots: roots.collect() }
+        let rates = |count, run: fn(usize) -> f32| {
+            tiers.iter().map(|t| (*t, peak(*t, CHAIN_TIME, count, run))).collect()
+        };
+        let fma = rates(limits::FMA_FLOPS, limits::fma_chain);
+        let roots = rates(limits::SQRT_ROOTS, limits::sqrt_chain);
+        Limits { levels, fma, roots }
     }
 
     /// The last level.
@@ -126,19 +132,6 @@ impl Limits {
         };
         [fma, roots, repeated].into_iter().fold(memory, |a, b| if b.seconds > a.seconds { b } else { a })
     }
-}
-
-/// The best rate at which any tier does fused multiply-adds on all threads of the current pool, in operations per second
-/// (an addition and a multiplication each count). Takes about 0.15 s for each tier.
-pub fn fma_peak() -> f64 {
-    let of = |tier| peak(tier, rayon::current_num_threads(), limits::FMA_FLOPS, limits::fma_chain);
-    fast_tiers().into_iter().map(of).fold(0.0, f64::max)
-}
-
-/// The scalar tier reaches no limit; it is asked only where there is no other.
-fn fast_tiers() -> Vec<Tier> {
-    let tiers: Vec<Tier> = Tier::available().filter(|t| *t != Tier::Scalar).collect();
-    if tiers.is_empty() { vec![Tier::Scalar] } else { tiers }
 }
 
 fn best(rates: &[(Tier, f64)]) -> f64 {
@@ -207,7 +200,7 @@ impl Level {
         self.next = (self.next + 1) % self.pieces;
         let passes = (SAMPLE_BYTES / (4 * piece)).max(1);
         let buffers = &self.buffers;
-        let seconds = together(tier, threads, |i| {
+        let seconds = together(tier, |i| {
             let mut buffer = buffers[i].lock().expect("no thread panicked");
             move || {
                 let piece = &mut buffer[at..][..piece];
@@ -228,41 +221,4 @@ impl Level {
         let times = if traffic == Traffic::Update { 2 } else { 1 };
         (4 * piece * passes * threads * times) as f64 / seconds
     }
-}
-
-/// The best rate of `run`, which does `count` things in each iteration that it is asked for.
-fn peak(tier: Tier, threads: usize, count: usize, run: fn(usize) -> f32) -> f64 {
-    let mut iterations = 16;
-    let mut rate = 0.0f64;
-    let until = Instant::now() + Duration::from_millis(150);
-    while Instant::now() < until {
-        let seconds = together(tier, threads, |_| {
-            move || {
-                black_box(run(black_box(iterations)));
-            }
-        });
-        rate = rate.max((iterations * count * threads) as f64 / seconds);
-        if seconds < 200e-6 {
-            iterations *= 2;
-        }
-    }
-    rate
-}
-
-/// Runs what `prepare` gives on each of the pool's threads at once; the seconds from the first start to the last end.
-fn together<F: FnOnce()>(tier: Tier, threads: usize, prepare: impl Fn(usize) -> F + Sync) -> f64 {
-    let barrier = Barrier::new(threads);
-    let times = rayon::broadcast(|context| {
-        let work = prepare(context.index());
-        with_tier(tier, || {
-            barrier.wait();
-            let start = Instant::now();
-            work();
-            (start, Instant::now())
-        })
-        .expect("only available tiers are measured")
-    });
-    let start = times.iter().map(|t| t.0).min().expect("a pool has a thread");
-    let end = times.iter().map(|t| t.1).max().expect("a pool has a thread");
-    (end - start).as_secs_f64().max(1e-9)
 }

@@ -7,7 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::limits::{Limits, Traffic};
-use super::machine::Machine;
+use crate::shell::machine::Machine;
+use crate::shell::progress::note;
 
 /// What the columns mean.
 pub const LEGEND: &str = "\
@@ -95,7 +96,9 @@ impl Printer {
         if threads > machine.cores {
             let cores = machine.cores;
             self.bar.suspend(|| {
-                eprintln!("hotlanes: {threads} threads, but {cores} core(s): they will wait for each other")
+                note(format_args!(
+                    "hotlanes: {threads} threads, but {cores} core(s): they will wait for each other"
+                ));
             });
         }
         if self.json {
@@ -194,7 +197,9 @@ impl Printer {
     pub fn end(&mut self, skipped: usize, all_agree: bool) -> io::Result<()> {
         self.bar.finish_and_clear();
         if skipped > 0 {
-            eprintln!("hotlanes: out of time, {skipped} sizes were left out; --full has no limit of time");
+            note(format_args!(
+                "hotlanes: out of time, {skipped} sizes were left out; --full has no limit of time"
+            ));
         }
         if self.json {
             return Ok(());

@@ -1,20 +1,59 @@
-//! Line plots as SVG: no fonts of the system and no C library are needed.
+//! Line plots as SVG, the same look for every trainer: no fonts of the system and no C library are needed.
+
+use std::io;
 
 use plotters::prelude::*;
 
-/// One line of a plot.
+use axis::Scale;
+
+mod axis;
+
+/// A plot of lines over a common axis.
+#[derive(Clone, Copy, Debug)]
+pub struct Plot<'a> {
+    /// The title: what is shown, of which model, on which data.
+    pub title: &'a str,
+    /// The horizontal axis.
+    pub x: Axis<'a>,
+    /// The vertical axis.
+    pub y: Axis<'a>,
+    /// Where the lines' names stand.
+    pub legend: Legend,
+    /// The lines. More than seven share colours.
+    pub series: &'a [Series],
+}
+
+/// An axis.
+#[derive(Clone, Copy, Debug)]
+pub struct Axis<'a> {
+    /// What it measures, with the unit.
+    pub label: &'a str,
+    /// Whether its values are whole numbers, such as steps; its marks are too, then.
+    pub whole: bool,
+}
+
+impl<'a> Axis<'a> {
+    /// An axis of counts.
+    pub fn whole(label: &'a str) -> Self {
+        Axis { label, whole: true }
+    }
+
+    /// An axis of real numbers.
+    pub fn real(label: &'a str) -> Self {
+        Axis { label, whole: false }
+    }
+}
+
+/// A line.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// Its name in the legend.
+    /// Its name in the legend. A line without points is not in it.
     pub name: &'static str,
-    /// Points; those that are not finite are left out.
+    /// Points by ascending x; those that are not finite are left out.
     pub points: Vec<(f64, f64)>,
 }
 
-/// Pixels of a plot.
-const SIZE: (u32, u32) = (900, 520);
-
-/// Where the names of the lines stand: where the lines are not.
+/// The corner of the legend: the one that the lines leave free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Legend {
     /// For lines that go up.
@@ -23,60 +62,192 @@ pub enum Legend {
     UpperRight,
 }
 
-/// Draws lines over a common axis.
-///
-/// # Panics
-/// If the drawing library refuses, which it does for no numbers that a run can have.
-pub fn svg(title: &str, x: &str, y: &str, series: &[Series], legend: Legend) -> String {
-    draw(title, x, y, series, legend).expect("lines are drawn into memory")
-}
+/// Pixels of a plot.
+const SIZE: (u32, u32) = (900, 520);
+/// Up to this many points of a line have a marker each.
+const FEW: usize = 30;
+/// A marker's, in pixels.
+const RADIUS: i32 = 4;
+/// A line of more points than this is thinned out: about two for each column of pixels.
+const MANY: usize = 1600;
+/// Characters of a title that fit.
+const TITLE: usize = 88;
 
-type DrawError = Box<dyn std::error::Error + Send + Sync>;
+/// Told apart by colour-blind readers, and visible on white (Okabe and Ito, "Color Universal Design", 2008; without yellow).
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(0, 0, 0),
+];
 
-fn draw(title: &str, x: &str, y: &str, series: &[Series], legend: Legend) -> Result<String, DrawError> {
-    let finite = |p: &&(f64, f64)| p.0.is_finite() && p.1.is_finite();
-    let points: Vec<(f64, f64)> = series.iter().flat_map(|s| &s.points).filter(finite).copied().collect();
-    let (xs, ys) = (range(points.iter().map(|p| p.0)), range(points.iter().map(|p| p.1)));
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+impl Plot<'_> {
+    /// The plot as the text of an SVG file.
+    ///
+    /// # Errors
+    /// It cannot be drawn.
+    pub fn svg(&self) -> io::Result<String> {
+        let mut svg = String::new();
+        let drawn = self.draw(SVGBackend::with_string(&mut svg, SIZE).into_drawing_area());
+        drawn.map_err(|e| io::Error::other(e.to_string()))?;
+        Ok(svg)
+    }
+
+    fn draw(
+        &self,
+        area: DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    ) -> Result<(), DrawingAreaErrorKind<io::Error>> {
+        let lines: Vec<_> = self.series.iter().map(drawable).collect();
+        let points = || lines.iter().flatten();
+        let x = Scale::of(points().map(|p| p.0), 10, self.x.whole);
+        let y = Scale::of(points().map(|p| p.1), 8, self.y.whole);
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
-            .caption(title, ("sans-serif", 20))
+            .caption(shown(self.title), ("sans-serif", 20))
             .margin(12)
+            .margin_right(28)
             .x_label_area_size(44)
-            .y_label_area_size(64)
-            .build_cartesian_2d(xs, ys)?;
-        chart.configure_mesh().x_desc(x).y_desc(y).light_line_style(WHITE).draw()?;
-        for (i, line) in series.iter().enumerate() {
-            let colour = Palette99::pick(i).stroke_width(2);
-            let drawn = line.points.iter().filter(finite).copied();
+            .y_label_area_size(32 + 7 * y.longest_label() as u32)
+            .build_cartesian_2d(x, y)?;
+        chart
+            .configure_mesh()
+            .x_desc(shown(self.x.label))
+            .y_desc(shown(self.y.label))
+            .x_label_formatter(&|value| x.label(*value))
+            .y_label_formatter(&|value| y.label(*value))
+            .bold_line_style(BLACK.mix(0.12))
+            .axis_style(BLACK.mix(0.6))
+            .label_style(("sans-serif", 13))
+            .draw()?;
+        for (i, (line, points)) in self.series.iter().zip(&lines).enumerate() {
+            if points.is_empty() {
+                continue;
+            }
+            let colour = COLOURS[i % COLOURS.len()];
+            let marked = points.len() <= FEW;
             chart
-                .draw_series(LineSeries::new(drawn, colour))?
+                .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
                 .label(line.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour));
+                .legend(move |(x, y)| {
+                    let line = PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2));
+                    let radius = if marked { RADIUS } else { 0 };
+                    EmptyElement::at((0, 0)) + line + Circle::new((x + 10, y), radius, colour.filled())
+                });
+            if marked {
+                chart.draw_series(points.iter().map(|&at| Circle::new(at, RADIUS, colour.filled())))?;
+            }
         }
-        let background = WHITE.mix(0.8);
         chart
             .configure_series_labels()
-            .position(match legend {
+            .position(match self.legend {
                 Legend::LowerRight => SeriesLabelPosition::LowerRight,
                 Legend::UpperRight => SeriesLabelPosition::UpperRight,
             })
-            .border_style(BLACK)
-            .background_style(background)
+            .margin(12)
+            .legend_area_size(30)
+            .label_font(("sans-serif", 13))
+            .border_style(BLACK.mix(0.4))
+            .background_style(WHITE.mix(0.85))
             .draw()?;
-        area.present()?;
+        area.present()
     }
-    Ok(svg)
 }
 
-/// From least to most, with a little room, and never empty.
-fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
-    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
-    if low > high {
-        return 0.0..1.0;
+/// The points that can be drawn: of very many, the lowest and the highest of each group of neighbours.
+fn drawable(series: &Series) -> Vec<(f64, f64)> {
+    let usual = |v: f64| v.abs() <= axis::LARGEST;
+    let points: Vec<_> = series.points.iter().copied().filter(|p| usual(p.0) && usual(p.1)).collect();
+    if points.len() <= MANY {
+        return points;
     }
-    let room = if high > low { 0.03 * (high - low) } else { 0.5 };
-    low - room..high + room
+    let group = points.len().div_ceil(MANY / 2);
+    let ends = |group: &[(f64, f64)]| {
+        let by = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
+        let (low, high) = (group.iter().min_by(by), group.iter().max_by(by));
+        let (low, high) = (*low.expect("not empty"), *high.expect("not empty"));
+        if low.0 <= high.0 { [low, high] } else { [high, low] }
+    };
+    let (first, last) = (points[0], points[points.len() - 1]);
+    let mut thinned: Vec<_> = points.chunks(group).flat_map(ends).collect();
+    thinned[0] = first;
+    thinned.push(last);
+    thinned
+}
+
+/// The text as XML can hold it, cut where it would not fit.
+fn shown(text: &str) -> String {
+    let valid = |c: char| if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { ' ' } else { c };
+    let text: String = text.chars().map(valid).collect();
+    match text.char_indices().nth(TITLE) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn svg(title: &str, series: &[Series]) -> String {
+        let (x, y) = (Axis::whole("step"), Axis::real("loss (nats per token)"));
+        Plot { title, x, y, legend: Legend::UpperRight, series }.svg().unwrap()
+    }
+
+    fn count(svg: &str, what: &str) -> usize {
+        svg.matches(what).count()
+    }
+
+    #[test]
+    fn title_units_and_lines_are_there_and_strange_points_are_not() {
+        let strange = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX];
+        let points = [(1.0, 0.5), (3.0, 0.9)].into_iter().chain(strange.map(|y| (2.0, y))).collect();
+        let empty = Series { name: "validation", points: vec![] };
+        let drawn = svg("Loss of A<B> & \"C\"\u{1}", &[Series { name: "training", points }, empty]);
+        for text in ["Loss of A&lt;B&gt; &amp; &quot;C&quot; ", "step", "loss (nats per token)", "training"] {
+            assert!(drawn.contains(&format!(">\n{text}\n<")), "{text}: {drawn}");
+        }
+        assert!(!drawn.contains("validation") && !drawn.contains("NaN") && !drawn.contains("inf"), "{drawn}");
+        // Two points, and the legend.
+        assert_eq!(count(&drawn, "<circle"), 3);
+        assert!(svg("Nothing yet", &[]).contains("Nothing yet"));
+        assert!(svg(&"x".repeat(500), &[]).contains(&format!("{}…", "x".repeat(TITLE))));
+    }
+
+    #[test]
+    fn few_points_have_markers_and_many_are_thinned_to_the_extremes() {
+        let line = |n: usize, y: fn(usize) -> f64| Series {
+            name: "training",
+            points: (0..n).map(|i| (i as f64, y(i))).collect(),
+        };
+        let down = |i: usize| 1.0 / (1.0 + i as f64);
+        assert_eq!(count(&svg("", &[line(FEW, down)]), "<circle"), FEW + 1);
+        assert_eq!(count(&svg("", &[line(FEW + 1, down)]), "<circle"), 1);
+
+        let spike = |i: usize| if i == 54_321 { 7.0 } else { (i % 2) as f64 };
+        let thinned = drawable(&line(100_000, spike));
+        assert!(thinned.len() <= MANY + 1 && thinned.is_sorted_by(|a, b| a.0 <= b.0));
+        assert!(thinned.contains(&(54_321.0, 7.0)), "a spike is seen");
+        assert_eq!([thinned[0].0, thinned[thinned.len() - 1].0], [0.0, 99_999.0]);
+        assert!(svg("", &[line(100_000, spike)]).len() < 100_000);
+    }
+
+    #[test]
+    fn any_values_are_drawn() {
+        let values = [0.0, -1.0, 1.0, 1e-320, 1e-300, 1e-12, 1e8, 1e8 + 1.0, 1e300, -1e300, f64::MAX];
+        for a in values {
+            for b in values {
+                for whole in [false, true] {
+                    let axis = Axis { label: "", whole };
+                    let series = [Series { name: "a", points: vec![(a, b), (b, a), (a, a)] }];
+                    let plot =
+                        Plot { title: "", x: axis, y: axis, legend: Legend::LowerRight, series: &series };
+                    let svg = plot.svg().unwrap();
+                    assert!(!svg.contains("NaN") && svg.len() < 20_000, "{a} {b} {whole}: {svg}");
+                }
+            }
+        }
+    }
 }

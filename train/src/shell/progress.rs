@@ -1,13 +1,29 @@
-//! A bar on standard error while a run goes on; where that is no terminal, nothing.
+//! All that is printed, and a bar on standard error if that is a terminal. Nothing here panics where standard output or
+//! standard error is closed, or is a file on a full disk.
 
 use std::fmt::Display;
 use std::io::{self, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Prints a line on standard output. A run goes on when nobody reads it any more.
+/// Prints a line about a run on standard output. A run continues when nobody reads it any more: errors are ignored.
 pub fn say(line: impl Display) {
     let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Writes on standard output what a command exists to print, as it is.
+///
+/// # Errors
+/// It cannot be written. That the reader closed the pipe ([`io::ErrorKind::BrokenPipe`]) is no failure of the command.
+pub fn tell(text: impl Display) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    write!(out, "{text}")?;
+    out.flush()
+}
+
+/// Prints a line on standard error; errors are ignored.
+pub fn note(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// A bar.

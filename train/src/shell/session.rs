@@ -472,7 +472,8 @@ impl<'a, R: Recipe> Session<'a, R> {
         let Some(desk) = &self.desk else { return Ok(()) };
         for (name, svg) in self.trainer.plots(&desk.lines) {
             let path = self.options.out.join(name);
-            files::replace(self.options.disk, &path, svg.as_bytes()).map_err(Error::io(&path))?;
+            let written = svg.and_then(|svg| files::replace(self.options.disk, &path, svg.as_bytes()));
+            written.map_err(Error::io(&path))?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The contract between a trainer and the shell: a recipe makes a trainer, a trainer does the mathematics, and the shell does
 //! everything else.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -175,7 +176,7 @@ pub trait Trainer {
     fn conclude(&self) -> Vec<String>;
 
     /// Plots by file name, drawn from the log's chained lines.
-    fn plots(&self, lines: &[Value]) -> Vec<(&'static str, String)>;
+    fn plots(&self, lines: &[Value]) -> Vec<(&'static str, io::Result<String>)>;
 }
 
 /// Files that [`Trainer::plots`] may write, for all trainers: they tell that a directory is taken.

@@ -1,18 +1,21 @@
-//! Whole training steps and decoding against the machine's arithmetic limit, in one run, in turns.
+//! Training steps and decoding against the machine's arithmetic limit, timed in turns.
 
+use std::cell::RefCell;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hotlanes::{Tier, limits};
 use rayon::ThreadPool;
 use serde::Serialize;
 
-use super::clock::{Layer, Part};
+use super::clock::{Part, Profile};
 use super::config::Config;
 use super::decode::Decoder;
 use super::engine::{Engine, EngineError, Optim};
 use super::params;
 use crate::rng::Rng;
+use crate::shell::profile::{Part as _, Span};
+use crate::shell::windows::{self, Way};
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -23,45 +26,43 @@ pub struct Options {
     pub batch: usize,
     /// Tokens of a sequence.
     pub time: usize,
-    /// Threads.
-    pub threads: usize,
     /// About how long to measure.
     pub budget: Duration,
 }
 
-/// Steps or tokens, and how fast they went.
+/// The speed of steps, or of decoding.
 #[derive(Clone, Debug, Serialize)]
 pub struct Speed {
-    /// What was done.
+    /// Name of the way.
     pub name: &'static str,
-    /// On how many threads.
+    /// Threads.
     pub threads: usize,
-    /// Seconds of the fastest window, for one step or one token.
+    /// Seconds for one step or token, in the fastest window.
     pub seconds: f64,
-    /// Of the median one.
+    /// The same in the median window.
     pub median: f64,
     /// Tokens per second in the fastest window.
     pub tokens_per_second: f64,
     /// 1e9 floating-point operations per second in the fastest window, as [`Config::flops`] counts them.
     pub gflops: f64,
-    /// The share of what as many threads reached in fused multiply-adds alone.
+    /// Share of what as many threads reach in fused multiply-adds alone.
     pub peak_share: f64,
 }
 
 /// A part of a step.
 #[derive(Clone, Debug, Serialize)]
 pub struct Phase {
-    /// What is done.
+    /// Its name.
     pub name: &'static str,
     /// Seconds of one step, on one thread.
     pub seconds: f64,
     /// Its share of the step.
     pub share: f64,
-    /// 1e9 floating-point operations per second, of a part that consists of products.
+    /// 1e9 floating-point operations per second, if the part is a matrix product.
     pub gflops: Option<f64>,
 }
 
-/// What was measured.
+/// The result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// The model.
@@ -76,58 +77,42 @@ pub struct Report {
     pub step_flops: f64,
     /// The tier in use.
     pub tier: &'static str,
-    /// 1e9 floating-point operations per second in fused multiply-adds alone: of one thread, and of all.
+    /// 1e9 floating-point operations per second in fused multiply-adds alone, on one thread and on all.
     pub peak_gflops: [f64; 2],
     /// Steps on one thread and on all, and decoding on one.
     pub speeds: Vec<Speed>,
-    /// How much faster a step is with all threads than with one.
+    /// Speed of a step on all threads over that on one.
     pub scaling: f64,
-    /// Where a step's time goes, on one thread.
+    /// The parts of a step on one thread.
     pub phases: Vec<Phase>,
 }
 
-/// Steps of the profile.
+/// Profiled steps.
 const PROFILED: usize = 20;
-/// Tokens of a window of decoding.
+/// Tokens decoded in a window.
 const DECODED: usize = 48;
-/// Iterations of a window of multiply-adds: some 2 ms.
+/// Iterations in a window of multiply-adds: about 2 ms.
 const CHAIN: usize = 1 << 18;
 
-/// Batches of random tokens: what a step costs does not depend on them.
+/// Random tokens and targets: the cost of a step does not depend on them.
 fn batch(options: &Options) -> [Vec<u32>; 2] {
     let mut rng = Rng::new(1, 0, 0, 0);
     [(); 2]
         .map(|()| (0..options.batch * options.time).map(|_| rng.below(options.config.vocab) as u32).collect())
 }
 
-/// Times of one kind of window.
-#[derive(Default)]
-struct Windows(Vec<f64>);
-
-impl Windows {
-    fn take<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        let started = Instant::now();
-        let result = black_box(f());
-        self.0.push(started.elapsed().as_secs_f64());
-        result
-    }
-
-    fn best(&self) -> f64 {
-        self.0.iter().copied().fold(f64::MAX, f64::min)
-    }
-
-    fn median(&self) -> f64 {
-        let mut sorted = self.0.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
-    }
-
-    fn speed(&self, name: &'static str, threads: usize, tokens: usize, flops: f64, peak: f64) -> Speed {
-        let [seconds, median] = [self.best(), self.median()];
-        let gflops = flops / seconds / 1e9;
-        let tokens_per_second = tokens as f64 / seconds;
-        Speed { name, threads, seconds, median, tokens_per_second, gflops, peak_share: gflops / peak }
-    }
+/// A way's speed, if one of its windows is so many repetitions of something on this many tokens and operations.
+fn speed(
+    name: &'static str,
+    way: &Way<'_>,
+    repetitions: usize,
+    (threads, tokens): (usize, usize),
+    (flops, peak): (f64, f64),
+) -> Speed {
+    let [seconds, median] = [way.fastest(), way.median()].map(|t| t / repetitions as f64);
+    let gflops = flops / seconds / 1e9;
+    let tokens_per_second = tokens as f64 / seconds;
+    Speed { name, threads, seconds, median, tokens_per_second, gflops, peak_share: gflops / peak }
 }
 
 /// Multiply-adds on all threads of a pool.
@@ -137,62 +122,55 @@ fn multiply_add(pool: &ThreadPool, tier: Tier) {
     });
 }
 
-/// Measures.
+/// Measures on a pool of one thread and on one of all.
 ///
 /// # Errors
 /// The model or the shape breaks a rule.
-pub fn run(options: &Options) -> Result<Report, EngineError> {
-    let &Options { ref config, batch: sequences, time, threads, budget } = options;
-    let pools = [1, threads].map(|threads| {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be had")
-    });
+pub fn run(options: &Options, [one, all]: [&ThreadPool; 2]) -> Result<Report, EngineError> {
+    let &Options { ref config, batch: sequences, time, budget } = options;
+    let threads = all.current_num_threads();
     let tier = hotlanes::tier();
-    let [tokens, targets] = batch(options);
     let params = params::init(config, 1);
     let mut decoder = Decoder::new(config.clone(), &params)?;
     let mut engine = Engine::new(config.clone(), Optim::default(), sequences, time, params)?;
-    let mut step = |pool: &ThreadPool| {
+    // The engine has checked the shape.
+    let [tokens, targets] = batch(options);
+    // Both ways use the one engine.
+    let step = &RefCell::new(|pool: &ThreadPool| {
         pool.install(|| {
             hotlanes::with_tier(tier, || {
                 let loss = engine.gradients(&tokens, &targets, 0, 1).expect("a batch of its shape");
-                (loss, engine.step(1e-3))
+                black_box((loss, engine.step(1e-3)));
             })
             .expect("it is in use")
         })
-    };
-    pools.iter().for_each(|pool| {
-        step(pool);
     });
-
-    let mut steps = [Windows::default(), Windows::default()];
-    let mut chains = [Windows::default(), Windows::default()];
-    let mut tokens_out = Windows::default();
-    let started = Instant::now();
-    // In turns, so that what else the machine does falls on all alike.
-    while started.elapsed() < budget || tokens_out.0.len() < 3 {
-        for ((pool, steps), chains) in pools.iter().zip(&mut steps).zip(&mut chains) {
-            steps.take(|| step(pool));
-            chains.take(|| multiply_add(pool, tier));
-        }
-        pools[0].install(|| {
-            decoder.reset();
-            tokens_out.take(|| decode(&mut decoder));
-        });
-    }
+    let steps = |pool| Way::new(move || (step.borrow_mut())(pool));
+    let mut ways = [
+        steps(one),
+        Way::new(|| multiply_add(one, tier)),
+        steps(all),
+        Way::new(|| multiply_add(all, tier)),
+        Way::new(|| {
+            black_box(one.install(|| decode(&mut decoder)));
+        }),
+    ];
+    windows::measure(&mut ways, budget);
+    let [step_one, chain_one, step_all, chain_all, decoding] = &ways;
 
     let chain = (CHAIN * limits::FMA_FLOPS) as f64 / 1e9;
-    let peaks = [chain / chains[0].best(), threads as f64 * chain / chains[1].best()];
+    let peaks = [chain / chain_one.fastest(), threads as f64 * chain / chain_all.fastest()];
     let flops = config.flops(sequences, time);
     let seen = DECODED.min(config.block);
-    let mut decoding = tokens_out;
-    decoding.0.iter_mut().for_each(|t| *t /= seen as f64);
+    let tokens_of_step = sequences * time;
     let speeds = vec![
-        steps[0].speed("step", 1, sequences * time, flops, peaks[0]),
-        steps[1].speed("step", threads, sequences * time, flops, peaks[1]),
-        decoding.speed("decoding", 1, 1, config.decode_flops(seen / 2), peaks[0]),
+        speed("step", step_one, 1, (1, tokens_of_step), (flops, peaks[0])),
+        speed("step", step_all, 1, (threads, tokens_of_step), (flops, peaks[1])),
+        speed("decoding", decoding, seen, (1, 1), (config.decode_flops(seen / 2), peaks[0])),
     ];
-    let scaling = steps[0].best() / steps[1].best();
-    let phases = pools[0].install(|| phases(&mut engine, &tokens, &targets));
+    let scaling = step_one.fastest() / step_all.fastest();
+    drop(ways);
+    let phases = one.install(|| phases(&mut engine, &tokens, &targets));
     Ok(Report {
         parameters: config.parameters(),
         batch: sequences,
@@ -207,8 +185,9 @@ pub fn run(options: &Options) -> Result<Report, EngineError> {
     })
 }
 
-/// A few tokens, each the likeliest after those before it.
+/// Some tokens from the beginning, each the likeliest after those before it.
 fn decode(decoder: &mut Decoder) -> u32 {
+    decoder.reset();
     let mut token = 0;
     for _ in 0..DECODED.min(decoder.config().block) {
         let logits = decoder.logits(token);
@@ -217,28 +196,18 @@ fn decode(decoder: &mut Decoder) -> u32 {
     token
 }
 
-/// The parts of a step, each the fastest of a few: what else the machine does is seldom in all of them.
+/// The parts of a step, each the fastest of a few.
 fn phases(engine: &mut Engine, tokens: &[u32], targets: &[u32]) -> Vec<Phase> {
-    let mut best = Part::all().map(|_| f64::MAX).collect::<Vec<_>>();
-    for _ in 0..PROFILED {
+    let fastest = Profile::fastest((0..PROFILED).map(|_| {
         engine.profile();
         engine.gradients(tokens, targets, 0, 1).expect("a batch of its shape");
         engine.step(1e-3);
-        let times = engine.times();
-        best.iter_mut().zip(Part::all()).for_each(|(best, part)| *best = best.min(times.seconds(part)));
-    }
-    let total: f64 = best.iter().sum();
-    let config = engine.config();
-    let (layers, square) = (config.layers as f64, (config.dim * config.dim) as f64);
-    let weights = |layer: Layer| match layer {
-        Layer::Qkv => 3.0 * layers * square,
-        Layer::Proj => layers * square,
-        Layer::Fc | Layer::FcProj => 4.0 * layers * square,
-        Layer::Head => (config.vocab * config.dim) as f64,
-    };
-    let phase = |(part, &seconds): (Part, &f64)| {
-        let gflops = part.layer().map(|l| 2.0 * weights(l) * tokens.len() as f64 / seconds / 1e9);
+        engine.times()
+    }));
+    let total = fastest.seconds();
+    let phase = |(part, span): (Part, Span)| {
+        let (seconds, gflops) = (span.seconds, span.gflops());
         Phase { name: part.name(), seconds, share: seconds / total, gflops }
     };
-    Part::all().zip(&best).map(phase).collect()
+    fastest.spans().map(phase).collect()
 }

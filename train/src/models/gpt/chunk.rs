@@ -278,7 +278,7 @@ impl Model<'_> {
                 let of = |features: usize| panel.start * features..panel.end * features;
                 let added = &mut added[..panel.len() * dim];
                 proj.forward(params, &attended[of(dim)], added, Epilogue::default());
-                clock.lap(Part::Forward(Layer::Proj));
+                clock.lap_with(Part::Forward(Layer::Proj), || proj.work(panel.len()));
                 let residual = drop(drops, 2 * l + 1, added, panel.start * dim, dropped, clock);
                 kernels.norm.forward_add(params, place.norm2, &norm1.x, residual, norm2, panel.clone());
                 clock.lap(Part::NormForward);
@@ -288,9 +288,9 @@ impl Model<'_> {
                 let (act, pre) = (&mut act[..hidden.len()], &mut pre[hidden]);
                 fc.forward(params, &norm2.y[of(dim)], pre, Epilogue::default());
                 kernels.activation.forward(pre, act);
-                clock.lap(Part::Forward(Layer::Fc));
+                clock.lap_with(Part::Forward(Layer::Fc), || fc.work(panel.len()));
                 fc_proj.forward(params, act, added, Epilogue::default());
-                clock.lap(Part::Forward(Layer::FcProj));
+                clock.lap_with(Part::Forward(Layer::FcProj), || fc_proj.work(panel.len()));
                 let residual = drop(drops, 2 * l + 2, added, panel.start * dim, dropped, clock);
                 let (place, next) = match after.first_mut() {
                     Some(next) => (places.layers[l + 1].norm1, &mut next.norm1),
@@ -303,7 +303,7 @@ impl Model<'_> {
                     None => {
                         let logits = &mut logits[of(config.vocab)];
                         weights.head().forward(params, &norm.y[of(dim)], logits, Epilogue::default());
-                        clock.lap(Part::Forward(Layer::Head));
+                        clock.lap_with(Part::Forward(Layer::Head), || weights.head().work(panel.len()));
                     }
                 }
             }
@@ -317,7 +317,7 @@ impl Model<'_> {
         let x = &acts.norm1.y[rows.start * dim..rows.end * dim];
         let y = &mut acts.qkv[rows.start * 3 * dim..rows.end * 3 * dim];
         qkv.forward(self.params, x, y, Epilogue::default());
-        clock.lap(Part::Forward(Layer::Qkv));
+        clock.lap_with(Part::Forward(Layer::Qkv), || qkv.work(rows.len()));
     }
 
     /// From the gradient of the logits to that of all parameters: panel by panel, as the forward, but for weights, whose
@@ -340,12 +340,12 @@ impl Model<'_> {
 
         let head = weights.head();
         head.weight_gradient(&logits[..rows * config.vocab], &norm.y[..n], gradient, add);
-        clock.lap(Part::WeightGradient(Layer::Head));
+        clock.lap_with(Part::WeightGradient(Layer::Head), || head.work(rows));
         for panel in panels(rows) {
             let of = |features: usize| panel.start * features..panel.end * features;
             let narrow = &mut narrow[..panel.len() * dim];
             head.input_gradient(&logits[of(config.vocab)], narrow);
-            clock.lap(Part::InputGradient(Layer::Head));
+            clock.lap_with(Part::InputGradient(Layer::Head), || head.work(panel.len()));
             let (dx, sums) = (&mut stream[of(dim)], sums!(panel));
             kernels.norm.backward(params, places.norm, narrow, None, norm, dx, panel, sums);
             clock.lap(Part::NormBackward);
@@ -362,13 +362,13 @@ impl Model<'_> {
                 let of = |features: usize| panel.start * features..panel.end * features;
                 let (dpre, narrow) = (&mut dpre[of(hidden)], &mut narrow[..panel.len() * dim]);
                 fc_proj.input_gradient(&dadded[of(dim)], dpre);
-                clock.lap(Part::InputGradient(Layer::FcProj));
+                clock.lap_with(Part::InputGradient(Layer::FcProj), || fc_proj.work(panel.len()));
                 // What the activation gave is made again: to keep it would cost as much.
                 kernels.activation.forward(&pre[of(hidden)], &mut act[of(hidden)]);
                 kernels.activation.backward_in_place(dpre, &pre[of(hidden)]);
                 clock.lap(Part::ActivationBackward);
                 fc.input_gradient(dpre, narrow);
-                clock.lap(Part::InputGradient(Layer::Fc));
+                clock.lap_with(Part::InputGradient(Layer::Fc), || fc.work(panel.len()));
                 let (dh, dx) = (Some(&stream[of(dim)]), &mut other[of(dim)]);
                 kernels.norm.backward(params, place2, narrow, dh, norm2, dx, panel.clone(), sums!(panel));
                 clock.lap(Part::NormBackward);
@@ -380,7 +380,7 @@ impl Model<'_> {
             let dadded = drop_backward(drops, 2 * l + 1, other, dropped, clock);
             parameters((proj, Layer::Proj), dadded, &attended[..n], gradient, add, clock);
             proj.input_gradient(dadded, dattended);
-            clock.lap(Part::InputGradient(Layer::Proj));
+            clock.lap_with(Part::InputGradient(Layer::Proj), || proj.work(rows));
             let (shape, dqkv) = (self.heads(rows), &mut wide[..3 * n]);
             let [q, k, v] = split(&qkv[..3 * n], shape);
             let [dq, dk, dv] = split_mut(dqkv, shape);
@@ -393,7 +393,7 @@ impl Model<'_> {
                 let of = |features: usize| panel.start * features..panel.end * features;
                 let narrow = &mut narrow[..panel.len() * dim];
                 to_qkv.input_gradient(&dqkv[of(3 * dim)], narrow);
-                clock.lap(Part::InputGradient(Layer::Qkv));
+                clock.lap_with(Part::InputGradient(Layer::Qkv), || to_qkv.work(panel.len()));
                 let (dh, dx) = (Some(&other[of(dim)]), &mut stream[of(dim)]);
                 kernels.norm.backward(params, place1, narrow, dh, norm1, dx, panel.clone(), sums!(panel));
                 clock.lap(Part::NormBackward);
@@ -442,7 +442,7 @@ fn parameters(
     linear.bias_gradient(dy, gradient, add);
     clock.lap(Part::BiasGradients);
     linear.weight_gradient(dy, x, gradient, add);
-    clock.lap(Part::WeightGradient(layer));
+    clock.lap_with(Part::WeightGradient(layer), || linear.work(linear.rows(dy)));
 }
 
 /// Queries, keys and values of all heads, which one product made.

@@ -1,34 +1,39 @@
-//! The time that each kernel of a step takes.
+//! The parts of a training step that are timed.
 
-use std::time::Instant;
+use crate::shell::profile;
 
-/// A linear layer's place in the model.
+/// A thread's clock.
+pub(super) type Clock = profile::Clock<Part>;
+/// The time of each part.
+pub type Profile = profile::Profile<Part>;
+
+/// A linear layer of a block, or the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layer {
-    /// To queries, keys and values.
+    /// Makes queries, keys and values.
     Qkv,
-    /// From attention to the residual stream.
+    /// Takes attention's output back to the residual stream.
     Proj,
-    /// The perceptron's first, whose forward has the activation.
+    /// The perceptron's first layer; its forward includes the activation.
     Fc,
-    /// The perceptron's second.
+    /// The perceptron's second layer.
     FcProj,
-    /// To the logits.
+    /// Makes the logits.
     Head,
 }
 
 /// A part of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Rows of tokens and places, and their gradients.
+    /// Token and position embeddings, and their gradients.
     Embedding,
-    /// Norms, with the residual's addition.
+    /// Norms and residual additions.
     NormForward,
     /// Causal attention.
     AttentionForward,
-    /// A linear layer's output, with bias and activation.
+    /// A linear layer's output, with its bias.
     Forward(Layer),
-    /// Losses and the gradient of the logits.
+    /// The losses and the gradient of the logits.
     Loss,
     /// The gradient of a linear layer's input.
     InputGradient(Layer),
@@ -38,17 +43,17 @@ pub enum Part {
     BiasGradients,
     /// The activation's gradient.
     ActivationBackward,
-    /// Norms' gradients, with the residual's.
+    /// The norms' gradients, and the residual stream's.
     NormBackward,
-    /// Attention's gradients.
+    /// The gradients of queries, keys and values.
     AttentionBackward,
-    /// Dropout, both ways.
+    /// Dropout, forward and backward.
     Dropout,
     /// The sum of the chunks' gradients.
     Aggregate,
-    /// Its norm.
+    /// The norm of the gradient.
     GradientNorm,
-    /// AdamW, with the clip.
+    /// Clipping and AdamW.
     AdamW,
     /// Packing the weights for the products.
     Pack,
@@ -56,14 +61,14 @@ pub enum Part {
 
 /// Parts that are not linear layers.
 const OTHERS: usize = 13;
-/// Linear layers.
+/// All linear layers.
 const LAYERS: [Layer; 5] = [Layer::Qkv, Layer::Proj, Layer::Fc, Layer::FcProj, Layer::Head];
-/// All parts.
-const PARTS: usize = OTHERS + 3 * LAYERS.len();
 
-impl Part {
-    /// All of them: those of the linear layers first.
-    pub fn all() -> impl Iterator<Item = Part> {
+impl profile::Part for Part {
+    const COUNT: usize = OTHERS + 3 * LAYERS.len();
+
+    /// The linear layers first.
+    fn all() -> impl Iterator<Item = Part> {
         let others = [
             Part::Embedding,
             Part::NormForward,
@@ -104,8 +109,7 @@ impl Part {
         }
     }
 
-    /// What the bench calls it.
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Part::Embedding => "embedding, both ways",
             Part::NormForward => "norm, residual: forward",
@@ -136,71 +140,5 @@ impl Part {
             Part::WeightGradient(Layer::FcProj) => "fc proj: weight gradient",
             Part::WeightGradient(Layer::Head) => "head: weight gradient",
         }
-    }
-
-    /// The linear layer it belongs to, if it is a product.
-    pub fn layer(self) -> Option<Layer> {
-        match self {
-            Part::Forward(layer) | Part::InputGradient(layer) | Part::WeightGradient(layer) => Some(layer),
-            _ => None,
-        }
-    }
-}
-
-/// Seconds of each part.
-#[derive(Clone, Copy, Debug)]
-pub struct Profile {
-    seconds: [f64; PARTS],
-}
-
-impl Default for Profile {
-    fn default() -> Self {
-        Profile { seconds: [0.0; PARTS] }
-    }
-}
-
-impl Profile {
-    /// The seconds that a part has taken.
-    pub fn seconds(&self, part: Part) -> f64 {
-        self.seconds[part.index()]
-    }
-
-    pub(super) fn add(&mut self, other: &Profile) {
-        self.seconds.iter_mut().zip(other.seconds).for_each(|(a, b)| *a += b);
-    }
-}
-
-/// Takes times, once it was told to.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Clock {
-    last: Option<Instant>,
-    on: bool,
-    profile: Profile,
-}
-
-impl Clock {
-    /// From now on, and from zero.
-    pub(super) fn reset(&mut self) {
-        *self = Clock { on: true, ..Clock::default() };
-    }
-
-    /// A new stretch begins.
-    pub(super) fn start(&mut self) {
-        if self.on {
-            self.last = Some(Instant::now());
-        }
-    }
-
-    /// What has passed since the last call was this part.
-    pub(super) fn lap(&mut self, part: Part) {
-        if let Some(last) = &mut self.last {
-            let now = Instant::now();
-            self.profile.seconds[part.index()] += (now - *last).as_secs_f64();
-            *last = now;
-        }
-    }
-
-    pub(super) fn profile(&self) -> Profile {
-        self.profile
     }
 }

@@ -422,13 +422,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts to take the time of each kernel, from zero.
+    /// Starts to time the parts of a step, from zero.
     pub fn profile(&mut self) {
         self.clock.reset();
         lock(&self.scratch).iter_mut().for_each(|s| s.clock.reset());
     }
 
-    /// The seconds that each kernel has taken since [`Engine::profile`], of all threads together.
+    /// What each part took since [`Engine::profile`], of all threads together.
     pub fn times(&self) -> Profile {
         let mut profile = self.clock.profile();
         lock(&self.scratch).iter().for_each(|s| profile.add(&s.clock.profile()));

@@ -1,17 +1,19 @@
 //! A GPT as a [`Trainer`].
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::run::{Point, Run, RunError};
+use super::run::{History, Point, Run, RunError};
 use super::settings::Settings;
 use super::state::{self, Best, Described, LAST, Snapshot};
 use crate::data::text::{Corpus, DataError, Source};
 use crate::shell::error::Error;
-use crate::shell::plot::{self, Series};
+use crate::shell::peak::fma_peak;
+use crate::shell::plot::{Axis, Legend, Plot, Series};
 use crate::shell::ranks::Ranks;
 use crate::shell::trainer::{self, Event, Position, Trainer};
 use crate::shell::verify::FINAL;
@@ -236,7 +238,7 @@ impl Trainer for Run<'_> {
                 settings.batch,
                 settings.tokens(),
                 1e-9 * flops(settings),
-                1e-9 * peak()
+                1e-9 * fma_peak()
             ),
         ];
         let decay = settings.schedule.decay;
@@ -259,7 +261,7 @@ impl Trainer for Run<'_> {
         let steps = (self.history.step - self.from) as f64;
         let tokens = steps * settings.tokens() as f64 / seconds;
         let flops = steps * flops(settings) / seconds;
-        let share = flops / (peak() * self.ranks().size() as f64);
+        let share = flops / (fma_peak() * self.ranks().size() as f64);
         let speed = json!({
             "tokens_per_second": tokens,
             "gflops": 1e-9 * flops,
@@ -311,7 +313,7 @@ impl Trainer for Run<'_> {
         lines
     }
 
-    fn plots(&self, lines: &[Value]) -> Vec<(&'static str, String)> {
+    fn plots(&self, lines: &[Value]) -> Vec<(&'static str, io::Result<String>)> {
         let points = |event: &str, field: &str| {
             let of = |line: &Value| Some((line["step"].as_f64()?, line[field].as_f64()?));
             lines.iter().filter(|line| line["event"] == event).filter_map(of).collect()
@@ -320,19 +322,15 @@ impl Trainer for Run<'_> {
             Series { name: "training", points: points("step", "mean") },
             Series { name: "validation", points: points("evaluation", "validation") },
         ];
-        let title = format!("Loss of a GPT on {}", self.corpus().name);
-        vec![("loss.svg", plot::svg(&title, "step", "nats per token", &series, plot::Legend::UpperRight))]
+        let parameters = self.engine.config().parameters();
+        let title = format!("Loss: GPT of {parameters} parameters on {}", self.corpus().name);
+        let (x, y) = (Axis::whole("step"), Axis::real("loss (nats per token)"));
+        let plot = Plot { title: &title, x, y, legend: Legend::UpperRight, series: &series };
+        vec![("loss.svg", plot.svg())]
     }
 }
-
-use super::run::History;
 
 /// Floating-point operations of a step.
 fn flops(settings: &Settings) -> f64 {
     settings.model.flops(settings.batch, settings.model.block) * settings.accumulate as f64
-}
-
-fn peak() -> f64 {
-    static PEAK: std::sync::OnceLock<f64> = std::sync::OnceLock::new();
-    *PEAK.get_or_init(crate::report::fma_peak)
 }

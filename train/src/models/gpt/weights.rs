@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::config::Config;
 use super::params::{Layout, LinearPlace};
+use crate::shell::profile::Work;
 
 /// A linear layer's weights.
 pub(super) struct Linear {
@@ -73,6 +74,18 @@ impl Linear {
         }
     }
 
+    /// The work of one of the layer's three products for so many rows.
+    pub(super) fn work(&self, rows: usize) -> Work {
+        let LinearPlace { out, input, .. } = self.place;
+        let elements = rows * input + rows * out + input * out;
+        Work { flops: (2 * rows * input * out) as f64, bytes: (4 * elements) as f64 }
+    }
+
+    /// Rows of the layer's outputs.
+    pub(super) fn rows(&self, y: &[f32]) -> usize {
+        y.len() / self.place.out
+    }
+
     /// `y = x W^T + bias`, as the epilogue has it.
     pub(super) fn forward<'a>(
         &self,
@@ -90,7 +103,7 @@ impl Linear {
     /// `dx = dy W`
     pub(super) fn input_gradient(&self, dy: &[f32], dx: &mut [f32]) {
         let LinearPlace { out, input, .. } = self.place;
-        let rows = dy.len() / out;
+        let rows = self.rows(dy);
         let dx = MatMut::new(dx, rows, input);
         matmul_with(Mat::new(dy, rows, out), &self.backward, dx, Epilogue::default());
     }
@@ -98,7 +111,7 @@ impl Linear {
     /// `dW = dy^T x`, or added to what there is.
     pub(super) fn weight_gradient(&self, dy: &[f32], x: &[f32], gradient: &mut [f32], add: bool) {
         let LinearPlace { weights, out, input, .. } = self.place;
-        let rows = dy.len() / out;
+        let rows = self.rows(dy);
         let dw = MatMut::new(weights.of_mut(gradient), out, input);
         let epilogue = Epilogue { accumulate: add, ..Epilogue::default() };
         matmul_with(Mat::new(dy, rows, out).t(), Mat::new(x, rows, input), dw, epilogue);

@@ -1,7 +1,7 @@
-//! The kernels against the loop of earlier work, in one run: whole training steps over a whole population, in turns.
+//! Training steps of a whole population against the scalar loop of earlier work, timed in turns.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -13,6 +13,7 @@ use super::run::{Config, Population};
 use super::stream::{Block, Order};
 use super::train::{self, Individual, Optimizer, Rooms, SCALE};
 use crate::data::idx::Split;
+use crate::shell::windows;
 
 mod profile;
 
@@ -23,8 +24,6 @@ pub use profile::{Phase, clock_ghz};
 pub struct Options {
     /// The networks and the batch.
     pub config: Config,
-    /// Threads.
-    pub threads: usize,
     /// About how long to measure.
     pub time: Duration,
 }
@@ -34,15 +33,15 @@ pub struct Options {
 pub struct Way {
     /// Its name.
     pub name: &'static str,
-    /// Examples per second, each through all individuals: of the fastest window.
+    /// Examples per second in the fastest window, each through all individuals.
     pub steps_per_second: f64,
-    /// Of the median window.
+    /// The same in the median window.
     pub median: f64,
-    /// Against the first way.
+    /// Speed over the first way's.
     pub ratio: f64,
 }
 
-/// What was measured.
+/// The result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Individuals.
@@ -57,11 +56,11 @@ pub struct Report {
     pub tier: &'static str,
     /// The core's clock, estimated.
     pub clock_ghz: f64,
-    /// The ways, the baseline first.
+    /// All ways, the baseline first.
     pub ways: Vec<Way>,
-    /// How much faster the batches are with all threads than with one.
+    /// Speed of batches on all threads over that on one.
     pub scaling: f64,
-    /// Where a step's time goes, on one thread.
+    /// The parts of a step on one thread.
     pub phases: Vec<Phase>,
 }
 
@@ -71,7 +70,7 @@ pub struct Report {
     "after {examples} examples a weight is {ours}, the baseline's {baseline}: they should agree; nothing was timed"
 )]
 pub struct Disagreement {
-    /// Examples learnt from.
+    /// Training examples.
     pub examples: usize,
     /// Our weight.
     pub ours: f32,
@@ -79,31 +78,26 @@ pub struct Disagreement {
     pub baseline: f32,
 }
 
-/// Examples in a window of the baseline and of online learning: about as long as a block of batches takes, so that what else
-/// the machine does falls into one as often as into another.
+/// Examples in a window of the baseline and of online learning: about as long as a block of batches takes, so that other load
+/// on the machine falls on all windows alike.
 const BASELINE_WINDOW: usize = 96;
 const ONLINE_WINDOW: usize = 384;
 
-/// One way's individuals and windows.
+/// A way and what one of its windows does.
 struct Side<'a> {
     name: &'static str,
     examples: usize,
-    window: Box<dyn FnMut() + Send + 'a>,
-    times: Vec<f64>,
+    way: windows::Way<'a>,
 }
 
-/// Measures.
+/// Measures on a pool of one thread and on one of all.
 ///
 /// # Errors
 /// The ways do not compute the same.
 ///
 /// # Panics
 /// If the settings were not checked for the data.
-pub fn run(options: &Options, data: &Split) -> Result<Report, Disagreement> {
-    let pool =
-        |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be had");
-    let all = pool(options.threads);
-    let one = pool(1);
+pub fn run(options: &Options, data: &Split, [one, all]: [&ThreadPool; 2]) -> Result<Report, Disagreement> {
     let Options { config, .. } = options;
     let optimizer = config.check(data.train.features).expect("settings were checked");
     let population = all.install(|| Population::new(config, data.train.features));
@@ -125,19 +119,19 @@ pub fn run(options: &Options, data: &Split) -> Result<Report, Disagreement> {
     let mut alone = individuals.clone();
 
     let labels = &singles.labels[..];
-    let mut sides = vec![
+    let sides = [
         Side::new("array-of-structs loop, one example", BASELINE_WINDOW, {
-            let (floats, all) = (&floats, &all);
+            let floats = &floats;
             let baselines = &mut baselines;
             move || loops::<true>(all, baselines, floats, labels, lr as f32)
         }),
         Side::new("the same without gradients of inputs", BASELINE_WINDOW, {
-            let (floats, all) = (&floats, &all);
+            let floats = &floats;
             let leaner = &mut leaner;
             move || loops::<false>(all, leaner, floats, labels, lr as f32)
         }),
         Side::new("exact, one example", ONLINE_WINDOW, {
-            let (singles, all) = (&singles, &all);
+            let singles = &singles;
             let onlines = &mut onlines;
             move || {
                 each(all, onlines, |online| {
@@ -147,24 +141,24 @@ pub fn run(options: &Options, data: &Split) -> Result<Report, Disagreement> {
                 })
             }
         }),
-        Side::new("batches", wanted, batches(&all, &mut individuals, &block, optimizer)),
-        Side::new("batches, one thread", wanted, batches(&one, &mut alone, &block, optimizer)),
+        Side::new("batches", wanted, batches(all, &mut individuals, &block, optimizer)),
+        Side::new("batches, one thread", wanted, batches(one, &mut alone, &block, optimizer)),
     ];
-    measure(&mut sides, options.time);
+    let names = sides.each_ref().map(|side| (side.name, side.examples as f64));
+    let mut timed = sides.map(|side| side.way);
+    windows::measure(&mut timed, options.time);
 
-    let baseline = sides[0].best();
-    let ways = sides.iter().map(|side| Way {
-        name: side.name,
-        steps_per_second: side.best(),
-        median: side.median(),
-        ratio: side.best() / baseline,
+    let baseline = names[0].1 / timed[0].fastest();
+    let ways = names.into_iter().zip(&timed).map(|((name, examples), way)| {
+        let steps_per_second = examples / way.fastest();
+        Way { name, steps_per_second, median: examples / way.median(), ratio: steps_per_second / baseline }
     });
     let ways: Vec<Way> = ways.collect();
     let connections = networks.iter().map(|n| n.connections()).sum::<usize>() as f64 / networks.len() as f64;
     Ok(Report {
         population: networks.len(),
         connections,
-        threads: options.threads,
+        threads: all.current_num_threads(),
         batch: config.batch,
         tier: hotlanes::tier().name(),
         clock_ghz: clock_ghz(),
@@ -175,31 +169,8 @@ pub fn run(options: &Options, data: &Split) -> Result<Report, Disagreement> {
 }
 
 impl<'a> Side<'a> {
-    fn new(name: &'static str, examples: usize, window: impl FnMut() + Send + 'a) -> Self {
-        Side { name, examples, window: Box::new(window), times: Vec::new() }
-    }
-
-    fn best(&self) -> f64 {
-        self.examples as f64 / self.times.iter().copied().fold(f64::MAX, f64::min)
-    }
-
-    fn median(&self) -> f64 {
-        let mut times = self.times.clone();
-        times.sort_by(f64::total_cmp);
-        self.examples as f64 / times[times.len() / 2]
-    }
-}
-
-/// In turns, so that what else the machine does falls on all alike.
-fn measure(sides: &mut [Side<'_>], time: Duration) {
-    let started = Instant::now();
-    sides.iter_mut().for_each(|side| (side.window)());
-    while started.elapsed() < time || sides[0].times.len() < 3 {
-        for side in &mut *sides {
-            let started = Instant::now();
-            (side.window)();
-            side.times.push(started.elapsed().as_secs_f64());
-        }
+    fn new(name: &'static str, examples: usize, window: impl FnMut() + 'a) -> Self {
+        Side { name, examples, way: windows::Way::new(window) }
     }
 }
 
@@ -227,7 +198,7 @@ fn batches<'a>(
     individuals: &'a mut [Individual],
     block: &'a Block,
     optimizer: Optimizer,
-) -> impl FnMut() + Send + 'a {
+) -> impl FnMut() + 'a {
     let rooms = Rooms::default();
     move || {
         each(pool, individuals, |individual| {
@@ -236,7 +207,7 @@ fn batches<'a>(
     }
 }
 
-/// The exact step must give what the loop does, to rounding.
+/// Checks that the exact step computes what the loop does, to rounding.
 fn agree(
     baseline: &mut Baseline,
     online: &mut Online,

@@ -1,5 +1,6 @@
 //! A population as a [`Trainer`].
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::state::{self, NAME, Snapshot, Source};
 use super::train::Score;
 use crate::data::idx::{DataError, Split};
 use crate::shell::error::Error;
-use crate::shell::plot::{self, Series};
+use crate::shell::plot::{Axis, Legend, Plot, Series};
 use crate::shell::ranks::Ranks;
 use crate::shell::trainer::{self, Event, Position, Trainer};
 use crate::shell::verify::FINAL;
@@ -193,7 +194,7 @@ impl Trainer for Run<'_> {
         lines
     }
 
-    fn plots(&self, lines: &[Value]) -> Vec<(&'static str, String)> {
+    fn plots(&self, lines: &[Value]) -> Vec<(&'static str, io::Result<String>)> {
         let history: Vec<Generation> = lines
             .iter()
             .filter(|line| line["event"] == "generation")
@@ -215,15 +216,17 @@ impl Trainer for Run<'_> {
                 .map(|(name, i)| line(name, &|g| of(g)[i] as f64))
                 .collect::<Vec<_>>()
         };
-        let data = &self.data().source;
-        let draw = |title: &str, y: &str, series: &[Series]| {
-            let title = format!("{title} of a population on {data}");
-            plot::svg(&title, "generation", y, series, plot::Legend::LowerRight)
+        let (networks, data) = (self.population.individuals.len(), &self.data().source);
+        let draw = |shown: &str, y, series: &[Series]| {
+            let title = format!("{shown}: population of {networks} on {data}");
+            Plot { title: &title, x: Axis::whole("generation"), y, legend: Legend::LowerRight, series }.svg()
         };
+        let correct = Axis::real("images classified correctly (%)");
+        let (connections, nodes) = (sizes(&|g| g.connections), sizes(&|g| g.nodes));
         vec![
-            ("accuracy.svg", draw("Accuracy", "correct (%)", &accuracy)),
-            ("connections.svg", draw("Connections", "connections", &sizes(&|g| g.connections))),
-            ("nodes.svg", draw("Nodes", "nodes", &sizes(&|g| g.nodes))),
+            ("accuracy.svg", draw("Accuracy", correct, &accuracy)),
+            ("connections.svg", draw("Connections", Axis::whole("connections of a network"), &connections)),
+            ("nodes.svg", draw("Nodes", Axis::whole("nodes of a network"), &nodes)),
         ]
     }
 }

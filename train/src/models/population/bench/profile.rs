@@ -1,4 +1,4 @@
-//! Where a training step's time goes, for one individual on one thread.
+//! The parts of a training step, for one individual on one thread.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -10,13 +10,14 @@ use crate::models::population::network::Network;
 use crate::models::population::online::Online;
 use crate::models::population::stream::Block;
 use crate::models::population::train::{self, Individual, Optimizer, Scratch};
+use crate::shell::profile::{Clock, Part, Profile, Span};
 
 /// A part of a step.
 #[derive(Clone, Debug, Serialize)]
 pub struct Phase {
-    /// The way it belongs to.
+    /// The way to train that it belongs to.
     pub way: &'static str,
-    /// What is done.
+    /// Its name.
     pub name: &'static str,
     /// Nanoseconds per example.
     pub nanoseconds: f64,
@@ -26,8 +27,8 @@ pub struct Phase {
     pub share: f64,
 }
 
-/// The clock of this core in GHz, from a chain of multiplications and exclusive ors: 4 cycles a link on today's x86-64 and
-/// most AArch64 cores.
+/// This core's clock in GHz, estimated from a chain of multiplications and exclusive ors: 4 cycles a link on today's x86-64
+/// and most AArch64 cores.
 pub fn clock_ghz() -> f64 {
     const LINKS: u64 = 1_000_000;
     let chain = || {
@@ -37,47 +38,53 @@ pub fn clock_ghz() -> f64 {
         }
         x
     };
-    let best = (0..20).map(|_| seconds(chain)).fold(f64::MAX, f64::min);
+    let seconds = || {
+        let started = Instant::now();
+        black_box(chain());
+        started.elapsed().as_secs_f64()
+    };
+    let best = (0..20).map(|_| seconds()).fold(f64::MAX, f64::min);
     4.0 * LINKS as f64 / best / 1e9
 }
 
-fn seconds<R>(f: impl FnOnce() -> R) -> f64 {
-    let started = Instant::now();
-    black_box(f());
-    started.elapsed().as_secs_f64()
+/// The number of each part and its name in the table.
+macro_rules! parts {
+    ($name:ident { $($part:ident = $text:literal),* $(,)? }) => {
+        #[derive(Clone, Copy)]
+        enum $name {
+            $($part),*
+        }
+
+        impl Part for $name {
+            const COUNT: usize = [$($text),*].len();
+
+            fn index(self) -> usize {
+                self as usize
+            }
+
+            fn all() -> impl Iterator<Item = Self> {
+                [$($name::$part),*].into_iter()
+            }
+
+            fn name(self) -> &'static str {
+                [$($text),*][self.index()]
+            }
+        }
+    };
 }
 
-/// Least time of each of a step's parts over many steps.
-struct Parts<const N: usize>([f64; N]);
+parts!(Loop { Forward = "forward", Backward = "backward and update" });
+parts!(Exact { Forward = "forward", Loss = "loss", Backward = "backward and update" });
+parts!(Batch {
+    Unpack = "pixels to f32",
+    Forward = "forward",
+    Loss = "loss",
+    Nodes = "backward: nodes",
+    Weights = "backward: weights, update",
+    Transpose = "transposed weights",
+});
 
-impl<const N: usize> Parts<N> {
-    fn new() -> Self {
-        Parts([f64::MAX; N])
-    }
-
-    fn time<R>(&mut self, part: usize, f: impl FnOnce() -> R) {
-        self.0[part] = self.0[part].min(seconds(f));
-    }
-
-    fn phases(
-        &self,
-        way: &'static str,
-        names: [&'static str; N],
-        examples: usize,
-        connections: usize,
-        ghz: f64,
-    ) -> Vec<Phase> {
-        let total: f64 = self.0.iter().sum();
-        let phase = |(&seconds, name): (&f64, &'static str)| {
-            let nanoseconds = seconds * 1e9 / examples as f64;
-            let cycles = nanoseconds * ghz / connections as f64;
-            Phase { way, name, nanoseconds, cycles, share: seconds / total }
-        };
-        self.0.iter().zip(names).map(phase).collect()
-    }
-}
-
-/// Passes over the block: the least time of each part is taken over all batches of all passes.
+/// Measurements, of which the fastest of each part is kept.
 const PASSES: usize = 20;
 
 /// The parts of a step of the loop, of online learning, and of a batch.
@@ -88,69 +95,104 @@ pub(super) fn phases(
     floats: &[f32],
     optimizer: &Optimizer,
 ) -> Vec<Phase> {
-    let (ghz, connections) = (clock_ghz(), network.connections());
+    let ghz = clock_ghz();
+    // Single examples differ in the connections that they skip, so a part is timed over many of them.
     let few = singles.len().min(64);
+    let table = |way, examples: usize| Table { way, examples, connections: network.connections(), ghz };
+    let mut all = table("loop", few).rows(plain_loop(network, singles, floats, few));
+    all.extend(table("exact", few).rows(exact(network, singles, few)));
+    all.extend(table("batch", block.batch).rows(batches(network, block, optimizer)));
+    all
+}
 
-    // Single examples differ in what they skip, so a part's time is that of many examples in a row.
+fn plain_loop(network: &Network, singles: &Block, floats: &[f32], few: usize) -> Vec<(&'static str, f64)> {
     let mut baseline = Baseline::new(network);
-    let mut parts = Parts::<2>::new();
-    for _ in 0..PASSES {
-        let (mut forward, mut backward) = (0.0, 0.0);
+    let mut clock = Clock::default();
+    named(Profile::fastest((0..PASSES).map(|_| {
+        clock.reset();
         for (x, &label) in floats.chunks_exact(singles.features).zip(&singles.labels).take(few) {
-            forward += seconds(|| baseline.forward(x));
+            clock.start();
+            baseline.forward(x);
+            clock.lap(Loop::Forward);
             black_box(baseline.loss(label));
-            backward += seconds(|| baseline.backward::<true>(0.01));
+            clock.start();
+            baseline.backward::<true>(0.01);
+            clock.lap(Loop::Backward);
         }
-        parts.0 = [parts.0[0].min(forward), parts.0[1].min(backward)];
-    }
-    let mut all = parts.phases("loop", ["forward", "backward and update"], few, connections, ghz);
+        clock.profile()
+    })))
+}
 
+fn exact(network: &Network, singles: &Block, few: usize) -> Vec<(&'static str, f64)> {
     let mut online = Online::new(network);
-    let mut parts = Parts::<3>::new();
-    for _ in 0..PASSES {
-        let mut times = [0.0; 3];
+    let mut clock = Clock::default();
+    named(Profile::fastest((0..PASSES).map(|_| {
+        clock.reset();
         for (image, labels) in singles.batches().take(few) {
-            times[0] += seconds(|| {
-                online.unpack(image);
-                online.forward();
-            });
-            times[1] += seconds(|| online.loss(labels[0]));
-            times[2] += seconds(|| online.backward(0.01).expect("the rate is fine"));
+            clock.start();
+            online.unpack(image);
+            online.forward();
+            clock.lap(Exact::Forward);
+            black_box(online.loss(labels[0]));
+            clock.lap(Exact::Loss);
+            online.backward(0.01).expect("the rate is fine");
+            clock.lap(Exact::Backward);
         }
-        for (least, time) in parts.0.iter_mut().zip(times) {
-            *least = least.min(time);
-        }
-    }
-    all.extend(parts.phases("exact", ["forward", "loss", "backward and update"], few, connections, ghz));
+        clock.profile()
+    })))
+}
 
+fn batches(network: &Network, block: &Block, optimizer: &Optimizer) -> Vec<(&'static str, f64)> {
     let Individual { mut network, mut plans, .. } = Individual::new(network.clone());
     let mut scratch = Scratch::default();
     let batch = block.batch;
     scratch.fit(&network, batch);
-    let mut parts = Parts::<6>::new();
     plans.load(network.values());
-    let mut step = 0;
-    for _ in 0..PASSES {
-        for (tile, labels) in block.batches() {
-            step += 1;
-            parts.time(0, || train::unpack(&network, tile, batch, &mut scratch));
-            parts.time(1, || train::forward(&network, &plans, batch, &mut scratch));
-            parts.time(2, || train::loss(&network, labels, &mut scratch));
-            parts.time(3, || train::node_gradients(&plans, batch, &mut scratch));
-            parts.time(4, || optimizer.step(&mut network, &mut plans, batch, step, &mut scratch));
-            // A part of the one before, once more.
-            parts.time(5, || plans.transpose());
-        }
+    let mut clock = Clock::default();
+    let passes = (0..PASSES).flat_map(|_| block.batches());
+    let mut parts = named(Profile::fastest(passes.enumerate().map(|(step, (tile, labels))| {
+        clock.reset();
+        clock.start();
+        train::unpack(&network, tile, batch, &mut scratch);
+        clock.lap(Batch::Unpack);
+        train::forward(&network, &plans, batch, &mut scratch);
+        clock.lap(Batch::Forward);
+        black_box(train::loss(&network, labels, &mut scratch));
+        clock.lap(Batch::Loss);
+        train::node_gradients(&plans, batch, &mut scratch);
+        clock.lap(Batch::Nodes);
+        optimizer.step(&mut network, &mut plans, batch, step as u64 + 1, &mut scratch);
+        clock.lap(Batch::Weights);
+        // Done by the step above as well; repeated to time it alone.
+        plans.transpose();
+        clock.lap(Batch::Transpose);
+        clock.profile()
+    })));
+    parts[Batch::Weights as usize].1 -= parts[Batch::Transpose as usize].1;
+    parts
+}
+
+/// Each part's name and seconds.
+fn named<P: Part>(profile: Profile<P>) -> Vec<(&'static str, f64)> {
+    profile.spans().map(|(part, span): (P, Span)| (part.name(), span.seconds)).collect()
+}
+
+/// What a way's times are divided by.
+struct Table {
+    way: &'static str,
+    examples: usize,
+    connections: usize,
+    ghz: f64,
+}
+
+impl Table {
+    fn rows(&self, parts: Vec<(&'static str, f64)>) -> Vec<Phase> {
+        let total: f64 = parts.iter().map(|(_, seconds)| seconds).sum();
+        let phase = |(name, seconds): (&'static str, f64)| {
+            let nanoseconds = seconds * 1e9 / self.examples as f64;
+            let cycles = nanoseconds * self.ghz / self.connections as f64;
+            Phase { way: self.way, name, nanoseconds, cycles, share: seconds / total }
+        };
+        parts.into_iter().map(phase).collect()
     }
-    parts.0[4] -= parts.0[5];
-    let names = [
-        "pixels to f32",
-        "forward",
-        "loss",
-        "backward: nodes",
-        "backward: weights, update",
-        "transposed weights",
-    ];
-    all.extend(parts.phases("batch", names, batch, connections, ghz));
-    all
 }
