@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::data::text::{DataError, Source};
+use crate::data::text::Source;
 use crate::data::tokenizer::Kind;
 use crate::models::gpt::config::{Act, Norm};
 use crate::models::gpt::ranks::{Alone, Ranks};
@@ -13,8 +13,12 @@ use crate::models::gpt::settings::{Preset, Settings};
 use crate::shell::signals;
 
 pub(super) const HELP: &str = "\
-Text: --data FILE; without it the program writes stories of its own. The end of the text is to validate by. An evaluation is the
-mean loss, in nats per token, over windows that are spread evenly over that part, the same ones each time; in the end all of it.
+Text: --data FILE; without it the program writes stories of its own. The validation split is the end of the text, or the file
+--validation-data. A byte-order mark is dropped and CR LF becomes LF. With --tokenizer tokens the files are nanoGPT's train.bin
+and val.bin or llm.c's .bin: 16-bit tokens, little endian. Such tokens are printed as numbers, as nanoGPT's meta.pkl is not read.
+
+An evaluation is the mean loss, in nats per token, over windows that are spread evenly over the validation split, the same ones
+each time; in the end over all of it.
 
 Left in --out: gpt.json and gpt-*.safetensors (the checkpoint, optimizer included), best.json and best-*.safetensors (the model
 with the least loss by validation), log.jsonl (one JSON object a line: start, step, evaluation, stop), loss.svg. A run depends on
@@ -161,9 +165,15 @@ struct TextArgs {
     /// What a token is.
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     tokenizer: Kind,
+    /// Vocabulary size of token files, above the largest token: 50257 for GPT-2 [default: the largest token + 1].
+    #[arg(long, value_name = "N")]
+    vocab: Option<usize>,
     /// The share of the text, at its end, to validate by.
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     validation: f64,
+    /// Take the validation split from this file, and train on all of --data.
+    #[arg(long, value_name = "FILE", requires = "data", conflicts_with = "validation")]
+    validation_data: Option<PathBuf>,
     /// Bytes of the stories that the program writes where there is no --data.
     #[arg(long, value_name = "N", default_value_t = 500_000)]
     stories: usize,
@@ -223,8 +233,9 @@ impl Args {
             return session::resume(data, options, ranks);
         }
         let (settings, steps) = self.settings();
-        let TextArgs { tokenizer, validation, stories } = self.text;
-        let source = Source { file: data.map(Path::to_owned), stories, tokenizer, validation };
+        let TextArgs { tokenizer, vocab, validation, stories, ref validation_data } = self.text;
+        let (file, validation_file) = (data.map(Path::to_owned), validation_data.clone());
+        let source = Source { file, validation_file, stories, tokenizer, vocab, validation };
         session::start(settings, source, &Options { steps: Some(steps), ..options.clone() }, ranks)
     }
 }
@@ -242,20 +253,16 @@ pub(super) fn run(args: Args) -> ExitCode {
         whole: !args.no_whole_validation,
         quiet: args.quiet,
     };
-    // A run that is resumed from elsewhere finds its text again.
-    let data = match args.data.as_deref().map(std::path::absolute).transpose() {
-        Ok(data) => data,
-        Err(e) => return super::fail(2, format!("--data: {e}")),
-    };
+    let data = args.data.as_deref();
     let pool = match super::check_tier().and_then(|()| super::pool(args.threads)) {
         Ok(pool) => pool,
         Err(why) => return super::fail(2, why),
     };
     signals::install(signals::SAVING);
     if args.mpi {
-        return across(&pool, |ranks| args.train(&options, data.as_deref(), ranks));
+        return across(&pool, |ranks| args.train(&options, data, ranks));
     }
-    let (code, why) = code(pool.install(|| args.train(&options, data.as_deref(), &Alone)));
+    let (code, why) = code(pool.install(|| args.train(&options, data, &Alone)));
     why.map_or(ExitCode::from(code), |why| super::fail(code, why))
 }
 
@@ -269,7 +276,8 @@ fn code(ending: Result<Ending, SessionError>) -> (u8, Option<SessionError>) {
     };
     let usage = match &why {
         // What the engine refuses are settings: a run hands it nothing else that could be wrong.
-        Occupied(_) | Data(DataError::Share(_)) | Run(RunError::Config(_) | RunError::Engine(_)) => true,
+        Occupied(_) | Run(RunError::Config(_) | RunError::Engine(_)) => true,
+        Data(e) => e.is_usage(),
         _ => false,
     };
     (if usage { 2 } else { 1 }, Some(why))

@@ -110,6 +110,7 @@ pub fn start(
     // What is wrong without any text is said before one is read: there is at least one token.
     settings.model.vocab = 1;
     settings.check().map_err(RunError::from)?;
+    let source = source.absolute()?;
     let corpus = source.load(settings.model.block)?;
     settings.model.vocab = corpus.tokenizer.vocab();
     let steps = options.steps.unwrap_or(settings.schedule.decay);
@@ -125,9 +126,7 @@ pub fn resume(file: Option<&Path>, options: &Options, ranks: &dyn Ranks) -> Resu
     let (state, stored) = checkpoint::load::<State>(&options.out, LAST)?;
     let values = state::values(&state, &stored)?;
     let State { settings, steps, mut source, data, history, optimizer_steps, hash, tokenizer: _ } = state;
-    if let Some(file) = file {
-        source.file = Some(file.to_owned());
-    }
+    source.relocate(file, None)?;
     let corpus = source.load(settings.model.block)?;
     let have = format!("{:016x}", corpus.hash());
     if have != data {
