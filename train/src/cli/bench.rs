@@ -1,10 +1,9 @@
 //! `hotlanes bench population`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::population::Settings;
+use super::population::{DataArgs, Settings};
 use crate::models::population::bench::{self, Options, Report};
 use crate::models::population::evolve::Evolution;
 
@@ -12,9 +11,8 @@ use crate::models::population::evolve::Evolution;
 pub(super) struct Args {
     #[command(flatten)]
     settings: Settings,
-    /// Directory of MNIST's IDX files; without it, digits that the program draws.
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
     /// Threads; all cores if not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -31,9 +29,9 @@ pub(super) fn run(args: Args) -> ExitCode {
         return super::fail(2, why);
     }
     let config = args.settings.config(Evolution::default());
-    let data = match args.settings.source(args.data).load(config.seed) {
+    let data = match args.settings.source(args.data.place()).load(config.seed) {
         Ok(data) => data,
-        Err(e) => return super::fail(1, e),
+        Err(e) => return super::fail(if e.is_usage() { 2 } else { 1 }, e),
     };
     if let Err(e) = config.check(data.train.features) {
         return super::fail(2, e);

@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::data::idx::{Pair, Place, Source};
 use crate::models::population::evolve::{Evolution, Mutation, Selection};
 use crate::models::population::run::{Config, OptimizerKind};
 use crate::models::population::session::{self, Ending, Options, SessionError};
-use crate::models::population::state::Source;
 use crate::shell::signals;
 
 pub(super) const HELP: &str = "\
 Data: --data DIR has MNIST's files, plain or .gz. With train-images-idx3-ubyte and train-labels-idx1-ubyte those are learnt
-from and t10k-... is the test; with t10k-... alone every fifth image is held out (8,000 and 2,000). Without --data the program
-draws digits itself. The test images choose nothing: individuals are ranked by training images that are set aside.
+from and t10k-... is the test; with t10k-... alone every fifth image is held out (8,000 and 2,000). A dot for a dash, upper case
+and test-... are known too; of several files for one purpose the plain one of the original name is taken. Files of other names:
+--images and --labels. Without either the program draws digits itself. The test images choose nothing: individuals are ranked by
+training images that are set aside.
 
 Left in --out: population.json and population-*.safetensors (the checkpoint), log.jsonl (one JSON object a line: start,
 generation, stop), accuracy.svg, connections.svg, nodes.svg. A run depends on settings, data and seed alone, to the bit,
@@ -24,9 +26,8 @@ Ctrl-C saves and stops with exit code 130; a second one stops at once. Exit code
 pub(super) struct Args {
     #[command(flatten)]
     settings: Settings,
-    /// Directory of MNIST's IDX files; without it, digits that the program draws.
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
     /// Where checkpoint, log and plots go.
     #[arg(long, value_name = "DIR", default_value = "population-run", conflicts_with = "resume")]
     out: PathBuf,
@@ -48,6 +49,39 @@ pub(super) struct Args {
     // Last, as its heading holds for what follows.
     #[command(flatten)]
     evolution: EvolutionArgs,
+}
+
+/// Where the images come from.
+#[derive(clap::Args)]
+pub(super) struct DataArgs {
+    /// Directory of MNIST's IDX files; without data, the program draws digits.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["images", "labels", "test_images", "test_labels"])]
+    data: Option<PathBuf>,
+    /// IDX file of the training images, plain or gzip, in place of --data.
+    #[arg(long, value_name = "FILE", requires = "labels")]
+    images: Option<PathBuf>,
+    /// IDX file of the training images' labels.
+    #[arg(long, value_name = "FILE", requires = "images")]
+    labels: Option<PathBuf>,
+    /// IDX file of the test images [default: every fifth of --images].
+    #[arg(long, value_name = "FILE", requires_all = ["images", "test_labels"])]
+    test_images: Option<PathBuf>,
+    /// IDX file of the test images' labels.
+    #[arg(long, value_name = "FILE", requires = "test_images")]
+    test_labels: Option<PathBuf>,
+}
+
+impl DataArgs {
+    pub(super) fn place(&self) -> Option<Place> {
+        let pair = |images: &Option<PathBuf>, labels: &Option<PathBuf>| {
+            Some(Pair { images: images.clone()?, labels: labels.clone()? })
+        };
+        let files = || {
+            let train = pair(&self.images, &self.labels)?;
+            Some(Place::Files { train, test: pair(&self.test_images, &self.test_labels) })
+        };
+        self.data.clone().map(Place::Directory).or_else(files)
+    }
 }
 
 /// What a network is and how it learns.
@@ -83,9 +117,9 @@ pub(super) struct Settings {
     /// Training images set aside to select by.
     #[arg(long, value_name = "N", default_value_t = 500)]
     validation: usize,
-    /// Digits that the program draws where there is no --data; every fifth is held out.
+    /// Digits that the program draws where it is given no files; every fifth is held out.
     #[arg(long, value_name = "N", default_value_t = 5000)]
-    images: usize,
+    digits: usize,
     /// All randomness.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
@@ -170,8 +204,8 @@ impl Settings {
         }
     }
 
-    pub(super) fn source(&self, data: Option<PathBuf>) -> Source {
-        Source { directory: data, images: self.images, validation: self.validation }
+    pub(super) fn source(&self, place: Option<Place>) -> Source {
+        Source { place, digits: self.digits, validation: self.validation }
     }
 }
 
@@ -192,16 +226,17 @@ pub(super) fn run(args: Args) -> ExitCode {
     };
     signals::install(signals::SAVING);
     let ending = pool.install(|| match &args.resume {
-        Some(_) => session::resume(args.data.as_deref(), &options),
+        Some(_) => session::resume(args.data.place(), &options),
         None => {
             let config = args.settings.config(args.evolution.evolution());
-            session::start(config, args.settings.source(args.data.clone()), &options)
+            session::start(config, args.settings.source(args.data.place()), &options)
         }
     });
     match ending {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Interrupted) => ExitCode::from(signals::EXIT_CODE),
         Err(e @ (SessionError::Config(_) | SessionError::Occupied(_))) => super::fail(2, e),
+        Err(SessionError::Data(e)) if e.is_usage() => super::fail(2, e),
         Err(e) => super::fail(1, e),
     }
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use hotlanes::Tier;
-use hotlanes_train::data::idx::Split;
+use hotlanes_train::data::idx::{Source, Split};
 use hotlanes_train::models::population::evolve::Evolution;
 use hotlanes_train::models::population::run::{Config, OptimizerKind, Run};
-use hotlanes_train::models::population::state::{self, NAME, Source, State};
+use hotlanes_train::models::population::state::{self, NAME, State};
 use hotlanes_train::store::checkpoint;
 
 use crate::gradients::WILD;
@@ -78,7 +78,7 @@ fn save(run: &Run<'_>, data: &Split, directory: &Path) {
     let population = &run.population;
     let state = State {
         config: run.config().clone(),
-        source: Source { directory: None, images: 100, validation: 20 },
+        source: Source { place: None, digits: 100, validation: 20 },
         data: state::data_hash(data),
         examples: population.examples,
         generation: population.generation,

@@ -122,7 +122,7 @@ fn a_directory_without_files_and_a_set_too_small_are_told() {
         Split::load(Path::new("/nowhere"), 5)
             .unwrap_err()
             .to_string()
-            .starts_with("/nowhere: no MNIST files here")
+            .starts_with("/nowhere: No such file or directory")
     );
     fs::write(directory.path().join(IMAGES), images(20)).unwrap();
     fs::write(directory.path().join(LABELS), labels(20)).unwrap();

@@ -1,15 +1,15 @@
 //! A run with everything around it: checkpoints, log, plots, progress, Ctrl-C.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::run::{Config, ConfigError, Generation, Run, Times};
-use super::state::{self, NAME, Source, State};
+use super::state::{self, NAME, State};
 use super::train::Score;
-use crate::data::idx::{DataError, Split};
+use crate::data::idx::{DataError, Place, Source, Split};
 use crate::shell::plot::{self, Series};
 use crate::shell::progress::{Progress, say};
 use crate::shell::signals;
@@ -76,19 +76,6 @@ pub enum SessionError {
     },
 }
 
-impl Source {
-    /// Reads or draws the data.
-    ///
-    /// # Errors
-    /// See [`DataError`].
-    pub fn load(&self, seed: u64) -> Result<Split, DataError> {
-        match &self.directory {
-            Some(directory) => Split::load(directory, self.validation),
-            None => Split::procedural(self.images, self.validation, seed),
-        }
-    }
-}
-
 /// Starts a run and takes it to its end.
 ///
 /// # Errors
@@ -97,20 +84,21 @@ pub fn start(config: Config, source: Source, options: &Options) -> Result<Ending
     if checkpoint::json_path(&options.out, NAME).exists() {
         return Err(SessionError::Occupied(options.out.clone()));
     }
+    let source = source.absolute()?;
     let data = source.load(config.seed)?;
     let run = Run::new(config, &data)?;
     Session::new(run, source, &data, Vec::new(), options)?.go_on()
 }
 
-/// Goes on with the run in `options.out`, whose data may have moved to `directory`.
+/// Goes on with the run in `options.out`, whose data may have moved to `place`.
 ///
 /// # Errors
 /// See [`SessionError`].
-pub fn resume(directory: Option<&Path>, options: &Options) -> Result<Ending, SessionError> {
+pub fn resume(place: Option<Place>, options: &Options) -> Result<Ending, SessionError> {
     let (state, stored) = checkpoint::load::<State>(&options.out, NAME)?;
     let mut source = state.source.clone();
-    if let Some(directory) = directory {
-        source.directory = Some(directory.to_owned());
+    if let Some(place) = place {
+        source.place = Some(place.absolute()?);
     }
     let data = source.load(state.config.seed)?;
     let have = state::data_hash(&data);

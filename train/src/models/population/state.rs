@@ -6,23 +6,12 @@ use super::network::{ACTIVATIONS, Network, Node, NodeId, Parts, activation_index
 use super::plan::Plans;
 use super::run::{Config, Generation, OptimizerKind, Population};
 use super::train::Individual;
-use crate::data::idx::{CLASSES, Data, Split};
+use crate::data::idx::{CLASSES, Data, Source, Split};
 use crate::store::checkpoint::{CheckpointError, Stored, Tensors};
 use crate::store::hash;
 
 /// The name of a population's checkpoint in its directory.
 pub const NAME: &str = "population";
-
-/// Where a run's data come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// The directory of the IDX files; without one the program draws digits.
-    pub directory: Option<std::path::PathBuf>,
-    /// Digits that the program draws.
-    pub images: usize,
-    /// Training images set aside to select by.
-    pub validation: usize,
-}
 
 /// What a checkpoint's JSON file says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
