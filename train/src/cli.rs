@@ -57,7 +57,7 @@ enum Train {
 #[derive(Subcommand)]
 enum Bench {
     /// A population of sparse networks against the scalar loop of earlier work, in one run.
-    Population(bench::Args),
+    Population(Box<bench::Args>),
     /// Training steps of a GPT, and decoding, against multiply-adds alone.
     Gpt(bench_gpt::Args),
 }
@@ -70,7 +70,7 @@ pub fn main() -> ExitCode {
         Some(Command::Train(Train::Population(args))) => population::run(*args),
         Some(Command::Train(Train::Gpt(args))) => gpt::run(*args),
         Some(Command::Generate(args)) => generate::run(args),
-        Some(Command::Bench(Bench::Population(args))) => bench::run(args),
+        Some(Command::Bench(Bench::Population(args))) => bench::run(*args),
         Some(Command::Bench(Bench::Gpt(args))) => bench_gpt::run(args),
         None => report::run(cli.report),
     }

@@ -1,4 +1,5 @@
-//! The commands' options for data, as processes: token files, a validation file, images by name and by file, other directories.
+//! The commands' options for data, as processes: token files, a validation file, images by name and by file, other
+//! directories.
 
 #![cfg(unix)]
 

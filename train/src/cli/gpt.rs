@@ -13,12 +13,13 @@ use crate::models::gpt::settings::{Preset, Settings};
 use crate::shell::signals;
 
 pub(super) const HELP: &str = "\
-Text: --data FILE; without it the program writes stories of its own. The validation split is the end of the text, or the file
---validation-data. A byte-order mark is dropped and CR LF becomes LF. With --tokenizer tokens the files are nanoGPT's train.bin
-and val.bin or llm.c's .bin: 16-bit tokens, little endian. Such tokens are printed as numbers, as nanoGPT's meta.pkl is not read.
+Text: --data FILE; without it the program writes stories of its own. The validation split is the end of the text, or
+the file --validation-data. A byte-order mark is dropped and CR LF becomes LF. With --tokenizer tokens the files are
+nanoGPT's train.bin and val.bin or llm.c's .bin: 16-bit tokens, little endian. Such tokens are printed as numbers, as
+nanoGPT's meta.pkl is not read.
 
-An evaluation is the mean loss, in nats per token, over windows that are spread evenly over the validation split, the same ones
-each time; in the end over all of it.
+An evaluation is the mean loss, in nats per token, over windows that are spread evenly over the validation split, the
+same ones each time; in the end over all of it.
 
 Left in --out: gpt.json and gpt-*.safetensors (the checkpoint, optimizer included), best.json and best-*.safetensors (the model
 with the least loss by validation), log.jsonl (one JSON object a line: start, step, evaluation, stop), loss.svg. A run depends on

@@ -10,11 +10,11 @@ use crate::models::population::session::{self, Ending, Options, SessionError};
 use crate::shell::signals;
 
 pub(super) const HELP: &str = "\
-Data: --data DIR has MNIST's files, plain or .gz. With train-images-idx3-ubyte and train-labels-idx1-ubyte those are learnt
-from and t10k-... is the test; with t10k-... alone every fifth image is held out (8,000 and 2,000). A dot for a dash, upper case
-and test-... are known too; of several files for one purpose the plain one of the original name is taken. Files of other names:
---images and --labels. Without either the program draws digits itself. The test images choose nothing: individuals are ranked by
-training images that are set aside.
+Data: --data DIR has MNIST's files, plain or .gz. With train-images-idx3-ubyte and train-labels-idx1-ubyte those are
+learnt from and t10k-... is the test; with t10k-... alone every fifth image is held out (8,000 and 2,000). A dot for a
+dash, upper case and test-... are known too; of several files for one purpose the plain one of the original name is
+taken. Files of other names: --images and --labels. Without either the program draws digits itself. The test images
+choose nothing: individuals are ranked by training images that are set aside.
 
 Left in --out: population.json and population-*.safetensors (the checkpoint), log.jsonl (one JSON object a line: start,
 generation, stop), accuracy.svg, connections.svg, nodes.svg. A run depends on settings, data and seed alone, to the bit,

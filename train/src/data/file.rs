@@ -17,7 +17,10 @@ pub enum FileError {
         source: io::Error,
     },
     /// A directory, a pipe, a device: something without a length and an end.
-    #[error("{}: is {kind}: must be a regular file; what comes through a pipe must be saved to a file first", path.display())]
+    #[error(
+        "{}: is {kind}: must be a regular file; what comes through a pipe must be saved to a file first",
+        path.display()
+    )]
     NotRegular {
         /// The file.
         path: PathBuf,
@@ -41,7 +44,8 @@ pub enum FileError {
     },
     /// Somebody wrote to it.
     #[error(
-        "{}: {opened} bytes when it was opened, {} at its end: changed while it was read; try again when nothing writes to it",
+        "{}: {opened} bytes when it was opened, {} at its end: changed while it was read; \
+         try again when nothing writes to it",
         path.display(),
         if read > opened { "more".to_owned() } else { read.to_string() }
     )]

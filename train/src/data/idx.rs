@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{digits, file};
 pub use bytes::read;
 pub use error::DataError;
+use names::Found;
 
 mod bytes;
 mod error;
@@ -42,7 +43,7 @@ impl Data {
         &self.pixels[index * self.features..][..self.features]
     }
 
-    /// The images for which `wanted` holds of their number.
+    /// The images for whose index `wanted` is true.
     pub fn select(&self, wanted: impl Fn(usize) -> bool) -> Data {
         let mut data = Data { features: self.features, pixels: Vec::new(), labels: Vec::new() };
         for i in (0..self.len()).filter(|&i| wanted(i)) {
@@ -62,6 +63,12 @@ pub struct Source {
     pub digits: usize,
     /// Training images set aside to select by.
     pub validation: usize,
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Source { place: None, digits: 5000, validation: 500 }
+    }
 }
 
 /// Where images and labels are.
@@ -92,7 +99,8 @@ pub struct Pair {
 const MAX_DIGITS: usize = 1_000_000;
 
 impl Place {
-    /// The same place with absolute paths, for a checkpoint: a run that is resumed from another directory finds its images.
+    /// The same place with absolute paths, for a checkpoint: a run that is resumed from another directory finds its
+    /// images.
     ///
     /// # Errors
     /// A path is empty.
@@ -110,6 +118,15 @@ impl Place {
     }
 }
 
+/// Checks a number of digits before any is drawn.
+fn check_digits(digits: usize) -> Result<(), DataError> {
+    if (TEST_EVERY..=MAX_DIGITS).contains(&digits) {
+        return Ok(());
+    }
+    let rule = format!("must be at least {TEST_EVERY} and at most {MAX_DIGITS}");
+    Err(DataError::Setting { name: "digits", value: digits, rule })
+}
+
 impl Source {
     /// Checks the settings without reading anything.
     ///
@@ -118,12 +135,8 @@ impl Source {
     pub fn check(&self) -> Result<(), DataError> {
         let Source { ref place, digits, validation } = *self;
         let wrong = |name, value, rule: String| Err(DataError::Setting { name, value, rule });
-        if place.is_none() && !(TEST_EVERY..=MAX_DIGITS).contains(&digits) {
-            return wrong(
-                "digits",
-                digits,
-                format!("must be at least {TEST_EVERY} and at most {MAX_DIGITS}"),
-            );
+        if place.is_none() {
+            check_digits(digits)?;
         }
         // Every fifth is held out.
         let train = place.is_none().then(|| digits - digits / TEST_EVERY);
@@ -164,16 +177,16 @@ impl Source {
     }
 }
 
-/// What a run learns from, what it selects by, and what neither has seen.
+/// Training, validation and test images.
 #[derive(Clone, Debug)]
 pub struct Split {
-    /// The stream of examples.
+    /// The images of the stream of examples.
     pub train: Data,
-    /// What individuals are selected by; taken from the training images, never trained on.
+    /// Individuals are selected by them; taken from the training images, never trained on.
     pub validation: Data,
     /// Held out: only reported.
     pub test: Data,
-    /// Where the data come from, for logs.
+    /// The data's origin, for logs.
     pub source: String,
 }
 
@@ -181,20 +194,15 @@ pub struct Split {
 const TEST_EVERY: usize = 5;
 
 impl Split {
-    /// MNIST's files in `directory`, plain or gzip: with the 60,000 training images those, tested on the 10,000 others; with
-    /// the 10,000 alone, every fifth of them is held out (8,000 and 2,000). `validation` images are taken out of those to
-    /// train with, evenly.
+    /// MNIST's files in `directory`, plain or gzip: with the 60,000 training images those, tested on the 10,000
+    /// others; with the 10,000 alone, every fifth of them is held out (8,000 and 2,000). `validation` images are
+    /// taken out of those to train with, evenly.
     ///
     /// # Errors
     /// See [`DataError`].
     pub fn load(directory: &Path, validation: usize) -> Result<Split, DataError> {
-        let (pairs, notes) = names::find(directory)?;
-        let source = format!("{}{notes}", directory.display());
-        match pairs {
-            [Some(train), test] => Split::of(&train, test.as_ref(), validation, source),
-            [None, Some(train)] => Split::of(&train, None, validation, source),
-            [None, None] => unreachable!("an error"),
-        }
+        let Found { train, test, notes } = names::find(directory)?;
+        Split::of(&train, test.as_ref(), validation, format!("{}{notes}", directory.display()))
     }
 
     /// The images of a place.
@@ -230,8 +238,9 @@ impl Split {
     /// Digits that the program draws: `images` of them, of which every fifth is held out.
     ///
     /// # Errors
-    /// There are fewer than `validation` asks for.
+    /// There are too many, or fewer than `validation` asks for.
     pub fn procedural(images: usize, validation: usize, seed: u64) -> Result<Split, DataError> {
+        check_digits(images)?;
         let (train, test) = hold_out(&digits::draw(images, seed));
         Split::new(train, test, validation, format!("{images} digits drawn by the program, seed {seed}"))
     }

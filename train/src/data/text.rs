@@ -1,8 +1,9 @@
 //! A text as tokens, in a training and a validation split.
 //!
-//! A file of text is taken as text on every system: a byte-order mark at its beginning is dropped, and CR LF, the line end of
-//! Windows, becomes LF, whatever the tokenizer; a lone CR stays. UTF-16 and UTF-32, told by their byte-order mark, are refused.
-//! The hash of a text is that of the tokens, so that it does not depend on which line ends a checkout has given a file.
+//! A file of text is taken as text on every system: a byte-order mark at its beginning is dropped, and CR LF, the
+//! line end of Windows, becomes LF, whatever the tokenizer; a lone CR stays. UTF-16 and UTF-32, told by their
+//! byte-order mark, are refused. The hash of a text is that of the tokens, so that it does not depend on which line
+//! ends a checkout has given a file.
 
 use std::path::PathBuf;
 
@@ -39,7 +40,8 @@ pub enum DataError {
     TokenFile(#[from] TokenFileError),
     /// Text, but not in UTF-8.
     #[error(
-        "{}: begins with {mark}, the byte-order mark of {encoding}: must be UTF-8; try: iconv -f {encoding} -t UTF-8 {} > utf8.txt",
+        "{}: begins with {mark}, the byte-order mark of {encoding}: must be UTF-8; \
+         try: iconv -f {encoding} -t UTF-8 {} > utf8.txt",
         path.display(),
         path.display()
     )]
@@ -74,7 +76,8 @@ pub enum DataError {
     },
     /// A split is too short.
     #[error(
-        "{name}: {train} tokens to train with and {validation} to validate by: must be at least block + 1 = {least} each"
+        "{name}: {train} tokens to train with and {validation} to validate by: \
+         must be at least block + 1 = {least} each"
     )]
     Short {
         /// The text's name.

@@ -12,8 +12,8 @@ pub enum Tokenizer {
     Char(Characters),
     /// A token is a byte, whatever the text: 256 of them.
     Byte,
-    /// A token is a number below this one, from 1 to [`Tokenizer::MAX`], and means nothing here. As text it is written in
-    /// decimal digits, with a space after it.
+    /// A token is a number below this one, from 1 to [`Tokenizer::MAX`], and means nothing here. As text it is
+    /// written in decimal digits, with a space after it.
     Tokens(usize),
 }
 
@@ -406,7 +406,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_numbers_or_an_error(text in proptest::collection::vec(proptest::sample::select(&b"0159 \n-x\xff"[..]), 0..20)) {
+        fn any_bytes_are_numbers_or_an_error(
+            text in proptest::collection::vec(proptest::sample::select(&b"0159 \n-x\xff"[..]), 0..20),
+        ) {
             if let Ok(tokenizer) = Tokenizer::new(Kind::Tokens, &text) {
                 let tokens = tokenizer.encode(&text).unwrap();
                 proptest::prop_assert_eq!(tokenizer.encode(&round_trip(&tokenizer, &text)).unwrap(), tokens);

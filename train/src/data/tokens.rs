@@ -1,8 +1,8 @@
 //! Files of tokens that another program made: 16-bit numbers, little endian.
 //!
-//! Two layouts are read. nanoGPT's `train.bin` and `val.bin` are the tokens and nothing else. llm.c's (`write_datafile` in
-//! its dev/data/data_common.py) begin with 256 32-bit integers: the magic number 20240520, the version 1, the number of
-//! tokens, zeros. A file that begins with that magic number is llm.c's.
+//! Two layouts are read. nanoGPT's `train.bin` and `val.bin` are the tokens and nothing else. llm.c's
+//! (`write_datafile` in its dev/data/data_common.py) begin with 256 32-bit integers: the magic number 20240520, the
+//! version 1, the number of tokens, zeros. A file that begins with that magic number is llm.c's.
 //!
 //! A token file does not say what its tokens mean. nanoGPT's meta.pkl does, but is not read: a pickle is a program.
 
@@ -21,7 +21,7 @@ const VERSION: u32 = 1;
 /// Bytes of llm.c's header.
 const HEADER: usize = 256 * 4;
 
-/// What is wrong with a token file. Each message names the file, the place, the value and the rule.
+/// A token file that cannot be used. Each message names the file, the place, the value and the rule.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenFileError {

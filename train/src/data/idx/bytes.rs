@@ -204,6 +204,23 @@ mod tests {
         assert_eq!(read_bytes(&halves, &labels).unwrap().pixels, [1, 2, 3, 4]);
     }
 
+    #[test]
+    fn a_file_that_changes_after_its_header_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("images");
+        // Shorter, and longer, than when its header was read; the values do not fit into that read's buffer.
+        for (len, end) in [(50_000, "at its end: changed"), (200_000, "more at its end: changed")] {
+            fs::write(&path, idx(&[0x0803, 100_000, 1, 1], &[7; 100_000])).unwrap();
+            let file = Idx::<3>::open(&path, "images", 0x0803).unwrap();
+            fs::File::options().write(true).open(&path).unwrap().set_len(len).unwrap();
+            let told = file.values().unwrap_err().to_string();
+            assert!(
+                told.contains("images: 100016 bytes when it was opened, ") && told.contains(end),
+                "{told}"
+            );
+        }
+    }
+
     #[cfg(unix)]
     #[test]
     fn what_is_no_regular_file_is_refused_at_once() {
@@ -219,7 +236,8 @@ mod tests {
         ) {
             let images = idx(&[&[0x0803], &shape[..]].concat(), &values);
             let labels = idx(&[0x0801, count], &values[..values.len().min(count as usize)]);
-            let [images, labels] = [(images, pack[0]), (labels, pack[1])].map(|(b, pack)| if pack { gzip(&b) } else { b });
+            let packed = |bytes: Vec<u8>, pack| if pack { gzip(&bytes) } else { bytes };
+            let (images, labels) = (packed(images, pack[0]), packed(labels, pack[1]));
             let check = |images: &[u8], labels: &[u8]| {
                 if let Ok(data) = read_bytes(images, labels) {
                     assert!(data.features > 0 && !data.is_empty());

@@ -1,4 +1,4 @@
-//! What can be wrong with images and labels.
+//! Faults of images and labels.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::CLASSES;
 use crate::data::file::FileError;
 
-/// What is wrong with a data set. Each message names the file or the setting, the value and the rule.
+/// A data set that cannot be used. Each message names the file or the setting, the value and the rule.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
@@ -40,7 +40,10 @@ pub enum DataError {
         wanted: &'static str,
     },
     /// Images without labels, or labels without images.
-    #[error("{}: has {have}, but not {wanted}, plain or with .gz: images and labels belong together", directory.display())]
+    #[error(
+        "{}: has {have}, but not {wanted}, plain or with .gz: images and labels belong together",
+        directory.display()
+    )]
     Half {
         /// The directory.
         directory: PathBuf,
@@ -84,7 +87,10 @@ pub enum DataError {
         header: String,
     },
     /// A gzip file cannot have as much in it as its header promises.
-    #[error("{}: {len} bytes of gzip: the header ({header}) asks for {want}, more than they can unpack to", path.display())]
+    #[error(
+        "{}: {len} bytes of gzip: the header ({header}) asks for {want}, more than they can unpack to",
+        path.display()
+    )]
     Packed {
         /// The file.
         path: PathBuf,
@@ -114,7 +120,11 @@ pub enum DataError {
         max: usize,
     },
     /// Images and labels differ in number.
-    #[error("{}: {labels} labels for the {images} images of {}: must be as many", label_file.display(), image_file.display())]
+    #[error(
+        "{}: {labels} labels for the {images} images of {}: must be as many",
+        label_file.display(),
+        image_file.display()
+    )]
     Counts {
         /// The images' file.
         image_file: PathBuf,
@@ -152,7 +162,7 @@ pub enum DataError {
         have: usize,
         /// Images that are needed.
         want: usize,
-        /// What for.
+        /// The reason.
         what: &'static str,
     },
 }

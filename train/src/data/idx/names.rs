@@ -1,8 +1,8 @@
 //! MNIST's files by the names that are in use.
 //!
-//! The names are those of the original, `train-images-idx3-ubyte`, and what mirrors have made of them: a dot or an underscore
-//! for a dash, upper case, `test` for `t10k`, `.gz`, and in front `emnist-digits-`, `emnist-mnist-`, `fashion-mnist-` or
-//! `mnist-`. A directory of such a name, as some archives have, does not count.
+//! The names are those of the original, `train-images-idx3-ubyte`, and what mirrors have made of them: a dot or an
+//! underscore for a dash, upper case, `test` for `t10k`, `.gz`, and in front `emnist-digits-`, `emnist-mnist-`,
+//! `fashion-mnist-` or `mnist-`. A directory of such a name, as some archives have, does not count.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,8 +33,19 @@ fn role(name: &str) -> Option<(usize, (bool, bool))> {
     Some((role, (packed, !name.starts_with(NAMES[role]))))
 }
 
-/// The files of a directory: those to train with, those to test with, and in words which were passed over for others.
-pub(super) fn find(directory: &Path) -> Result<([Option<Pair>; 2], String), DataError> {
+/// MNIST's files in a directory.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The images to train with: the 60,000, or where they are missing the 10,000.
+    pub(super) train: Pair,
+    /// The images to test with, unless they are trained with.
+    pub(super) test: Option<Pair>,
+    /// In words, the files that were passed over and what for; empty if there are none.
+    pub(super) notes: String,
+}
+
+/// Looks for the files in a directory.
+pub(super) fn find(directory: &Path) -> Result<Found, DataError> {
     let io = |source| FileError::Io { path: directory.to_owned(), source };
     let mut found: [Vec<_>; 4] = Default::default();
     for entry in fs::read_dir(directory).map_err(io)? {
@@ -72,11 +83,15 @@ pub(super) fn find(directory: &Path) -> Result<([Option<Pair>; 2], String), Data
     };
     let train = pair(images, labels, [NAMES[0], NAMES[1]])?;
     let test = pair(test_images, test_labels, [NAMES[2], NAMES[3]])?;
-    if train.is_none() && test.is_none() {
-        let wanted = "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, or train-... in place of t10k-...";
-        return Err(DataError::Missing { directory: directory.to_owned(), wanted });
+    match (train, test) {
+        (Some(train), test) => Ok(Found { train, test, notes }),
+        (None, Some(train)) => Ok(Found { train, test: None, notes }),
+        (None, None) => {
+            let wanted =
+                "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, or train-... in place of t10k-...";
+            Err(DataError::Missing { directory: directory.to_owned(), wanted })
+        }
     }
-    Ok(([train, test], notes))
 }
 
 #[cfg(test)]
@@ -137,8 +152,7 @@ mod tests {
         // As in an archive that packs each file into a directory of its name.
         fs::create_dir(directory.path().join("train-labels-idx1-ubyte")).unwrap();
         for first in 0..order.len() {
-            let ([train, test], notes) = find(directory.path()).unwrap();
-            let train = train.unwrap();
+            let Found { train, test, notes } = find(directory.path()).unwrap();
             assert_eq!(train.images, directory.path().join(order[first]));
             assert_eq!((train.labels, test), (directory.path().join("train-labels.idx1-ubyte"), None));
             let others = order[first + 1..].join(", ");
@@ -150,7 +164,8 @@ mod tests {
         assert_eq!(
             find(directory.path()).unwrap_err().to_string(),
             format!(
-                "{}: has train-labels.idx1-ubyte, but not train-images-idx3-ubyte, plain or with .gz: images and labels belong together",
+                "{}: has train-labels.idx1-ubyte, but not train-images-idx3-ubyte, \
+                 plain or with .gz: images and labels belong together",
                 directory.path().display()
             )
         );

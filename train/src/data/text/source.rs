@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Corpus, DataError};
 use crate::data::file::{self, Opened};
 use crate::data::stories;
-use crate::data::tokenizer::{self, Kind, Tokenizer};
+use crate::data::tokenizer::{self, Kind, Tokenizer, TokenizerError};
 use crate::data::tokens::{MAX_TOKENS, TokenFile};
 
 /// The seed of the text that the program writes: the same for every run, so that losses can be compared.
@@ -21,12 +21,12 @@ const MAX_STORIES: usize = 1 << 30;
 pub struct Source {
     /// The file; without one the program writes stories.
     pub file: Option<PathBuf>,
-    /// The file of the validation split; then all of `file` is the training split. The vocabulary is of both, so a character
-    /// that only this file has is a token like any other, which training never shows to the model.
+    /// The file of the validation split; then all of `file` is the training split. The vocabulary is of both, so a
+    /// character that only this file has is a token like any other, which training never shows to the model.
     pub validation_file: Option<PathBuf>,
     /// Bytes of the stories, at least.
     pub stories: usize,
-    /// What a token is.
+    /// The kind of tokens.
     pub tokenizer: Kind,
     /// The vocabulary of token files; one more than the largest token if `None`.
     pub vocab: Option<usize>,
@@ -87,7 +87,8 @@ impl Source {
         }
     }
 
-    /// The same source with absolute paths, for a checkpoint: a run that is resumed from another directory finds its text.
+    /// The same source with absolute paths, for a checkpoint: a run that is resumed from another directory finds its
+    /// text.
     ///
     /// # Errors
     /// A path is empty.
@@ -151,13 +152,13 @@ impl Source {
                     let name = path.display().to_string();
                     move |source| DataError::Tokens { name, source }
                 };
-                for (path, text) in [path, more].into_iter().zip(&texts) {
-                    // Both must be text by themselves.
-                    Tokenizer::new(kind, text).map_err(wrong(path))?;
+                if let Some(empty) = texts.iter().position(Vec::is_empty) {
+                    return Err(wrong([path, more][empty])(TokenizerError::Empty));
                 }
                 let tokenizer = match kind {
                     Kind::Byte => Tokenizer::Byte,
-                    _ => Tokenizer::chars(&texts.each_ref().map(Vec::as_slice)).map_err(wrong(path))?,
+                    _ => Tokenizer::chars(&texts.each_ref().map(Vec::as_slice))
+                        .map_err(|source| DataError::Tokens { name: name.clone(), source })?,
                 };
                 let [train, validation] = texts.map(|text| tokenizer.encode(&text));
                 let (train, validation) = (train.map_err(wrong(path))?, validation.map_err(wrong(more))?);
@@ -193,9 +194,13 @@ fn clean(path: &Path, kind: Kind, bytes: &mut Vec<u8>) -> Result<(), DataError> 
         let name = || path.display().to_string();
         tokenizer::utf8(bytes).map_err(|source| DataError::Tokens { name: name(), source })?;
     }
-    let from = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-    let mut to = 0;
-    for at in from..bytes.len() {
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    // Most files have none.
+    let first = bytes.iter().position(|&byte| byte == b'\r').unwrap_or(bytes.len());
+    let mut to = first;
+    for at in first..bytes.len() {
         if bytes[at] != b'\r' || bytes.get(at + 1) != Some(&b'\n') {
             bytes[to] = bytes[at];
             to += 1;
@@ -251,7 +256,8 @@ mod tests {
             let told = |bytes: &[u8]| clean(bytes).unwrap_err();
             assert_eq!(
                 told(b"\xff\xfea\0"),
-                "t: begins with ff fe, the byte-order mark of UTF-16LE: must be UTF-8; try: iconv -f UTF-16LE -t UTF-8 t > utf8.txt"
+                "t: begins with ff fe, the byte-order mark of UTF-16LE: must be UTF-8; \
+                 try: iconv -f UTF-16LE -t UTF-8 t > utf8.txt"
             );
             assert!(told(b"\xfe\xff\0a").contains("UTF-16BE"));
             assert!(told(b"\xff\xfe\0\0a\0\0\0").contains("UTF-32LE"));
@@ -289,7 +295,7 @@ mod tests {
         assert!(told("train", "bad").starts_with("bad: byte 2 (0xff)"), "{}", told("train", "bad"));
         assert!(told("bad", "train").starts_with("bad: byte 2 (0xff)"));
         assert!(told("train", "empty").starts_with("empty: empty"));
-        assert!(told("train", "none").starts_with("none: No such file"));
+        assert!(told("train", "none").starts_with("none: "));
         assert!(told("empty", "train").starts_with("empty: empty"));
         let short = files.source(Kind::Char, "train", Some("val")).load(6).unwrap_err().to_string();
         assert!(
@@ -376,7 +382,8 @@ mod tests {
                 let told = files.told(&files.source(kind, file, Some(more)));
                 assert_eq!(
                     told,
-                    "/dev/zero: is a character device: must be a regular file; what comes through a pipe must be saved to a file first"
+                    "/dev/zero: is a character device: must be a regular file; \
+                     what comes through a pipe must be saved to a file first"
                 );
             }
             assert!(files.told(&files.source(kind, ".", None)).contains("is a directory"));
@@ -386,7 +393,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_files_are_a_corpus_or_an_error(
-            train in proptest::collection::vec(proptest::sample::select(&b"ab\r\n\xef\xbb\xbf\xff\xfe\0\xc3\xa4"[..]), 0..60),
+            train in proptest::collection::vec(
+                proptest::sample::select(&b"ab\r\n\xef\xbb\xbf\xff\xfe\0\xc3\xa4"[..]), 0..60,
+            ),
             val: Vec<u8>, share in 0.0..1.0_f64, block in 1..9_usize, vocab in proptest::option::of(0..70000_usize),
         ) {
             let files = Files::new(&[("train", &train), ("val", &val)]);
