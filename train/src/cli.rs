@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::report::LEGEND;
 use crate::shell::progress::note;
@@ -59,9 +59,21 @@ enum Train {
     Gpt(Box<gpt::Args>),
 }
 
+/// The command line's grammar.
+pub fn command() -> clap::Command {
+    // Said here and not at the options, since the benchmark has the settings, too, and no --resume.
+    let own = ["Settings", "EvolutionArgs"];
+    Cli::command().mut_subcommand("train", |train| {
+        train.mut_subcommand("population", |population| {
+            population.mut_arg("resume", |resume| resume.conflicts_with_all(own))
+        })
+    })
+}
+
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         // Help or version, which was asked for.
         Err(text) if !text.use_stderr() => return printed(text.print().and_then(|()| io::stdout().flush())),

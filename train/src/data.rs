@@ -1,7 +1,9 @@
-//! Data to learn from: text, images, and what the program makes itself.
+//! Data to learn from: text, token files, images, and what the program makes itself.
 
 mod digits;
+pub mod file;
 pub mod idx;
 mod stories;
 pub mod text;
 pub mod tokenizer;
+pub mod tokens;

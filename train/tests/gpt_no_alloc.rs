@@ -62,7 +62,7 @@ fn calls(config: &Config) -> usize {
 
 /// Allocator calls in a run's steps, with the batches that they draw, and in choosing tokens, the second time.
 fn calls_of_run() -> usize {
-    let source = Source { file: None, stories: 3000, tokenizer: Kind::Char, validation: 0.1 };
+    let source = Source { stories: 3000, tokenizer: Kind::Char, ..Source::default() };
     let corpus = source.load(16).unwrap();
     let (mut settings, _) = Preset::Tiny.settings();
     settings.model = Config { vocab: corpus.tokenizer.vocab(), ..CONFIG };

@@ -26,7 +26,7 @@ const SMALL: [&str; 14] = [
     "3",
     "--hidden",
     "8",
-    "--images",
+    "--digits",
     "100",
     "--validation",
     "10",
@@ -142,7 +142,7 @@ fn what_makes_no_sense_ends_with_2_and_what_fails_with_1() {
     told(2, run(&new, &["--minutes=-1"]), "--minutes -1: ");
     told(2, run(&new, &["--selection", "roulette"]), "must be tournament:N");
     told(2, run(&new, &["--optimizer", "muon"]), "possible values: sgd, adamw");
-    told(1, run(&new, &["--data", "/nowhere"]), "/nowhere: no MNIST files here");
+    told(1, run(&new, &["--data", "/nowhere"]), "/nowhere: No such file or directory");
     assert!(!new.exists(), "what fails at once leaves nothing");
     told(1, resume(&new, &[]), "population.json");
     told(2, resume(&new, &["--lr", "1"]), "cannot be used with");
@@ -152,7 +152,7 @@ fn what_makes_no_sense_ends_with_2_and_what_fails_with_1() {
     let mut forced = hotlanes(&["train", "population", "--resume", new.to_str().unwrap()]);
     told(2, output(forced.env("HOTLANES_TIER", "sse9")), "unknown tier \"sse9\"");
     let json = new.join("population.json");
-    let other = std::fs::read_to_string(&json).unwrap().replace("\"images\": 100", "\"images\": 105");
+    let other = std::fs::read_to_string(&json).unwrap().replace("\"digits\": 100", "\"digits\": 105");
     std::fs::write(&json, other).unwrap();
     told(1, resume(&new, &[]), "the run in");
 }
@@ -168,7 +168,7 @@ fn the_benchmark_reports_in_json() {
         "4",
         "--input-density",
         "0.01",
-        "--images",
+        "--digits",
         "200",
         "--validation",
         "10",

@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// Which of its models [default: the best by validation, or where no evaluation has been the last].
     #[arg(long, value_enum, value_name = "NAME")]
     checkpoint: Option<Which>,
-    /// What the text begins with.
+    /// Beginning of the text; numbers, with space between them, for a model of token files.
     #[arg(long, value_name = "TEXT", default_value = "")]
     prompt: String,
     /// Tokens to add.
@@ -97,7 +97,7 @@ fn generate(args: &Args, model: &Model) -> Result<(), Stop> {
     let started = Instant::now();
     let mut generator = Generator::new(model, &args.prompt, sampling)?;
     let read = started.elapsed().as_secs_f64();
-    out.write_all(args.prompt.as_bytes())?;
+    out.write_all(model.tokenizer.echo(&args.prompt).as_bytes())?;
     out.flush()?;
     let started = Instant::now();
     let mut tokens = 0;

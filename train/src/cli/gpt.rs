@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::run::{self, ENDS, Plan, RunArgs};
+use super::run::{ENDS, Plan, RunArgs};
 use crate::data::text::Source;
 use crate::data::tokenizer::Kind;
 use crate::models::gpt::config::{Act, Norm};
@@ -14,9 +14,13 @@ use crate::shell::ranks::{Alone, Ranks};
 use crate::shell::session::Ending;
 
 const HELP: &str = "\
-Text: --data FILE; without it the program writes stories of its own. The end of the text is the validation split. An evaluation is
-the mean loss, in nats per token, over windows that are spread evenly over that split, the same ones each time; in the end all
-of it.
+Text: --data FILE; without it the program writes stories of its own. The validation split is the end of the text, or
+the file --validation-data. A byte-order mark is dropped and CR LF becomes LF. With --tokenizer tokens the files are
+nanoGPT's train.bin and val.bin or llm.c's .bin: 16-bit tokens, little endian. Such tokens are printed as numbers, as
+nanoGPT's meta.pkl is not read.
+
+An evaluation is the mean loss, in nats per token, over windows that are spread evenly over the validation split, the
+same ones each time; in the end over all of it.
 
 Left in --out: gpt.json and gpt-*.safetensors (the checkpoints, optimizer included), best.json and best-*.safetensors (the model
 with the least validation loss), log.jsonl (one JSON object a line: run, step, evaluation, checkpoint, final, stop), metrics.csv,
@@ -40,6 +44,9 @@ pub(super) struct Args {
     /// Text to learn from; without it, stories that the program writes.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
+    /// Take the validation split from this file, and train on all of --data.
+    #[arg(long, value_name = "FILE", requires = "data", conflicts_with = "validation")]
+    validation_data: Option<PathBuf>,
     /// Step at which to stop, counted from the run's beginning [default: the preset's, or the resumed run's own].
     #[arg(long, value_name = "N", alias = "max-iters", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
@@ -174,6 +181,9 @@ struct TextArgs {
     /// What a token is.
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     tokenizer: Kind,
+    /// Vocabulary size of token files, above the largest token: 50257 for GPT-2 [default: the largest token + 1].
+    #[arg(long, value_name = "N")]
+    vocab: Option<usize>,
     /// Share of the text, at its end, that is the validation split.
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     validation: f64,
@@ -226,23 +236,21 @@ impl Args {
     }
 
     fn train(&self, ranks: &dyn Ranks) -> Result<Ending, Error> {
-        // A run that is resumed from elsewhere finds its text again.
-        let data = run::absolute(self.data.as_deref())?;
+        let TextArgs { tokenizer, vocab, validation, stories } = self.text;
         let plan = Plan {
             goal: self.steps,
             checkpoint_every: 250,
             finish: !self.no_whole_validation,
             recipe: &|| {
                 let (settings, steps) = self.settings();
-                let TextArgs { tokenizer, validation, stories } = self.text;
-                let source = Source { file: data.clone(), stories, tokenizer, validation };
-                Ok((Recipe { settings, source }, steps))
+                let (file, validation_file) = (self.data.clone(), self.validation_data.clone());
+                let source = Source { file, validation_file, stories, tokenizer, vocab, validation };
+                Ok((Recipe { settings, source: source.absolute()? }, steps))
             },
             change: &|recipe: &mut Recipe| {
-                if data.is_some() {
-                    recipe.source.file.clone_from(&data);
-                }
+                recipe.source.relocate(self.data.as_deref(), self.validation_data.as_deref())?;
                 self.tunable.change(&mut recipe.settings);
+                Ok(())
             },
         };
         self.run.train(&plan, ranks)

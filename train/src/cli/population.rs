@@ -3,17 +3,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::run::{self, ENDS, Plan, RunArgs};
+use super::run::{ENDS, Plan, RunArgs};
+use crate::data::idx::{Pair, Place, Source};
 use crate::models::population::evolve::{Evolution, Mutation, Selection};
 use crate::models::population::run::{Config, OptimizerKind};
-use crate::models::population::state::Source;
 use crate::models::population::trainer::Recipe;
 use crate::shell::ranks::Alone;
 
 const HELP: &str = "\
-Data: --data DIR has MNIST's files, plain or .gz. With train-images-idx3-ubyte and train-labels-idx1-ubyte those are learnt
-from and t10k-... is the test; with t10k-... alone every fifth image is held out (8,000 and 2,000). Without --data the program
-draws digits itself. The test images choose nothing: individuals are ranked by training images that are set aside.
+Data: --data DIR has MNIST's files, plain or .gz. With train-images-idx3-ubyte and train-labels-idx1-ubyte those are
+learnt from and t10k-... is the test; with t10k-... alone every fifth image is held out (8,000 and 2,000). A dot for a
+dash, upper case and test-... are known too; of several files for one purpose the plain one of the original name is
+taken. Files of other names: --images and --labels. Without either the program draws digits itself. The test images
+choose nothing: individuals are ranked by training images that are set aside.
 
 Left in --out: population.json and population-*.safetensors (the checkpoints), log.jsonl (one JSON object a line: run,
 generation, checkpoint, final, stop), metrics.csv, accuracy.svg, connections.svg, nodes.svg. A run depends on settings, data and
@@ -29,9 +31,8 @@ pub(super) fn help() -> String {
 pub(super) struct Args {
     #[command(flatten)]
     settings: Settings,
-    /// Directory of MNIST's IDX files; without it, digits that the program draws.
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
     /// Generations at which to stop, counted from the run's beginning [default: 50, or the resumed run's own].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     generations: Option<u64>,
@@ -40,6 +41,39 @@ pub(super) struct Args {
     // Last, as its heading holds for what follows.
     #[command(flatten)]
     evolution: EvolutionArgs,
+}
+
+/// Where the images come from.
+#[derive(clap::Args)]
+pub(super) struct DataArgs {
+    /// Directory of MNIST's IDX files; without data, the program draws digits.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["images", "labels", "test_images", "test_labels"])]
+    data: Option<PathBuf>,
+    /// IDX file of the training images, plain or gzip, in place of --data.
+    #[arg(long, value_name = "FILE", requires = "labels")]
+    images: Option<PathBuf>,
+    /// IDX file of the training images' labels.
+    #[arg(long, value_name = "FILE", requires = "images")]
+    labels: Option<PathBuf>,
+    /// IDX file of the test images [default: every fifth of --images].
+    #[arg(long, value_name = "FILE", requires_all = ["images", "test_labels"])]
+    test_images: Option<PathBuf>,
+    /// IDX file of the test images' labels.
+    #[arg(long, value_name = "FILE", requires = "test_images")]
+    test_labels: Option<PathBuf>,
+}
+
+impl DataArgs {
+    pub(super) fn place(&self) -> Option<Place> {
+        let pair = |images: &Option<PathBuf>, labels: &Option<PathBuf>| {
+            Some(Pair { images: images.clone()?, labels: labels.clone()? })
+        };
+        let files = || {
+            let train = pair(&self.images, &self.labels)?;
+            Some(Place::Files { train, test: pair(&self.test_images, &self.test_labels) })
+        };
+        self.data.clone().map(Place::Directory).or_else(files)
+    }
 }
 
 /// What a network is and how it learns.
@@ -75,9 +109,9 @@ pub(super) struct Settings {
     /// Training images set aside to select by.
     #[arg(long, value_name = "N", default_value_t = 500)]
     validation: usize,
-    /// Digits that the program draws where there is no --data; every fifth is held out.
+    /// Digits that the program draws where it is given no files; every fifth is held out.
     #[arg(long, value_name = "N", default_value_t = 5000)]
-    images: usize,
+    digits: usize,
     /// All randomness.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
@@ -86,7 +120,6 @@ pub(super) struct Settings {
 /// Evolution.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Evolution")]
-#[group(conflicts_with = "resume")]
 struct EvolutionArgs {
     /// How parents are chosen: tournament:N or truncation:SHARE.
     #[arg(long, value_name = "HOW", default_value_t = Evolution::default().selection)]
@@ -163,8 +196,8 @@ impl Settings {
         }
     }
 
-    pub(super) fn source(&self, data: Option<PathBuf>) -> Source {
-        Source { directory: data, images: self.images, validation: self.validation }
+    pub(super) fn source(&self, place: Option<Place>) -> Source {
+        Source { place, digits: self.digits, validation: self.validation }
     }
 }
 
@@ -172,23 +205,20 @@ impl Settings {
 const GENERATIONS: u64 = 50;
 
 pub(super) fn run(args: Args) -> ExitCode {
-    let data = match run::absolute(args.data.as_deref()) {
-        Ok(data) => data,
-        Err(why) => return super::fail(why.exit_code(), why),
-    };
     let plan = Plan {
         goal: args.generations,
         checkpoint_every: 10,
         finish: true,
         recipe: &|| {
             let config = args.settings.config(args.evolution.evolution());
-            let source = args.settings.source(data.clone());
+            let source = args.settings.source(args.data.place()).absolute()?;
             Ok((Recipe { config, source }, args.generations.unwrap_or(GENERATIONS)))
         },
         change: &|recipe: &mut Recipe| {
-            if data.is_some() {
-                recipe.source.directory.clone_from(&data);
+            if let Some(place) = args.data.place() {
+                recipe.source.place = Some(place.absolute()?);
             }
+            Ok(())
         },
     };
     args.run.run(|| args.run.train(&plan, &Alone))

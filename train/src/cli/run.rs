@@ -83,7 +83,7 @@ pub(super) struct Plan<'a, R> {
     /// A new run, and where it ends.
     pub(super) recipe: &'a (dyn Fn() -> Result<(R, u64), Error> + Sync),
     /// Changes to a resumed one.
-    pub(super) change: &'a (dyn Fn(&mut R) + Sync),
+    pub(super) change: &'a (dyn Fn(&mut R) -> Result<(), Error> + Sync),
 }
 
 impl RunArgs {
@@ -149,10 +149,4 @@ pub(super) fn command_line() -> String {
     let program = words.next().unwrap_or_default();
     let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
     std::iter::once(program).chain(words).collect::<Vec<_>>().join(" ")
-}
-
-/// A path as it is found from any directory.
-pub(super) fn absolute(path: Option<&Path>) -> Result<Option<PathBuf>, Error> {
-    let absolute = path.map(std::path::absolute).transpose();
-    absolute.map_err(|e| Error::Usage(format!("--data: {e}")))
 }

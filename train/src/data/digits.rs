@@ -5,7 +5,7 @@ use crate::rng::Rng;
 
 /// Pixels along a side.
 const SIDE: usize = 28;
-/// What the random numbers are for.
+/// Purpose of the random numbers.
 const PURPOSE: u64 = 0x6469_6769_7473;
 
 /// The strokes of each digit, in a square from -1 to 1 with y downwards.
@@ -22,7 +22,8 @@ const STROKES: [&[&[(f32, f32)]]; CLASSES] = [
     &[&[(0.5, -0.4), (0.0, -0.05), (-0.5, -0.5), (0.0, -1.0), (0.5, -0.6), (0.4, 0.3), (0.1, 1.0)]],
 ];
 
-/// `count` images of 28 x 28 pixels, each digit in turn, sheared, stretched, moved, of varied thickness, and with noise.
+/// `count` images of 28 x 28 pixels, each digit in turn, sheared, stretched, moved, of varied thickness, and with
+/// noise.
 pub fn draw(count: usize, seed: u64) -> Data {
     let mut data = Data { features: SIDE * SIDE, pixels: Vec::new(), labels: Vec::new() };
     for i in 0..count {

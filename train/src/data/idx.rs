@@ -1,12 +1,17 @@
 //! Images and labels: the IDX files of MNIST, or digits that the program draws itself.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
+use serde::{Deserialize, Serialize};
 
-use super::digits;
+use super::{digits, file};
+pub use bytes::read;
+pub use error::DataError;
+use names::Found;
+
+mod bytes;
+mod error;
+mod names;
 
 /// Classes of the labels.
 pub const CLASSES: usize = 10;
@@ -20,112 +25,6 @@ pub struct Data {
     pub pixels: Vec<u8>,
     /// `[images]`, each below [`CLASSES`].
     pub labels: Vec<u8>,
-}
-
-/// What is wrong with a data set. Each message names the file, the value and the rule.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DataError {
-    /// A file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The directory has none of the files that are looked for.
-    #[error("{}: no MNIST files here: wanted {wanted}, plain or with .gz", directory.display())]
-    Missing {
-        /// The directory.
-        directory: PathBuf,
-        /// The names that were looked for.
-        wanted: &'static str,
-    },
-    /// The first four bytes are not those of the kind of file.
-    #[error("{}: magic number {magic:#010x}: {kind} start with {want:#010x}", path.display())]
-    Magic {
-        /// The file.
-        path: PathBuf,
-        /// What it starts with.
-        magic: u32,
-        /// What it should start with.
-        want: u32,
-        /// "images" or "labels".
-        kind: &'static str,
-    },
-    /// The header promises another length than the file has.
-    #[error("{}: {len} bytes: the header ({header}) asks for {want}", path.display())]
-    Length {
-        /// The file.
-        path: PathBuf,
-        /// Bytes in the file, unpacked.
-        len: usize,
-        /// Bytes that the header asks for.
-        want: usize,
-        /// The header in words.
-        header: String,
-    },
-    /// Images of no pixels, or no images.
-    #[error("{}: {header}: there must be at least one image of at least one pixel", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-        /// The header in words.
-        header: String,
-    },
-    /// More than memory is likely to hold.
-    #[error("{}: {header}: at most {max} values are read", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// The header in words.
-        header: String,
-        /// How many values may be.
-        max: usize,
-    },
-    /// Images and labels differ in number.
-    #[error("{}: {labels} labels for the {images} images of {}: must be as many", label_file.display(), image_file.display())]
-    Counts {
-        /// The images' file.
-        image_file: PathBuf,
-        /// The labels' file.
-        label_file: PathBuf,
-        /// Images.
-        images: usize,
-        /// Labels.
-        labels: usize,
-    },
-    /// Training and test images differ in size.
-    #[error("{}: images of {test} pixels, but those to train with have {train}: must be as many", path.display())]
-    Features {
-        /// The test images' file.
-        path: PathBuf,
-        /// Pixels of a test image.
-        test: usize,
-        /// Pixels of a training image.
-        train: usize,
-    },
-    /// A label is not a digit.
-    #[error("{}: label {label} of image {index}: must be below {CLASSES}", path.display())]
-    Label {
-        /// The file.
-        path: PathBuf,
-        /// The image, from 0.
-        index: usize,
-        /// Its label.
-        label: u8,
-    },
-    /// Too few images for what was asked.
-    #[error("{have} images to train with: {want} are asked for ({what})")]
-    TooFew {
-        /// Images there are.
-        have: usize,
-        /// Images that are wanted.
-        want: usize,
-        /// What for.
-        what: &'static str,
-    },
 }
 
 impl Data {
@@ -144,7 +43,7 @@ impl Data {
         &self.pixels[index * self.features..][..self.features]
     }
 
-    /// The images for which `wanted` holds of their number.
+    /// The images for whose index `wanted` is true.
     pub fn select(&self, wanted: impl Fn(usize) -> bool) -> Data {
         let mut data = Data { features: self.features, pixels: Vec::new(), labels: Vec::new() };
         for i in (0..self.len()).filter(|&i| wanted(i)) {
@@ -155,16 +54,139 @@ impl Data {
     }
 }
 
-/// What a run learns from, what it selects by, and what neither has seen.
+/// Where a run's images come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The files; without them the program draws digits.
+    pub place: Option<Place>,
+    /// Digits that the program draws.
+    pub digits: usize,
+    /// Training images set aside to select by.
+    pub validation: usize,
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Source { place: None, digits: 5000, validation: 500 }
+    }
+}
+
+/// Where images and labels are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// In a directory, by MNIST's names or those that mirrors have made of them.
+    Directory(PathBuf),
+    /// In these files, whatever their names. Without a `test` every fifth image is held out.
+    Files {
+        /// To train with, and to select by.
+        train: Pair,
+        /// Held out.
+        test: Option<Pair>,
+    },
+}
+
+/// A file of images and the file of their labels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The images.
+    pub images: PathBuf,
+    /// Their labels.
+    pub labels: PathBuf,
+}
+
+/// The most digits that the program draws: 784 megabytes.
+const MAX_DIGITS: usize = 1_000_000;
+
+impl Place {
+    /// The same place with absolute paths, for a checkpoint: a run that is resumed from another directory finds its
+    /// images.
+    ///
+    /// # Errors
+    /// A path is empty.
+    pub fn absolute(mut self) -> Result<Self, DataError> {
+        let paths = match &mut self {
+            Place::Directory(directory) => vec![directory],
+            Place::Files { train, test } => {
+                [train].into_iter().chain(test).flat_map(|p| [&mut p.images, &mut p.labels]).collect()
+            }
+        };
+        for path in paths {
+            *path = file::absolute(path)?;
+        }
+        Ok(self)
+    }
+}
+
+/// Checks a number of digits before any is drawn.
+fn check_digits(digits: usize) -> Result<(), DataError> {
+    if (TEST_EVERY..=MAX_DIGITS).contains(&digits) {
+        return Ok(());
+    }
+    let rule = format!("must be at least {TEST_EVERY} and at most {MAX_DIGITS}");
+    Err(DataError::Setting { name: "digits", value: digits, rule })
+}
+
+impl Source {
+    /// Checks the settings without reading anything.
+    ///
+    /// # Errors
+    /// Names the first setting that breaks a rule, its value and the rule.
+    pub fn check(&self) -> Result<(), DataError> {
+        let Source { ref place, digits, validation } = *self;
+        let wrong = |name, value, rule: String| Err(DataError::Setting { name, value, rule });
+        if place.is_none() {
+            check_digits(digits)?;
+        }
+        // Every fifth is held out.
+        let train = place.is_none().then(|| digits - digits / TEST_EVERY);
+        if validation == 0 {
+            return wrong(
+                "validation",
+                validation,
+                "must be at least 1: individuals are selected by it".into(),
+            );
+        }
+        if let Some(train) = train
+            && validation >= train
+        {
+            let rule = format!("must be below {train}, the digits that are not held out of {digits}");
+            return wrong("validation", validation, rule);
+        }
+        Ok(())
+    }
+
+    /// The same source with absolute paths.
+    ///
+    /// # Errors
+    /// A path is empty.
+    pub fn absolute(self) -> Result<Self, DataError> {
+        Ok(Source { place: self.place.map(Place::absolute).transpose()?, ..self })
+    }
+
+    /// Reads or draws the images.
+    ///
+    /// # Errors
+    /// See [`DataError`].
+    pub fn load(&self, seed: u64) -> Result<Split, DataError> {
+        self.check()?;
+        match &self.place {
+            Some(place) => Split::read(place, self.validation),
+            None => Split::procedural(self.digits, self.validation, seed),
+        }
+    }
+}
+
+/// Training, validation and test images.
 #[derive(Clone, Debug)]
 pub struct Split {
-    /// The stream of examples.
+    /// The images of the stream of examples.
     pub train: Data,
-    /// What individuals are selected by; taken from the training images, never trained on.
+    /// Individuals are selected by them; taken from the training images, never trained on.
     pub validation: Data,
     /// Held out: only reported.
     pub test: Data,
-    /// Where the data come from, for logs.
+    /// The data's origin, for logs.
     pub source: String,
 }
 
@@ -172,45 +194,53 @@ pub struct Split {
 const TEST_EVERY: usize = 5;
 
 impl Split {
-    /// MNIST's files in `directory`, plain or gzip: with the 60,000 training images those, tested on the 10,000 others; with
-    /// the 10,000 alone, every fifth of them is held out (8,000 and 2,000). `validation` images are taken out of those to
-    /// train with, evenly.
+    /// MNIST's files in `directory`, plain or gzip: with the 60,000 training images those, tested on the 10,000
+    /// others; with the 10,000 alone, every fifth of them is held out (8,000 and 2,000). `validation` images are
+    /// taken out of those to train with, evenly.
     ///
     /// # Errors
     /// See [`DataError`].
     pub fn load(directory: &Path, validation: usize) -> Result<Split, DataError> {
-        let find = |name: &str| -> Option<PathBuf> {
-            [format!("{name}.gz"), name.to_owned()].iter().map(|n| directory.join(n)).find(|p| p.is_file())
-        };
-        let files = |images: &str, labels: &str| Some((find(images)?, find(labels)?));
-        let tenth = files("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte");
-        let sixty = files("train-images-idx3-ubyte", "train-labels-idx1-ubyte");
-        let (train, test) = match (sixty, tenth) {
-            (Some((images, labels)), Some((test_images, test_labels))) => {
-                let (train, test) = (read(&images, &labels)?, read(&test_images, &test_labels)?);
-                if test.features != train.features {
-                    let (test, train) = (test.features, train.features);
-                    return Err(DataError::Features { path: test_images, test, train });
+        let Found { train, test, notes } = names::find(directory)?;
+        Split::of(&train, test.as_ref(), validation, format!("{}{notes}", directory.display()))
+    }
+
+    /// The images of a place.
+    ///
+    /// # Errors
+    /// See [`DataError`].
+    pub fn read(place: &Place, validation: usize) -> Result<Split, DataError> {
+        match place {
+            Place::Directory(directory) => Split::load(directory, validation),
+            Place::Files { train, test } => {
+                let source = train.images.display().to_string();
+                Split::of(train, test.as_ref(), validation, source)
+            }
+        }
+    }
+
+    fn of(train: &Pair, test: Option<&Pair>, validation: usize, source: String) -> Result<Split, DataError> {
+        let images = read(&train.images, &train.labels)?;
+        let (train, test) = match test {
+            None => hold_out(&images),
+            Some(pair) => {
+                let test = read(&pair.images, &pair.labels)?;
+                if test.features != images.features {
+                    let (path, test, train) = (pair.images.clone(), test.features, images.features);
+                    return Err(DataError::Features { path, test, train });
                 }
-                (train, test)
-            }
-            (Some((images, labels)), None) | (None, Some((images, labels))) => {
-                hold_out(&read(&images, &labels)?)
-            }
-            (None, None) => {
-                let wanted =
-                    "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, or train-... in place of t10k-...";
-                return Err(DataError::Missing { directory: directory.to_owned(), wanted });
+                (images, test)
             }
         };
-        Split::new(train, test, validation, directory.display().to_string())
+        Split::new(train, test, validation, source)
     }
 
     /// Digits that the program draws: `images` of them, of which every fifth is held out.
     ///
     /// # Errors
-    /// There are fewer than `validation` asks for.
+    /// There are too many, or fewer than `validation` asks for.
     pub fn procedural(images: usize, validation: usize, seed: u64) -> Result<Split, DataError> {
+        check_digits(images)?;
         let (train, test) = hold_out(&digits::draw(images, seed));
         Split::new(train, test, validation, format!("{images} digits drawn by the program, seed {seed}"))
     }
@@ -222,10 +252,11 @@ impl Split {
         }
         if validation == 0 || validation >= have {
             let what = "some of them to select by, at least 1, and at least 1 to train with";
-            return Err(DataError::TooFew { have, want: validation.max(1) + 1, what });
+            return Err(DataError::TooFew { have, want: validation.max(1).saturating_add(1), what });
         }
         // Image i is taken where the running share of the wanted ones reaches a whole number.
-        let taken = |i: usize| (i + 1) * validation / have > i * validation / have;
+        let share = |i: usize| i as u128 * validation as u128 / have as u128;
+        let taken = |i: usize| share(i + 1) > share(i);
         let (validation, train) = (train.select(taken), train.select(|i| !taken(i)));
         Ok(Split { train, validation, test, source })
     }
@@ -236,63 +267,56 @@ fn hold_out(data: &Data) -> (Data, Data) {
     (data.select(|i| !test(i)), data.select(test))
 }
 
-/// Images and labels from a pair of IDX files, unpacked if they are gzip.
-///
-/// # Errors
-/// See [`DataError`].
-pub fn read(images: &Path, labels: &Path) -> Result<Data, DataError> {
-    let (shape, pixels) = idx::<3>(images, "images", 0x0803)?;
-    let ([count], classes) = idx::<1>(labels, "labels", 0x0801)?;
-    if count != shape[0] {
-        let (image_file, label_file) = (images.to_owned(), labels.to_owned());
-        return Err(DataError::Counts { image_file, label_file, images: shape[0], labels: count });
-    }
-    if let Some(index) = classes.iter().position(|&c| usize::from(c) >= CLASSES) {
-        return Err(DataError::Label { path: labels.to_owned(), index, label: classes[index] });
-    }
-    Ok(Data { features: shape[1] * shape[2], pixels, labels: classes })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A gigabyte: MNIST has 47 megabytes. A header that lies does not make the program ask for all memory.
-const MAX_VALUES: usize = 1 << 30;
-
-/// The dimensions and bytes of an IDX file of `N` dimensions.
-fn idx<const N: usize>(
-    path: &Path,
-    kind: &'static str,
-    want: u32,
-) -> Result<([usize; N], Vec<u8>), DataError> {
-    let io = |source| DataError::Io { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let mut file = File::open(path).map_err(io)?;
-    // One more than is allowed, so that what is too long is seen to be.
-    let limit = MAX_VALUES as u64 + 64;
-    file.by_ref().take(limit).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let packed = std::mem::take(&mut bytes);
-        MultiGzDecoder::new(packed.as_slice()).take(limit).read_to_end(&mut bytes).map_err(io)?;
-    }
-    let head = 4 + 4 * N;
-    let word = |i: usize| u32::from_be_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
-    if bytes.len() >= 4 && word(0) != want {
-        return Err(DataError::Magic { path: path.to_owned(), magic: word(0), want, kind });
-    }
-    if bytes.len() < head {
-        let header = format!("magic number and {N} dimensions of {kind}");
-        return Err(DataError::Length { path: path.to_owned(), len: bytes.len(), want: head, header });
-    }
-    let mut shape = [0; N];
-    for (i, n) in shape.iter_mut().enumerate() {
-        *n = word(4 + 4 * i) as usize;
-    }
-    let header = format!("{kind} {}", shape.map(|n| n.to_string()).join(" x "));
-    let values = shape.iter().try_fold(1_usize, |a, &n| a.checked_mul(n)).filter(|&n| n <= MAX_VALUES);
-    match values {
-        None => Err(DataError::TooLarge { path: path.to_owned(), header, max: MAX_VALUES }),
-        Some(0) => Err(DataError::Empty { path: path.to_owned(), header }),
-        Some(n) if bytes.len() != head + n => {
-            Err(DataError::Length { path: path.to_owned(), len: bytes.len(), want: head + n, header })
+    #[test]
+    fn settings_are_checked_before_anything_is_drawn_or_read() {
+        let source = |digits, validation| Source { place: None, digits, validation };
+        let place = Some(Place::Directory("/nowhere".into()));
+        let most = usize::MAX;
+        let wrong = [
+            (source(0, 1), "digits = 0: must be at least 5 and at most 1000000"),
+            (source(4, 1), "digits = 4: must be"),
+            (source(most, 1), "digits = 18446744073709551615: must be"),
+            (source(100, 0), "validation = 0: must be at least 1"),
+            (source(100, 80), "validation = 80: must be below 80, the digits that are not held out of 100"),
+            (source(100, most), "validation = 18446744073709551615: must be below 80"),
+            (Source { place: place.clone(), ..source(0, 0) }, "validation = 0: must be at least 1"),
+        ];
+        for (source, message) in wrong {
+            let error = source.load(1).unwrap_err();
+            assert!(error.is_usage() && error.to_string().starts_with(message), "{error}: {message}");
         }
-        Some(_) => Ok((shape, bytes.split_off(head))),
+        assert_eq!(source(100, 79).load(1).unwrap().train.len(), 1);
+        assert_eq!(source(5, 3).load(1).unwrap().test.len(), 1);
+        let error = Source { place, ..source(0, most) }.load(1).unwrap_err();
+        assert!(!error.is_usage() && error.to_string().starts_with("/nowhere: "), "{error}");
+    }
+
+    #[test]
+    fn a_count_beyond_all_images_does_not_wrap() {
+        for validation in [80, usize::MAX - 1, usize::MAX] {
+            let error = Split::procedural(100, validation, 1).unwrap_err().to_string();
+            let want = validation.saturating_add(1);
+            assert!(error.starts_with(&format!("80 images to train with: {want} are asked for")), "{error}");
+        }
+    }
+
+    #[test]
+    fn paths_are_stored_absolute() {
+        let here = std::env::current_dir().unwrap();
+        let pair = |at: &Path| Pair { images: at.join("i"), labels: at.join("l") };
+        let files = |at: &Path| Place::Files { train: pair(at), test: Some(pair(&at.join("test"))) };
+        assert_eq!(files(Path::new("a")).absolute().unwrap(), files(&here.join("a")));
+        assert_eq!(Place::Directory("a".into()).absolute().unwrap(), Place::Directory(here.join("a")));
+        let source = Source { place: Some(Place::Directory("".into())), digits: 5, validation: 1 };
+        assert!(source.absolute().is_err());
+        let json = serde_json::to_string(&files(Path::new("/a"))).unwrap();
+        assert!(
+            json.starts_with(r#"{"files":{"train":{"images":"/a/i","labels":"/a/l"},"test":{"#),
+            "{json}"
+        );
     }
 }

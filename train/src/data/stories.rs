@@ -1,11 +1,12 @@
-//! A text that the program writes itself, so that training runs on a machine without any data: little stories by a grammar.
+//! A text that the program writes itself, so that training runs on a machine without any data: little stories by a
+//! grammar.
 //!
-//! There is something to learn at every distance: spelling, agreement of articles, pronouns and plurals, who holds what in
-//! which colour, and sums of small numbers.
+//! There is something to learn at every distance: spelling, agreement of articles, pronouns and plurals, who holds
+//! what in which colour, and sums of small numbers.
 
 use crate::rng::Rng;
 
-/// What the random numbers are for.
+/// Purpose of the random numbers.
 const PURPOSE: u64 = 0x7374_6f72_7900;
 
 /// Stories that together have at least so many bytes, all of them ASCII; a longer text begins with the shorter one.

@@ -1,113 +1,113 @@
-//! A text as tokens, cut into a training and a validation split.
+//! A text as tokens, in a training and a validation split.
+//!
+//! A file of text is taken as text on every system: a byte-order mark at its beginning is dropped, and CR LF, the
+//! line end of Windows, becomes LF, whatever the tokenizer; a lone CR stays. UTF-16 and UTF-32, told by their
+//! byte-order mark, are refused. The hash of a text is that of the tokens, so that it does not depend on which line
+//! ends a checkout has given a file.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
-use super::stories;
+use super::file::FileError;
 use super::tokenizer::{Kind, Tokenizer, TokenizerError};
+use super::tokens::{MAX_TOKENS, TokenFileError};
 use crate::store::hash;
+pub use source::Source;
 
-/// The seed of the text that the program writes: the same for every run, so that losses can be compared.
-const TEXT_SEED: u64 = 1;
-
-/// Where a run's text comes from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Source {
-    /// The file; without one the program writes stories.
-    pub file: Option<PathBuf>,
-    /// Bytes of the stories, at least.
-    pub stories: usize,
-    /// What a token is.
-    pub tokenizer: Kind,
-    /// The share of the text, at its end, to validate by.
-    pub validation: f64,
-}
+mod source;
 
 /// A text, ready to learn from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Corpus {
-    /// What the text is called.
+    /// Its name, for messages: the files.
     pub name: String,
     /// How it became tokens.
     pub tokenizer: Tokenizer,
-    /// The tokens to learn from.
+    /// The training split.
     pub train: Vec<u16>,
-    /// The tokens to validate by.
+    /// The validation split.
     pub validation: Vec<u16>,
 }
 
-/// Why there is nothing to learn from.
+/// Why there is nothing to learn from. Each message names the file or the setting, the value and the rule.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Io {
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The token file is none.
+    #[error(transparent)]
+    TokenFile(#[from] TokenFileError),
+    /// Text, but not in UTF-8.
+    #[error(
+        "{}: begins with {mark}, the byte-order mark of {encoding}: must be UTF-8; \
+         try: iconv -f {encoding} -t UTF-8 {} > utf8.txt",
+        path.display(),
+        path.display()
+    )]
+    Encoding {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// The encoding's name, as iconv has it.
+        encoding: &'static str,
+        /// Its mark.
+        mark: &'static str,
     },
     /// The text has no tokens.
     #[error("{name}: {source}")]
     Tokens {
-        /// What the text is called.
+        /// The text's name.
         name: String,
         /// Why.
         source: TokenizerError,
     },
-    /// The share to validate by.
+    /// The share of the validation split.
     #[error("validation = {0}: must be above 0 and below 1")]
     Share(f64),
-    /// A part is too short.
+    /// Another setting.
+    #[error("{name} = {value}: {rule}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// The rule.
+        rule: String,
+    },
+    /// A split is too short.
     #[error(
-        "{name}: {train} tokens to train with and {validation} to validate by: must be at least block + 1 = {least} each"
+        "{name}: {train} tokens to train with and {validation} to validate by: \
+         must be at least block + 1 = {least} each"
     )]
     Short {
-        /// What the text is called.
+        /// The text's name.
         name: String,
-        /// Tokens to learn from.
+        /// Tokens of the training split.
         train: usize,
-        /// Tokens to validate by.
+        /// Tokens of the validation split.
         validation: usize,
-        /// What is needed.
+        /// The least number.
         least: usize,
     },
     /// Too many tokens.
     #[error("{name}: {len} tokens: must be at most 2^32 - 1")]
     Long {
-        /// What the text is called.
+        /// The text's name.
         name: String,
         /// How many.
         len: usize,
     },
 }
 
-impl Source {
-    /// Reads or writes the text, which must fill at least one window of `block` tokens and its targets in each part.
-    ///
-    /// # Errors
-    /// See [`DataError`].
-    pub fn load(&self, block: usize) -> Result<Corpus, DataError> {
-        let (name, text) = match &self.file {
-            Some(path) => (path.display().to_string(), read(path)?),
-            None => {
-                ("stories that the program writes".into(), stories::stories(TEXT_SEED, self.stories).into())
-            }
-        };
-        Corpus::new(name, &text, self.tokenizer, self.validation, block)
+impl DataError {
+    /// Whether a setting is wrong, whatever the files: wrong usage, not a failure.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, DataError::Share(_) | DataError::Setting { .. })
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, DataError> {
-    fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })
-}
-
 impl Corpus {
-    /// Cuts a text into tokens and parts.
+    /// Cuts a text into tokens and splits.
     ///
     /// # Errors
     /// See [`DataError`].
@@ -118,17 +118,43 @@ impl Corpus {
         validation: f64,
         block: usize,
     ) -> Result<Self, DataError> {
+        let wrong = |source| DataError::Tokens { name: name.clone(), source };
+        let tokenizer = Tokenizer::new(kind, text).map_err(wrong)?;
+        let tokens = tokenizer.encode(text).map_err(wrong)?;
+        Corpus::split(name, tokenizer, tokens, validation, block)
+    }
+
+    /// The last tokens are the validation split.
+    fn split(
+        name: String,
+        tokenizer: Tokenizer,
+        mut train: Vec<u16>,
+        validation: f64,
+        block: usize,
+    ) -> Result<Self, DataError> {
         if !(validation > 0.0 && validation < 1.0) {
             return Err(DataError::Share(validation));
         }
-        let wrong = |source| DataError::Tokens { name: name.clone(), source };
-        let tokenizer = Tokenizer::new(kind, text).map_err(wrong)?;
-        let mut train = tokenizer.encode(text).map_err(wrong)?;
-        if u32::try_from(train.len()).is_err() {
+        if train.len() as u64 > MAX_TOKENS {
             return Err(DataError::Long { name, len: train.len() });
         }
         let validation = train.split_off((train.len() as f64 * (1.0 - validation)) as usize);
-        let least = block + 1;
+        Corpus::of(name, tokenizer, train, validation, block)
+    }
+
+    /// Of both splits.
+    fn of(
+        name: String,
+        tokenizer: Tokenizer,
+        train: Vec<u16>,
+        validation: Vec<u16>,
+        block: usize,
+    ) -> Result<Self, DataError> {
+        let longest = train.len().max(validation.len());
+        if longest as u64 > MAX_TOKENS {
+            return Err(DataError::Long { name, len: longest });
+        }
+        let least = block.saturating_add(1);
         if train.len().min(validation.len()) < least {
             let (train, validation) = (train.len(), validation.len());
             return Err(DataError::Short { name, train, validation, least });
@@ -136,7 +162,7 @@ impl Corpus {
         Ok(Corpus { name, tokenizer, train, validation })
     }
 
-    /// A hash of the tokens and of what they stand for.
+    /// A hash of the tokens and of the text that each stands for.
     pub fn hash(&self) -> u64 {
         let mut vocabulary = Vec::new();
         (0..self.tokenizer.vocab()).for_each(|token| self.tokenizer.decode(token as u16, &mut vocabulary));
@@ -171,6 +197,8 @@ mod tests {
         assert!(
             corpus(b"\xff", Kind::Char, 9).unwrap_err().starts_with("t: byte 0 (0xff) is not valid UTF-8")
         );
+        let numbers = corpus(b"3 1 4 1 5 9 2 6 5 3", Kind::Tokens, 0).unwrap();
+        assert_eq!((numbers.tokenizer, &numbers.train[..3]), (Tokenizer::Tokens(10), &[3, 1, 4][..]));
         for share in [0.0, 1.0, f64::NAN] {
             let error = Corpus::new("t".into(), &text, Kind::Byte, share, 4).unwrap_err();
             assert!(error.to_string().starts_with("validation = "), "{error}");

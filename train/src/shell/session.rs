@@ -145,7 +145,7 @@ pub fn start<R: Recipe>(mut recipe: R, options: &Options<'_>, ranks: &dyn Ranks)
 /// # Errors
 /// See [`Error`].
 pub fn resume<R: Recipe>(
-    change: impl Fn(&mut R),
+    change: impl Fn(&mut R) -> Result<(), Error>,
     options: &Options<'_>,
     ranks: &dyn Ranks,
 ) -> Result<Ending, Error> {
@@ -156,7 +156,7 @@ pub fn resume<R: Recipe>(
     let (index, saved, stored) = checkpoint::load(out, R::KIND, None)?;
     let mut about = about::<R>(out, &index)?;
     let before = about.recipe.tunable();
-    change(&mut about.recipe);
+    change(&mut about.recipe)?;
     let tuned = about.recipe.tunable();
     let data = load_same(&mut about.recipe, &about.data, out)?;
     about.goal = options.goal.unwrap_or(about.goal);

@@ -48,7 +48,10 @@ pub trait Recipe: Clone + Serialize + DeserializeOwned + 'static {
     }
 
     /// Reads the data from elsewhere.
-    fn relocate(&mut self, data: &[PathBuf]);
+    ///
+    /// # Errors
+    /// These are not as many files as the data have.
+    fn relocate(&mut self, data: &[PathBuf]) -> Result<(), Error>;
 }
 
 /// What a trainer did that is worth a line.

@@ -88,7 +88,7 @@ pub fn verify<R: Recipe>(
     let mut recipe: R =
         serde_json::from_value(begins.recipe).map_err(|e| wrong(first.number, e.to_string()))?;
     if !data.is_empty() {
-        recipe.relocate(data);
+        recipe.relocate(data)?;
     }
     let data = session::load_same(&mut recipe, &begins.data, directory)?;
     let run = Verification { recipe: &recipe, data: &data, directory, lines: &lines, progress };

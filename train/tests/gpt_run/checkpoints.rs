@@ -40,7 +40,7 @@ fn start(settings: Settings, options: &Options<'_>, ranks: &dyn Ranks) -> Result
 }
 
 fn resume(options: &Options<'_>, ranks: &dyn Ranks) -> Result<Ending, Error> {
-    session::resume(|_: &mut Recipe| (), options, ranks)
+    session::resume(|_: &mut Recipe| Ok(()), options, ranks)
 }
 
 /// The state in a directory's last checkpoint.
@@ -263,7 +263,7 @@ fn a_wrong_checkpoint_is_told_and_nothing_is_overwritten() {
     // Another text; a new run in an old one's place.
     let file = elsewhere.path().join("text");
     fs::write(&file, "abc".repeat(500)).unwrap();
-    let moved = |recipe: &mut Recipe| recipe.source.file = Some(file.clone());
+    let moved = |recipe: &mut Recipe| Ok(recipe.source.relocate(Some(&file), None)?);
     let error = session::resume(moved, &options(path, 10), &Alone).unwrap_err();
     assert!(matches!(error, Error::OtherData { .. }), "{error}");
     let error = start(settings(), &options(path, 10), &Alone).unwrap_err();

@@ -13,7 +13,7 @@ use hotlanes_train::models::gpt::settings::Settings;
 
 /// Stories.
 fn source(tokenizer: Kind) -> Source {
-    Source { file: None, stories: 3000, tokenizer, validation: 0.1 }
+    Source { stories: 3000, tokenizer, ..Source::default() }
 }
 
 fn corpus() -> Corpus {

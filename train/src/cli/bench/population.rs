@@ -1,11 +1,10 @@
 //! `hotlanes bench population`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::Measure;
 use crate::cli::fail;
-use crate::cli::population::Settings;
+use crate::cli::population::{DataArgs, Settings};
 use crate::models::population::bench::{self, Options, Phase, Report, Way};
 use crate::models::population::evolve::Evolution;
 
@@ -13,18 +12,17 @@ use crate::models::population::evolve::Evolution;
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     settings: Settings,
-    /// Directory of MNIST's IDX files; without it, the program draws digits.
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
     #[command(flatten)]
     measure: Measure,
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
     let config = args.settings.config(Evolution::default());
-    let data = match args.settings.source(args.data).load(config.seed) {
+    let data = match args.settings.source(args.data.place()).load(config.seed) {
         Ok(data) => data,
-        Err(e) => return fail(1, e),
+        Err(e) => return fail(if e.is_usage() { 2 } else { 1 }, e),
     };
     if let Err(e) = config.check(data.train.features) {
         return fail(2, e);

@@ -41,7 +41,7 @@ impl Generator {
         let tokenizer = model.tokenizer.clone();
         let mut tokens = tokenizer.encode(prompt.as_bytes()).map_err(GenerateError::Prompt)?;
         if tokens.is_empty() {
-            tokens = tokenizer.encode(b"\n").unwrap_or_else(|_| vec![0]);
+            tokens.push(tokenizer.start());
         }
         let tokens: Vec<u32> = tokens.into_iter().map(u32::from).collect();
         let mut decoder = Decoder::new(model.config.clone(), &model.params)?;

@@ -56,10 +56,7 @@ impl From<RunError> for Error {
 
 impl From<DataError> for Error {
     fn from(error: DataError) -> Self {
-        match error {
-            DataError::Share(_) => Error::Usage(error.to_string()),
-            other => Error::data(other),
-        }
+        if error.is_usage() { Error::Usage(error.to_string()) } else { Error::data(error) }
     }
 }
 
@@ -91,8 +88,12 @@ impl trainer::Recipe for Recipe {
         state::json(&Tunable::from(&self.settings))
     }
 
-    fn relocate(&mut self, data: &[PathBuf]) {
-        self.source.file = data.first().cloned();
+    fn relocate(&mut self, data: &[PathBuf]) -> Result<(), Error> {
+        match data {
+            [text] => Ok(self.source.relocate(Some(text), None)?),
+            [text, validation] => Ok(self.source.relocate(Some(text), Some(validation))?),
+            _ => Err(Error::Usage("--data: a text, and the validation split's if the run has one".into())),
+        }
     }
 }
 

@@ -13,17 +13,6 @@ use crate::store::hash;
 /// The name of a population's checkpoint in its directory.
 pub const NAME: &str = "population";
 
-/// Where a run's data come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// The directory of the IDX files; without one the program draws digits.
-    pub directory: Option<std::path::PathBuf>,
-    /// Digits that the program draws.
-    pub images: usize,
-    /// Training images set aside to select by.
-    pub validation: usize,
-}
-
 /// A run's state without its tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {

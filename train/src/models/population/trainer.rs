@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::run::{Config, Generation, Run};
-use super::state::{self, NAME, Snapshot, Source};
+use super::state::{self, NAME, Snapshot};
 use super::train::Score;
-use crate::data::idx::{DataError, Split};
+use crate::data::idx::{DataError, Pair, Place, Source, Split};
 use crate::shell::error::Error;
 use crate::shell::plot::{Axis, Legend, Plot, Series};
 use crate::shell::ranks::Ranks;
@@ -29,20 +29,7 @@ pub struct Recipe {
 
 impl From<DataError> for Error {
     fn from(error: DataError) -> Self {
-        Error::data(error)
-    }
-}
-
-impl Source {
-    /// Reads or draws the data.
-    ///
-    /// # Errors
-    /// See [`DataError`].
-    pub fn load(&self, seed: u64) -> Result<Split, DataError> {
-        match &self.directory {
-            Some(directory) => Split::load(directory, self.validation),
-            None => Split::procedural(self.images, self.validation, seed),
-        }
+        if error.is_usage() { Error::Usage(error.to_string()) } else { Error::data(error) }
     }
 }
 
@@ -67,8 +54,22 @@ impl trainer::Recipe for Recipe {
         Ok(Run::new(self.config.clone(), data)?)
     }
 
-    fn relocate(&mut self, data: &[PathBuf]) {
-        self.source.directory = data.first().cloned();
+    fn relocate(&mut self, data: &[PathBuf]) -> Result<(), Error> {
+        let pair =
+            |images: &PathBuf, labels: &PathBuf| Pair { images: images.clone(), labels: labels.clone() };
+        let place = match data {
+            [directory] => Place::Directory(directory.clone()),
+            [images, labels] => Place::Files { train: pair(images, labels), test: None },
+            [images, labels, test_images, test_labels] => {
+                Place::Files { train: pair(images, labels), test: Some(pair(test_images, test_labels)) }
+            }
+            _ => {
+                let rule = "a directory, or images and labels, and those of the test if the run has them";
+                return Err(Error::Usage(format!("--data: {rule}")));
+            }
+        };
+        self.source.place = Some(place.absolute()?);
+        Ok(())
     }
 }
 
