@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use hotlanes::{LANES, Tier};
 use hotlanes_cases::run::Hash;
@@ -16,10 +16,14 @@ use hotlanes_cases::{Bits, Case, Memory, Place, Run, Size, Values, cases, named}
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
+use serde::{Deserialize, Serialize};
 
 fn main() -> ExitCode {
     let args = Arguments::from_args();
-    let mut trials = vec![Trial::test("every_hash_has_its_case", every_hash_has_its_case)];
+    let mut trials = vec![
+        Trial::test("every_hash_has_its_case", every_hash_has_its_case),
+        Trial::test("the_version_of_the_bits::golden", the_version_of_the_bits),
+    ];
     for case in cases() {
         let mut add = |property: &str, test: fn(&Case)| {
             trials.push(Trial::test(format!("{}::{property}", case.id), move || {
@@ -113,9 +117,17 @@ fn sizes(case: &Case) -> Vec<Size> {
 
 const GOLDEN: &str = "tests/golden/bits.toml";
 
-fn golden_hashes() -> BTreeMap<String, String> {
+/// The file of golden hashes.
+#[derive(Deserialize, Serialize)]
+struct Golden {
+    /// [`hotlanes::BITS`] when a hash moved last.
+    bits: u32,
+    hashes: BTreeMap<String, String>,
+}
+
+fn golden_file() -> Golden {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN);
-    toml::from_str(&std::fs::read_to_string(file).unwrap_or_default()).expect("ids and hashes")
+    toml::from_str(&std::fs::read_to_string(file).expect("the golden hashes")).expect("ids and hashes")
 }
 
 /// All tiers agree on every size and kind of values, and on the golden hash.
@@ -140,29 +152,51 @@ fn golden(case: &Case) {
     if std::env::var_os("HOTLANES_BLESS").is_some() {
         return bless(case.id, hash);
     }
-    let known = golden_hashes();
+    let known = golden_file().hashes;
     assert_eq!(Some(&hash), known.get(case.id), "the golden hash of {}: see {GOLDEN}", case.id);
 }
 
 fn bless(id: &str, hash: String) {
     static WRITING: Mutex<()> = Mutex::new(());
+    /// Whether the version was raised before this process began to bless.
+    static RAISED: OnceLock<bool> = OnceLock::new();
     let _one = WRITING.lock();
-    let mut all = golden_hashes();
-    all.retain(|id, _| named(id).is_some());
-    all.insert(id.to_owned(), hash);
+    let Golden { bits, mut hashes } = golden_file();
+    let raised = *RAISED.get_or_init(|| bits != hotlanes::BITS);
+    hashes.retain(|id, _| named(id).is_some());
+    let old = hashes.insert(id.to_owned(), hash.clone());
+    assert!(
+        raised || old.as_ref().is_none_or(|old| *old == hash),
+        "the golden hash of {id} moves: raise hotlanes::BITS first, so that runs made before are told as old"
+    );
     let text = "# The bits of every case, over all sizes and values of tests/bits.rs, which writes this file: HOTLANES_BLESS=1.\n\
-                # Changing a line is a change of the format, to be written in CHANGELOG.md.\n"
+                # Changing a hash is a change of the format: it raises hotlanes::BITS, and is written in CHANGELOG.md.\n"
         .to_owned()
-        + &toml::to_string(&all).expect("strings");
+        + &toml::to_string(&Golden { bits: hotlanes::BITS, hashes }).expect("strings");
     std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN), text)
         .expect("the file can be written");
 }
 
 fn every_hash_has_its_case() -> std::result::Result<(), Failed> {
-    match golden_hashes().keys().find(|id| named(id).is_none()) {
-        Some(id) if !cfg!(miri) => Err(format!("{GOLDEN} has a hash of {id}, which is no case").into()),
-        _ => Ok(()),
+    // Isolated, Miri reads no files.
+    if cfg!(miri) {
+        return Ok(());
     }
+    match golden_file().hashes.keys().find(|id| named(id).is_none()) {
+        Some(id) => Err(format!("{GOLDEN} has a hash of {id}, which is no case").into()),
+        None => Ok(()),
+    }
+}
+
+fn the_version_of_the_bits() -> std::result::Result<(), Failed> {
+    if cfg!(miri) || std::env::var_os("HOTLANES_BLESS").is_some() {
+        return Ok(());
+    }
+    let (recorded, now) = (golden_file().bits, hotlanes::BITS);
+    if recorded == now {
+        return Ok(());
+    }
+    Err(format!("{GOLDEN} is of version {recorded} of the bits, hotlanes::BITS is {now}: HOTLANES_BLESS=1").into())
 }
 
 /// Offsets and guard zones change nothing, and nothing is written outside of a slice.
