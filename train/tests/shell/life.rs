@@ -1,0 +1,209 @@
+//! Starting, resuming, sharing a directory, and ending.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use hotlanes_train::models::{gpt, population};
+use hotlanes_train::shell::error::Error;
+use hotlanes_train::shell::lock::{self, Lock};
+use hotlanes_train::shell::ranks::Alone;
+use hotlanes_train::shell::session::{self, Ending, LOG};
+use hotlanes_train::shell::trainer::Recipe;
+use hotlanes_train::store::checkpoint;
+use hotlanes_train::store::files::System;
+use serde_json::json;
+
+use super::runs::{Small, chained, computed, options, resume, start};
+
+type Gpt = gpt::trainer::Recipe;
+type Population = population::trainer::Recipe;
+
+/// Names and contents of a directory.
+fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entry = |e: std::io::Result<fs::DirEntry>| {
+        let e = e.unwrap();
+        (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())
+    };
+    let mut all: BTreeMap<_, _> = fs::read_dir(directory).unwrap().map(entry).collect();
+    all.remove(lock::FILE);
+    all
+}
+
+#[test]
+fn all_that_decides_the_end_is_in_the_checkpoint() {
+    fn check<R: Small>() {
+        let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        start::<R>(whole.path(), &System).unwrap();
+        // Its time is over at once, again and again.
+        let mut short = options(parts.path(), Some(R::GOAL), &System);
+        short.time = Some(Duration::ZERO);
+        let first = session::start(R::small(), &short, &Alone).unwrap();
+        assert_eq!((first, first.exit_code()), (Ending::OutOfTime, 3));
+        let goal = |directory: &Path| {
+            let index = checkpoint::index(directory, R::KIND).unwrap();
+            session::about::<R>(directory, &index).unwrap().goal
+        };
+        assert_eq!(goal(parts.path()), R::GOAL);
+        assert_eq!(resume::<R>(parts.path()).unwrap(), Ending::Done);
+        assert_eq!(computed(parts.path()), computed(whole.path()));
+        assert_eq!(
+            contents(parts.path())["metrics.csv"].len() > 100,
+            contents(whole.path())["metrics.csv"].len() > 100
+        );
+        // A longer goal is kept, too.
+        let longer = options(parts.path(), Some(R::GOAL + 1), &System);
+        session::resume(|_: &mut R| Ok(()), &longer, &Alone).unwrap();
+        assert_eq!(goal(parts.path()), R::GOAL + 1);
+    }
+    check::<Gpt>();
+    check::<Population>();
+}
+
+#[test]
+fn files_of_others_are_left_alone() {
+    fn check<R: Small>() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path();
+        start::<R>(out, &System).unwrap();
+        let saved = checkpoint::index(out, R::KIND).unwrap().saved;
+        assert_eq!(saved.len(), 2, "--keep 2");
+        let tensors = checkpoint::tensors_path(out, R::KIND, saved[0].step);
+        let mine = [
+            format!("{}-keep.safetensors", R::KIND),
+            format!("{}-000000000000.safetensors", R::KIND),
+            format!("{}-000000999999.safetensors", R::KIND),
+            format!("{}.json.bak", R::KIND),
+            "notes.txt".into(),
+        ];
+        for name in &mine {
+            fs::copy(&tensors, out.join(name)).unwrap();
+        }
+        let more = options(out, Some(R::GOAL + 3), &System);
+        session::resume(|_: &mut R| Ok(()), &more, &Alone).unwrap();
+        let after = contents(out);
+        for name in &mine {
+            assert!(after.contains_key(name), "{name} was removed");
+        }
+        let own = after.keys().filter(|n| n.starts_with(R::KIND) && n.ends_with(".safetensors")).count();
+        assert_eq!(own, 3 + 2);
+    }
+    check::<Gpt>();
+    check::<Population>();
+}
+
+#[test]
+fn a_directory_of_another_run_is_refused_before_anything_is_written() {
+    fn refused<R: Small>(out: &Path) {
+        let before = contents(out);
+        let error = start::<R>(out, &System).unwrap_err();
+        assert!(matches!(error, Error::Occupied { .. }), "{error}");
+        assert_eq!(error.exit_code(), 2);
+        assert!(contents(out) == before);
+    }
+    let (gpt, population) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    start::<Gpt>(gpt.path(), &System).unwrap();
+    start::<Population>(population.path(), &System).unwrap();
+    for directory in [gpt.path(), population.path()] {
+        refused::<Gpt>(directory);
+        refused::<Population>(directory);
+    }
+    let error = session::resume(|_: &mut Population| Ok(()), &options(gpt.path(), None, &System), &Alone);
+    assert!(matches!(error, Err(Error::Checkpoint(_))));
+    // Whatever is left of a run tells that there was one.
+    for name in contents(gpt.path()).keys() {
+        let rest = tempfile::tempdir().unwrap();
+        fs::copy(gpt.path().join(name), rest.path().join(name)).unwrap();
+        refused::<Population>(rest.path());
+    }
+    let notes = tempfile::tempdir().unwrap();
+    fs::write(notes.path().join("notes.txt"), "mine").unwrap();
+    start::<Population>(notes.path(), &System).unwrap();
+}
+
+#[test]
+fn two_at_once_are_told() {
+    fn check<R: Small>() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path();
+        start::<R>(out, &System).unwrap();
+        let before = contents(out);
+        let lock = Lock::take(out, "hotlanes train gpt --out x").unwrap();
+        let error = resume::<R>(out).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains("hotlanes train gpt --out x") && error.exit_code() == 1, "{told}");
+        assert!(contents(out) == before);
+        // Readers are not in anybody's way.
+        checkpoint::load(out, R::KIND, None).unwrap();
+        drop(lock);
+        resume::<R>(out).unwrap();
+    }
+    check::<Gpt>();
+    check::<Population>();
+    // Of many that begin at the same moment one runs, and the others are told.
+    let directory = tempfile::tempdir().unwrap();
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| start::<Gpt>(&directory.path().join("new"), &System)))
+            .collect();
+        all.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let done = results.iter().filter(|r| matches!(r, Ok(Ending::Done))).count();
+    let told = results.iter().filter(|r| matches!(r, Err(Error::Lock(_) | Error::Occupied { .. }))).count();
+    assert_eq!((done, told), (1, 3), "{results:?}");
+}
+
+#[test]
+fn options_that_decide_no_bit_can_be_changed() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    start::<Gpt>(whole.path(), &System).unwrap();
+    let first = options(parts.path(), Some(4), &System);
+    session::start(Gpt::small(), &first, &Alone).unwrap();
+    let change = |recipe: &mut Gpt| {
+        (recipe.settings.eval_every, recipe.settings.log_every) = (2, 1);
+        Ok(())
+    };
+    session::resume(change, &options(parts.path(), Some(Gpt::GOAL), &System), &Alone).unwrap();
+    let last = |out: &Path| checkpoint::index(out, Gpt::KIND).unwrap().saved[0].step;
+    assert_eq!((last(whole.path()), last(parts.path())), (7, 7));
+    let tensors = |out: &Path| fs::read(checkpoint::tensors_path(out, Gpt::KIND, 7)).unwrap();
+    assert!(tensors(whole.path()) == tensors(parts.path()), "the same parameters and moments");
+    let lines = chained(parts.path());
+    let changed = lines.iter().find(|line| line["event"] == session::CHANGED).unwrap();
+    assert_eq!((&changed["step"], &changed["settings"]["eval_every"]), (&json!(4), &json!(2)));
+    assert!(lines.iter().any(|line| line["event"] == "evaluation" && line["step"] == 6));
+}
+
+#[test]
+fn a_run_that_diverged_leaves_its_last_good_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut recipe = Gpt::small();
+    recipe.settings.schedule.lr = 1e30;
+    recipe.settings.schedule.min_lr = 1e30;
+    recipe.settings.schedule.decay = 40;
+    recipe.settings.eval_every = 1000;
+    let run = options(directory.path(), Some(40), &System);
+    let error = session::start(recipe, &run, &Alone).unwrap_err();
+    assert!(matches!(error, Error::Diverged(_)) && error.exit_code() == 1, "{error}");
+    let (_, saved, _) = checkpoint::load(directory.path(), Gpt::KIND, None).unwrap();
+    let log = fs::read_to_string(directory.path().join(LOG)).unwrap();
+    let stop: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!((&stop["event"], &stop["ending"]), (&json!("stop"), &json!("failed")));
+    assert!(stop["error"].as_str().unwrap().contains("finite"), "{stop}");
+    assert!(saved.step < stop["step"].as_u64().unwrap(), "the state that diverged was saved");
+}
+
+#[test]
+fn numbers_that_are_not_finite_come_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut recipe = Population::small();
+    recipe.config.lr = 1e6;
+    recipe.config.optimizer = population::run::OptimizerKind::Sgd;
+    let run = options(directory.path(), Some(3), &System);
+    session::start(recipe, &run, &Alone).unwrap();
+    let more = options(directory.path(), Some(5), &System);
+    assert_eq!(session::resume(|_: &mut Population| Ok(()), &more, &Alone).unwrap(), Ending::Done);
+    let generations = chained(directory.path()).into_iter().filter(|l| l["event"] == "generation").count();
+    assert_eq!(generations, 5);
+}

@@ -1,0 +1,91 @@
+//! A small run of each trainer.
+
+use std::path::Path;
+
+use hotlanes_train::data::idx;
+use hotlanes_train::data::text;
+use hotlanes_train::models::gpt::settings::Preset;
+use hotlanes_train::models::population::evolve::Evolution;
+use hotlanes_train::models::population::run::{Config, OptimizerKind};
+use hotlanes_train::models::{gpt, population};
+use hotlanes_train::shell::error::Error;
+use hotlanes_train::shell::ranks::Alone;
+use hotlanes_train::shell::session::{self, Ending, Options};
+use hotlanes_train::shell::trainer::Recipe;
+use hotlanes_train::store::files::{Disk, System};
+use serde_json::Value;
+
+/// A recipe, and how much of it is a whole run.
+pub trait Small: Recipe {
+    const GOAL: u64;
+
+    fn small() -> Self;
+}
+
+impl Small for gpt::trainer::Recipe {
+    const GOAL: u64 = 7;
+
+    fn small() -> Self {
+        let (mut settings, _) = Preset::Tiny.settings();
+        (settings.model.layers, settings.model.dim, settings.model.block) = (1, 16, 8);
+        (settings.batch, settings.eval_every, settings.eval_batches, settings.log_every) = (4, 3, 2, 2);
+        (settings.schedule.warmup, settings.schedule.decay) = (1, 7);
+        let source = text::Source { stories: 1000, ..text::Source::default() };
+        gpt::trainer::Recipe { settings, source }
+    }
+}
+
+impl Small for population::trainer::Recipe {
+    const GOAL: u64 = 4;
+
+    fn small() -> Self {
+        let config = Config {
+            population: 5,
+            hidden: vec![4],
+            batch: 8,
+            optimizer: OptimizerKind::AdamW,
+            lr: 0.01,
+            generation: 16,
+            evolution: Evolution { elites: 1, ..Evolution::default() },
+            ..Config::default()
+        };
+        let source = idx::Source { place: None, digits: 60, validation: 10 };
+        population::trainer::Recipe { config, source }
+    }
+}
+
+/// A checkpoint after each step or generation, of which two are kept.
+pub fn options<'a>(out: &Path, goal: Option<u64>, disk: &'a dyn Disk) -> Options<'a> {
+    Options {
+        out: out.to_owned(),
+        goal,
+        time: None,
+        checkpoint_every: 1,
+        keep: 2,
+        finish: true,
+        quiet: true,
+        command: "test".into(),
+        disk,
+    }
+}
+
+pub fn start<R: Small>(out: &Path, disk: &dyn Disk) -> Result<Ending, Error> {
+    session::start(R::small(), &options(out, Some(R::GOAL), disk), &Alone)
+}
+
+pub fn resume<R: Small>(out: &Path) -> Result<Ending, Error> {
+    session::resume(|_: &mut R| Ok(()), &options(out, None, &System), &Alone)
+}
+
+/// The chained lines of a log.
+pub fn chained(out: &Path) -> Vec<Value> {
+    let lines = hotlanes_train::store::log::read(&out.join(session::LOG)).unwrap();
+    lines.into_iter().filter(|line| line.text.is_some()).map(|line| line.value).collect()
+}
+
+/// The lines that tell what was computed, which do not depend on when a run was saved or stopped.
+pub fn computed(out: &Path) -> Vec<String> {
+    let lines = hotlanes_train::store::log::read(&out.join(session::LOG)).unwrap();
+    let texts = lines.into_iter().filter(|l| l.value["event"] != session::CHECKPOINT);
+    texts.filter_map(|line| line.text).collect()
+}
