@@ -7,9 +7,10 @@ use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::report::LEGEND;
+use crate::shell::settings::number;
 
 mod bench;
 mod bench_gpt;
@@ -62,6 +63,11 @@ enum Bench {
     Gpt(bench_gpt::Args),
 }
 
+/// All commands with their options, for tests and for whoever documents them.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -94,7 +100,9 @@ fn pool(threads: Option<u16>) -> Result<rayon::ThreadPool, String> {
 /// So many minutes; an error in words.
 fn minutes(minutes: Option<f64>) -> Result<Option<Duration>, String> {
     let time = |minutes| {
-        Duration::try_from_secs_f64(60.0 * minutes).map_err(|e| format!("--minutes {minutes}: {e}"))
+        let told = || format!("--minutes {}: must be at least 0 and at most 1e15", number(minutes));
+        let fits = (0.0..=1e15).contains(&minutes);
+        fits.then(|| Duration::from_secs_f64(60.0 * minutes)).ok_or_else(told)
     };
     minutes.map(time).transpose()
 }

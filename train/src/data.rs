@@ -1,6 +1,6 @@
 //! Data to learn from: text, images, and what the program makes itself.
 
-mod digits;
+pub mod digits;
 pub mod idx;
 mod stories;
 pub mod text;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::population::Settings;
+use crate::data::idx::DataError;
 use crate::models::population::bench::{self, Options, Report};
 use crate::models::population::evolve::Evolution;
 
@@ -31,9 +32,13 @@ pub(super) fn run(args: Args) -> ExitCode {
         return super::fail(2, why);
     }
     let config = args.settings.config(Evolution::default());
-    let data = match args.settings.source(args.data).load(config.seed) {
+    let source = args.settings.source(args.data);
+    if let Err(e) = source.check(&config) {
+        return super::fail(2, e);
+    }
+    let data = match source.load(config.seed) {
         Ok(data) => data,
-        Err(e) => return super::fail(1, e),
+        Err(e) => return super::fail(if matches!(e, DataError::TooFew { .. }) { 2 } else { 1 }, e),
     };
     if let Err(e) = config.check(data.train.features) {
         return super::fail(2, e);

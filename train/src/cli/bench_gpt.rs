@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::models::gpt::bench::{self, Options, Report};
 use crate::models::gpt::config::{Act, Config, Norm};
 use crate::models::gpt::engine::chunks;
+use crate::models::gpt::settings::{check_memory, check_shape};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -73,7 +74,8 @@ pub(super) fn run(args: Args) -> ExitCode {
         bf16: args.bf16,
         dropout: args.dropout,
     };
-    if let Err(e) = config.check() {
+    let checked = check_shape(&config, args.batch).and_then(|()| check_memory(&config, args.batch, 1));
+    if let Err(e) = checked {
         return super::fail(2, e);
     }
     let threads = match args.threads {

@@ -86,7 +86,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         Err(Stop::Output(e)) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Stop::Output(e)) => super::fail(1, format!("standard output: {e}")),
         Err(Stop::Generate(
-            e @ (GenerateError::Prompt(_) | GenerateError::Sample(SampleError::Setting { .. })),
+            e @ (GenerateError::Prompt(_) | GenerateError::Sample(SampleError::Setting(_))),
         )) => super::fail(2, e),
         Err(Stop::Generate(e)) => super::fail(1, e),
     }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::RangedU64ValueParser;
+
 use crate::data::text::{DataError, Source};
 use crate::data::tokenizer::Kind;
 use crate::models::gpt::config::{Act, Norm};
@@ -165,7 +167,7 @@ struct TextArgs {
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     validation: f64,
     /// Bytes of the stories that the program writes where there is no --data.
-    #[arg(long, value_name = "N", default_value_t = 500_000)]
+    #[arg(long, value_name = "N", default_value_t = 500_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1 << 30))]
     stories: usize,
 }
 
@@ -269,7 +271,10 @@ fn code(ending: Result<Ending, SessionError>) -> (u8, Option<SessionError>) {
     };
     let usage = match &why {
         // What the engine refuses are settings: a run hands it nothing else that could be wrong.
-        Occupied(_) | Data(DataError::Share(_)) | Run(RunError::Config(_) | RunError::Engine(_)) => true,
+        // A text too short is too short for --block and --validation.
+        Occupied(_)
+        | Data(DataError::Share(_) | DataError::Short { .. })
+        | Run(RunError::Config(_) | RunError::Engine(_)) => true,
         _ => false,
     };
     (if usage { 2 } else { 1 }, Some(why))

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::RangedU64ValueParser;
+
+use crate::data::idx::DataError;
 use crate::models::population::evolve::{Evolution, Mutation, Selection};
 use crate::models::population::run::{Config, OptimizerKind};
 use crate::models::population::session::{self, Ending, Options, SessionError};
@@ -84,7 +87,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "N", default_value_t = 500)]
     validation: usize,
     /// Digits that the program draws where there is no --data; every fifth is held out.
-    #[arg(long, value_name = "N", default_value_t = 5000)]
+    #[arg(long, value_name = "N", default_value_t = 5000, value_parser = RangedU64ValueParser::<usize>::new().range(..=1 << 20))]
     images: usize,
     /// All randomness.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -201,7 +204,12 @@ pub(super) fn run(args: Args) -> ExitCode {
     match ending {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Interrupted) => ExitCode::from(signals::EXIT_CODE),
-        Err(e @ (SessionError::Config(_) | SessionError::Occupied(_))) => super::fail(2, e),
+        // Too few images are too few for --validation.
+        Err(
+            e @ (SessionError::Config(_)
+            | SessionError::Occupied(_)
+            | SessionError::Data(DataError::TooFew { .. })),
+        ) => super::fail(2, e),
         Err(e) => super::fail(1, e),
     }
 }

@@ -222,7 +222,7 @@ impl Split {
         }
         if validation == 0 || validation >= have {
             let what = "some of them to select by, at least 1, and at least 1 to train with";
-            return Err(DataError::TooFew { have, want: validation.max(1) + 1, what });
+            return Err(DataError::TooFew { have, want: validation.max(1).saturating_add(1), what });
         }
         // Image i is taken where the running share of the wanted ones reaches a whole number.
         let taken = |i: usize| (i + 1) * validation / have > i * validation / have;

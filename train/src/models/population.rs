@@ -12,6 +12,7 @@ pub mod online;
 pub mod plan;
 pub mod run;
 pub mod session;
+pub mod settings;
 pub mod state;
 pub mod stream;
 pub mod train;

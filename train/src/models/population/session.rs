@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::run::{Config, ConfigError, Generation, Run, Times};
+use super::run::{Config, Generation, Run, Times};
 use super::state::{self, NAME, Source, State};
 use super::train::Score;
+use crate::data::digits;
 use crate::data::idx::{DataError, Split};
 use crate::shell::plot::{self, Series};
 use crate::shell::progress::{Progress, say};
+use crate::shell::settings::SettingError;
 use crate::shell::signals;
 use crate::store::checkpoint::{self, CheckpointError};
 use crate::store::log::Log;
@@ -47,7 +49,7 @@ pub enum SessionError {
     Data(#[from] DataError),
     /// The settings.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] SettingError),
     /// The checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -77,6 +79,18 @@ pub enum SessionError {
 }
 
 impl Source {
+    /// Checks the settings before any digits are drawn, where they are; files are read first, which say how large images are.
+    ///
+    /// # Errors
+    /// A setting breaks a rule.
+    pub fn check(&self, config: &Config) -> Result<(), SettingError> {
+        if self.directory.is_none() {
+            config.check(digits::FEATURES)?;
+            config.check_memory(digits::FEATURES, self.images)?;
+        }
+        Ok(())
+    }
+
     /// Reads or draws the data.
     ///
     /// # Errors
@@ -97,6 +111,7 @@ pub fn start(config: Config, source: Source, options: &Options) -> Result<Ending
     if checkpoint::json_path(&options.out, NAME).exists() {
         return Err(SessionError::Occupied(options.out.clone()));
     }
+    source.check(&config)?;
     let data = source.load(config.seed)?;
     let run = Run::new(config, &data)?;
     Session::new(run, source, &data, Vec::new(), options)?.go_on()

@@ -60,19 +60,33 @@ pub fn tensors(population: &Population, optimizer: OptimizerKind) -> Tensors {
     let rows: usize = networks().map(Network::rows).sum();
     let connections: usize = networks().map(Network::connections).sum();
     let lengths = |n: &Network| -> Vec<u32> { n.indptr().windows(2).map(|p| (p[1] - p[0]) as u32).collect() };
+    // The file is the same on every CPU, whatever the signs of its NaNs.
+    let one_nan = |x: f32| f32::from_bits(hash::bits(x));
     let mut tensors = Tensors::default();
     tensors.add("individual.rows", &[all.len()], networks().map(|n| n.rows() as u64));
     tensors.add("individual.steps", &[all.len()], all.iter().map(|i| i.steps));
-    tensors.add("individual.loss", &[all.len()], all.iter().map(|i| i.loss));
+    tensors.add(
+        "individual.loss",
+        &[all.len()],
+        all.iter().map(|i| if i.loss.is_nan() { f64::NAN } else { i.loss }),
+    );
     tensors.add("row.id", &[rows], networks().flat_map(Network::nodes).map(|n| n.id.0));
     let activation = |n: &Node| activation_index(n.activation) as u8;
     tensors.add("row.activation", &[rows], networks().flat_map(Network::nodes).map(activation));
     tensors.add("row.connections", &[rows], networks().flat_map(lengths));
     tensors.add("connection.source", &[connections], networks().flat_map(|n| n.sources().iter().copied()));
-    tensors.add("connection.weight", &[connections], networks().flat_map(|n| n.values().iter().copied()));
+    tensors.add(
+        "connection.weight",
+        &[connections],
+        networks().flat_map(|n| n.values().iter().copied().map(one_nan)),
+    );
     if optimizer == OptimizerKind::AdamW {
         for (i, name) in ["connection.m", "connection.v"].into_iter().enumerate() {
-            tensors.add(name, &[connections], networks().flat_map(|n| n.moments()[i].iter().copied()));
+            tensors.add(
+                name,
+                &[connections],
+                networks().flat_map(|n| n.moments()[i].iter().copied().map(one_nan)),
+            );
         }
     }
     tensors
