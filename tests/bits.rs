@@ -196,7 +196,8 @@ fn the_version_of_the_bits() -> std::result::Result<(), Failed> {
     if recorded == now {
         return Ok(());
     }
-    Err(format!("{GOLDEN} is of version {recorded} of the bits, hotlanes::BITS is {now}: HOTLANES_BLESS=1").into())
+    Err(format!("{GOLDEN} is of version {recorded} of the bits, hotlanes::BITS is {now}: HOTLANES_BLESS=1")
+        .into())
 }
 
 /// Offsets and guard zones change nothing, and nothing is written outside of a slice.

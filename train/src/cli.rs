@@ -59,7 +59,7 @@ enum Train {
     Gpt(Box<gpt::Args>),
 }
 
-/// The command line's grammar.
+/// All commands with their options, for tests and for whoever documents them.
 pub fn command() -> clap::Command {
     // Said here and not at the options, since the benchmark has the settings, too, and no --resume.
     let own = ["Settings", "EvolutionArgs"];

@@ -1,6 +1,6 @@
 //! Data to learn from: text, token files, images, and what the program makes itself.
 
-mod digits;
+pub mod digits;
 pub mod file;
 pub mod idx;
 mod stories;

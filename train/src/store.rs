@@ -5,3 +5,4 @@ pub mod files;
 pub mod hash;
 pub mod log;
 pub mod metrics;
+pub mod number;

@@ -84,7 +84,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(()) => signals::requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(signal.exit_code())),
         Err(Stop::Output(e)) => super::printed(Err(e)),
         Err(Stop::Generate(
-            e @ (GenerateError::Prompt(_) | GenerateError::Sample(SampleError::Setting { .. })),
+            e @ (GenerateError::Prompt(_) | GenerateError::Sample(SampleError::Setting(_))),
         )) => super::fail(2, e),
         Err(Stop::Generate(e)) => super::fail(1, e),
     }

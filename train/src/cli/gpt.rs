@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::RangedU64ValueParser;
+
 use super::run::{ENDS, Plan, RunArgs};
 use crate::data::text::Source;
 use crate::data::tokenizer::Kind;
@@ -188,7 +190,7 @@ struct TextArgs {
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     validation: f64,
     /// Bytes of the stories that the program writes where there is no --data.
-    #[arg(long, value_name = "N", default_value_t = 500_000)]
+    #[arg(long, value_name = "N", default_value_t = 500_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1 << 30))]
     stories: usize,
 }
 

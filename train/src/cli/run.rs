@@ -10,6 +10,7 @@ use crate::shell::error::Error;
 use crate::shell::ranks::Ranks;
 use crate::shell::rehearse;
 use crate::shell::session::{self, Ending, Options};
+use crate::shell::settings::{self, number};
 use crate::shell::signals::{self, Notes};
 use crate::shell::trainer::Recipe;
 use crate::store::files::System;
@@ -140,7 +141,9 @@ impl RunArgs {
 
 /// So many minutes.
 fn minutes(minutes: f64) -> Result<Duration, Error> {
-    Duration::try_from_secs_f64(60.0 * minutes).map_err(|e| Error::Usage(format!("--minutes {minutes}: {e}")))
+    let rule = "must be at least 0 and at most 1e15";
+    settings::check((0.0..=1e15).contains(&minutes), "--minutes", number(minutes), rule)?;
+    Ok(Duration::from_secs_f64(60.0 * minutes))
 }
 
 /// The command as it was typed, about.

@@ -5,6 +5,8 @@ use crate::rng::Rng;
 
 /// Pixels along a side.
 const SIDE: usize = 28;
+/// Pixels of an image.
+pub const FEATURES: usize = SIDE * SIDE;
 /// Purpose of the random numbers.
 const PURPOSE: u64 = 0x6469_6769_7473;
 

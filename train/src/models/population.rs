@@ -11,6 +11,7 @@ pub mod network;
 pub mod online;
 pub mod plan;
 pub mod run;
+pub mod settings;
 pub mod state;
 pub mod stream;
 pub mod train;

@@ -19,7 +19,7 @@ pub fn rehearse<R: Recipe>(mut recipe: R, goal: u64) -> Result<(), Error> {
     let data = recipe.load()?;
     let mut trainer = recipe.trainer(&data, &Alone)?;
     trainer.describe(goal).iter().for_each(say);
-    let available = memory::limit().map_or(String::new(), |have| format!(" of {:.1} GB", 1e-9 * have));
+    let available = memory::available().map_or(String::new(), |have| format!(" of {:.1} GB", 1e-9 * have));
     say(format_args!("memory: about {:.2} GB{available}", 1e-9 * trainer.memory()));
     // What is due at the beginning, and a step whose buffers grow, are not what a step takes.
     while trainer.is_due() {

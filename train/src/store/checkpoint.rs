@@ -389,7 +389,7 @@ impl Stored {
     /// See [`CheckpointError`].
     pub fn read(directory: &Path, name: &str, saved: &Saved) -> Result<Stored, CheckpointError> {
         let path = tensors_path(directory, name, saved.step);
-        let most = crate::shell::memory::limit().map_or(u64::MAX, |bytes| bytes as u64);
+        let most = crate::shell::memory::available().map_or(u64::MAX, |bytes| bytes as u64);
         let bytes = files::read_regular(&path, most).map_err(CheckpointError::io(&path))?;
         let stored = Stored { path, bytes };
         let have = stored.tensors()?.digest(&saved.snapshot);

@@ -15,11 +15,16 @@ pub fn bytes(bytes: &[u8]) -> u64 {
     bytes.iter().fold(START, |hash, &byte| add(hash, byte.into()))
 }
 
+/// A value's bits, in which all NaNs are one: their sign and payload differ between CPUs.
+pub fn bits(value: f32) -> u32 {
+    if value.is_nan() { 0x7fc0_0000 } else { value.to_bits() }
+}
+
 /// Continues with the bits of numbers.
 pub fn floats(hash: u64, values: &[f32]) -> u64 {
     // A bit that only moves up through products would never reach the low half: fold it down.
     values.iter().fold(hash, |hash, v| {
-        let next = add(hash, v.to_bits().into());
+        let next = add(hash, bits(*v).into());
         next ^ next >> 32
     })
 }
@@ -59,6 +64,9 @@ mod tests {
         }
         assert_ne!(floats(START, &[2.0, 1.0]), base);
         assert_ne!(floats(START, &[0.0]), floats(START, &[-0.0]));
+        let payload = f32::from_bits(0xffc0_1234);
+        assert_eq!(floats(START, &[f32::NAN, -f32::NAN]), floats(START, &[payload, f32::NAN]));
+        assert_ne!(floats(START, &[f32::NAN]), floats(START, &[f32::INFINITY]));
     }
 
     #[test]

@@ -239,7 +239,7 @@ fn settings_out_of_range_are_named() {
     assert!(told(&|e| e.cull = 1.0).starts_with("cull = 1: must be at least 0 and below 1"));
     assert!(told(&|e| e.elites = 0).starts_with("elites = 0: "));
     assert!(told(&|e| e.crossover = f64::NAN).starts_with("crossover = NaN: "));
-    assert!(told(&|e| e.mutation.perturb_by = -1.0).starts_with("perturb_by = -1: "));
+    assert!(told(&|e| e.mutation.perturb_by = -1.0).starts_with("perturb-by = -1: "));
     assert!(told(&|e| e.selection = Selection::Truncation(1.5)).starts_with("truncation = 1.5: "));
     assert_eq!("tournament:4".parse(), Ok(Selection::Tournament(4)));
     assert_eq!("truncation:0.25".parse(), Ok(Selection::Truncation(0.25)));

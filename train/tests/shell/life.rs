@@ -144,9 +144,8 @@ fn two_at_once_are_told() {
     // Of many that begin at the same moment one runs, and the others are told.
     let directory = tempfile::tempdir().unwrap();
     let results: Vec<_> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| start::<Gpt>(&directory.path().join("new"), &System)))
-            .collect();
+        let all: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| start::<Gpt>(&directory.path().join("new"), &System))).collect();
         all.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let done = results.iter().filter(|r| matches!(r, Ok(Ending::Done))).count();

@@ -112,8 +112,11 @@ fn what_was_tampered_with_is_named() {
         // A line that was edited, and one that was taken out.
         let line = good.lines().position(|l| l.contains(&format!("\"event\":\"{event}\""))).unwrap();
         let text = good.lines().nth(line).unwrap();
-        fs::write(out.join(LOG), good.replace(text, &text.replacen("\":0.", "\":0.1", 1).replacen("\":1", "\":2", 1)))
-            .unwrap();
+        fs::write(
+            out.join(LOG),
+            good.replace(text, &text.replacen("\":0.", "\":0.1", 1).replacen("\":1", "\":2", 1)),
+        )
+        .unwrap();
         let told = verify::<R>(out, &Part::default()).unwrap_err();
         assert!(told.contains(&format!("{LOG}, line {}: was changed", line + 1)), "{told}");
         fs::write(out.join(LOG), good.replace(&format!("{text}\n"), "")).unwrap();
@@ -131,7 +134,10 @@ fn what_was_tampered_with_is_named() {
         });
         match verify::<R>(out, &Part::default()).unwrap() {
             Verdict::Differs { what, .. } => {
-                assert!(what.contains(&format!("{field} is ")) && what.contains("the log says 0.25"), "{what}");
+                assert!(
+                    what.contains(&format!("{field} is ")) && what.contains("the log says 0.25"),
+                    "{what}"
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -176,7 +182,9 @@ fn what_was_tampered_with_is_named() {
         assert_eq!(others[0].step, saved[0].step);
         fs::write(&json, index.replace(&saved[0].sha256, &others[0].sha256)).unwrap();
         match verify::<R>(out, &Part::default()) {
-            Ok(Verdict::Differs { what, .. }) => assert!(what.starts_with("the checkpoint has the hash"), "{what}"),
+            Ok(Verdict::Differs { what, .. }) => {
+                assert!(what.starts_with("the checkpoint has the hash"), "{what}")
+            }
             // The snapshot may differ, too: then the tensors do not fit to it.
             Err(told) => assert!(told.contains("its hash is"), "{told}"),
             other => panic!("{other:?}"),

@@ -4,6 +4,8 @@ use hotlanes::activation::Activation;
 use hotlanes::attention::MAX_HEAD_DIM;
 use serde::{Deserialize, Serialize};
 
+use crate::shell::settings::{self, SettingError};
+
 /// What is added to the variance (LayerNorm) or the mean square (RMSNorm).
 pub const NORM_EPS: f64 = 1e-5;
 
@@ -71,57 +73,44 @@ pub struct Config {
     pub dropout: f32,
 }
 
-/// A setting that breaks a rule.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{name} = {value}: {rule}")]
-pub struct ConfigError {
-    /// The setting.
-    pub name: &'static str,
-    /// Its value.
-    pub value: String,
-    /// The rule.
-    pub rule: String,
-}
-
 /// Parameters that a model may have: 8 GiB of them, a gradient of which is kept for each chunk of a batch.
 const MOST_PARAMETERS: usize = 1 << 31;
+
+/// The most of each size: far beyond what a CPU trains, and such that no product of a few of them wraps.
+const MOST_LAYERS: u64 = 1 << 12;
+const MOST_DIM: u64 = 1 << 16;
+const MOST_BLOCK: u64 = 1 << 20;
+const MOST_VOCAB: u64 = 1 << 20;
 
 impl Config {
     /// Checks the settings.
     ///
     /// # Errors
     /// Names the first setting that breaks a rule, its value and the rule.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let broken =
-            |name, value: String, rule: &str| Err(ConfigError { name, value, rule: rule.to_owned() });
+    pub fn check(&self) -> Result<(), SettingError> {
+        let Config { layers, heads, dim, block, vocab, dropout, .. } = *self;
         let sizes = [
-            ("layers", self.layers),
-            ("heads", self.heads),
-            ("dim", self.dim),
-            ("block", self.block),
-            ("vocab", self.vocab),
+            ("layers", layers, MOST_LAYERS),
+            ("heads", heads, MOST_DIM),
+            ("dim", dim, MOST_DIM),
+            ("block", block, MOST_BLOCK),
+            ("vocab", vocab, MOST_VOCAB),
         ];
-        for (name, value) in sizes {
-            if value == 0 {
-                return broken(name, value.to_string(), "must be at least 1");
-            }
-        }
-        if !self.dim.is_multiple_of(self.heads) {
-            let rule = format!("must be a multiple of heads, {}", self.heads);
-            return broken("dim", self.dim.to_string(), &rule);
+        sizes.into_iter().try_for_each(|(name, value, most)| settings::count(name, value as u64, most))?;
+        if !dim.is_multiple_of(heads) {
+            return Err(SettingError::new("dim", dim, format!("must be a multiple of heads, {heads}")));
         }
         if self.head_dim() > MAX_HEAD_DIM {
-            let rule = format!("a head may have {MAX_HEAD_DIM} features, with {} heads", self.heads);
-            return broken("dim", self.dim.to_string(), &rule);
+            let rule = format!("a head may have {MAX_HEAD_DIM} features, with {heads} heads");
+            return Err(SettingError::new("dim", dim, rule));
         }
-        if self.checked_parameters().is_none_or(|n| n > MOST_PARAMETERS) {
-            let value = format!("{sizes:?}");
-            return broken("size", value, "a model may have 2^31 parameters");
+        let fits = self.checked_parameters().is_some_and(|n| n <= MOST_PARAMETERS);
+        if !fits {
+            let value = sizes.map(|(name, value, _)| format!("{name} {value}")).join(", ");
+            return Err(SettingError::new("size", value, "a model may have 2^31 parameters"));
         }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return broken("dropout", self.dropout.to_string(), "must be at least 0 and below 1");
-        }
-        Ok(())
+        let rule = "must be at least 0 and below 1";
+        settings::check((0.0..1.0).contains(&dropout), "dropout", settings::number(dropout), rule)
     }
 
     /// Features of a head.

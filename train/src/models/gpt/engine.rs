@@ -17,10 +17,11 @@ use rayon::prelude::*;
 
 use super::chunk::{Chunk, Kernels, Model, Pass, Scratch};
 use super::clock::{Clock, Part, Profile};
-use super::config::{Config, ConfigError};
+use super::config::Config;
 use super::params::Layout;
 use super::weights::Weights;
 use crate::aligned::Aligned;
+use crate::shell::settings::SettingError;
 
 /// How parameters follow gradients.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,7 +51,7 @@ impl Default for Optim {
 pub enum EngineError {
     /// A setting of the model.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] SettingError),
     /// A setting of the optimizer.
     #[error(transparent)]
     Optim(#[from] HyperParamError),

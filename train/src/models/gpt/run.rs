@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::batch::{At, Batch, covering, spread};
-use super::config::ConfigError;
 use super::engine::{Engine, EngineError};
 use super::params;
 use super::settings::Settings;
 use super::state::Values;
 use crate::data::text::Corpus;
 use crate::shell::ranks::{self, Ranks};
+use crate::shell::settings::SettingError;
 
 /// A point of a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ pub struct Step {
 pub enum RunError {
     /// A setting.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] SettingError),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -1,6 +1,7 @@
 //! Choosing a token by its logit: temperature, top-k, top-p.
 
 use crate::rng::Rng;
+use crate::shell::settings::{self, SettingError, number};
 
 /// What the random numbers are for.
 const PURPOSE: u64 = 0x7361_6d70_6c65;
@@ -25,19 +26,12 @@ impl Default for Sampling {
 }
 
 /// Why one cannot choose so.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SampleError {
     /// A setting.
-    #[error("{name} = {value}: must be {rule}")]
-    Setting {
-        /// Its name.
-        name: &'static str,
-        /// Its value.
-        value: f64,
-        /// What it must be.
-        rule: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// A logit that is not a number.
     #[error(
         "the logit of token {token} is {value}: must be finite; the model's parameters are not those of a trained one"
@@ -67,16 +61,15 @@ impl Sampler {
     /// One of them breaks its rule.
     pub fn new(sampling: Sampling) -> Result<Self, SampleError> {
         let Sampling { temperature, top_k, top_p, .. } = sampling;
-        let wrong = |name, value, rule| Err(SampleError::Setting { name, value, rule });
-        if !(temperature.is_finite() && temperature >= 0.0) {
-            return wrong("temperature", temperature.into(), "finite, at least 0");
-        }
-        if top_k == Some(0) {
-            return wrong("top-k", 0.0, "at least 1");
-        }
-        if !(top_p > 0.0 && top_p <= 1.0) {
-            return wrong("top-p", top_p.into(), "above 0 and at most 1");
-        }
+        let fits = temperature.is_finite() && temperature >= 0.0;
+        settings::check(fits, "temperature", number(temperature), "must be finite, at least 0")?;
+        settings::count("top-k", top_k.unwrap_or(1) as u64, u64::MAX)?;
+        settings::check(
+            top_p > 0.0 && top_p <= 1.0,
+            "top-p",
+            number(top_p),
+            "must be above 0 and at most 1",
+        )?;
         Ok(Sampler { sampling, chosen: 0, order: Vec::new(), weights: Vec::new() })
     }
 

@@ -21,7 +21,8 @@ impl Schedule {
     pub fn at(&self, t: u64) -> f64 {
         let Schedule { lr, min_lr, warmup, decay } = *self;
         if t < warmup {
-            return lr * (t + 1) as f64 / (warmup + 1) as f64;
+            // In f64, as `warmup + 1` may not fit in a u64.
+            return lr * (t as f64 + 1.0) / (warmup as f64 + 1.0);
         }
         if t >= decay {
             return min_lr;
@@ -73,6 +74,8 @@ mod tests {
         assert!((Schedule { warmup: 0, ..schedule }.at(0) - 1e-3).abs() < 1e-18);
         assert_eq!(Schedule { warmup: 10, decay: 10, ..schedule }.at(10), 1e-4);
         assert_eq!(Schedule { warmup: 0, decay: 0, ..schedule }.at(0), 1e-4);
+        let endless = Schedule { warmup: u64::MAX, decay: u64::MAX, ..schedule };
+        assert!(endless.at(0) > 0.0 && endless.at(u64::MAX - 1) <= 1e-3 && endless.at(u64::MAX) == 1e-4);
     }
 
     /// The bits themselves, which every run depends on.

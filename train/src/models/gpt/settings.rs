@@ -1,11 +1,14 @@
 //! What a run depends on beside its text, and the configurations that have a name.
 
 use hotlanes::adamw::{AdamW, AdamWConfig};
+use hotlanes::clip::{Clip, ClipConfig};
 use serde::{Deserialize, Serialize};
 
-use super::config::{Act, Config, ConfigError, Norm};
+use super::config::{Act, Config, Norm};
 use super::engine::{Optim, chunks};
 use super::schedule::Schedule;
+use crate::shell::memory;
+use crate::shell::settings::{self, SettingError, number};
 
 /// A run's settings. With the text they decide every bit of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,87 +44,46 @@ pub struct Settings {
 /// Tokens of a micro-batch, of all ranks together.
 const MOST_TOKENS: usize = 1 << 30;
 
-/// Micro-batches of a step: their number has 20 bits in the dropout's counter.
-const MOST_MICRO_BATCHES: usize = 1 << 20;
+/// Micro-batches of a step: their number has 20 bits in the dropout's counter. As many batches of an evaluation.
+const MOST_BATCHES: u64 = 1 << 20;
 
 impl Settings {
-    /// Checks the settings; those of AdamW and of the gradient's norm the engine checks.
+    /// Checks the settings.
     ///
     /// # Errors
     /// Names the first one that breaks a rule, its value and the rule.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    pub fn check(&self) -> Result<(), SettingError> {
         let Schedule { lr, min_lr, warmup, decay } = self.schedule;
-        let broken = |name, value: &dyn ToString, rule: &str| {
-            Err(ConfigError { name, value: value.to_string(), rule: rule.to_owned() })
-        };
+        check_shape(&self.model, self.batch)?;
         let counts = [
-            ("batch", self.batch as u64),
-            ("accumulate", self.accumulate as u64),
-            ("eval-every", self.eval_every),
-            ("eval-batches", self.eval_batches as u64),
-            ("log-every", self.log_every),
+            ("accumulate", self.accumulate as u64, MOST_BATCHES),
+            ("eval-batches", self.eval_batches as u64, MOST_BATCHES),
+            ("eval-every", self.eval_every, u64::MAX),
+            ("log-every", self.log_every, u64::MAX),
         ];
-        if let Some((name, value)) = counts.into_iter().find(|count| count.1 == 0) {
-            return broken(name, &value, "must be at least 1");
+        counts.into_iter().try_for_each(|(name, value, most)| settings::count(name, value, most))?;
+        settings::check(lr.is_finite() && lr >= 0.0, "lr", number(lr), "must be finite, at least 0")?;
+        let range = || format!("must be from 0 to lr, {}", number(lr));
+        settings::check((0.0..=lr).contains(&min_lr), "min-lr", number(min_lr), range())?;
+        let least = || format!("must be at least warmup, {warmup}");
+        settings::check(decay >= warmup, "decay-steps", decay, least())?;
+        let rule = "must be finite, at least 0 (which clips nothing)";
+        settings::check(self.clip.is_finite() && self.clip >= 0.0, "clip", number(self.clip), rule)?;
+        // The optimizer takes the rate of each step. Rounding may take the cosine's first rate a little over `lr`.
+        let Optim { beta1, beta2, eps, weight_decay, clip } = self.optim();
+        for lr in [lr, self.schedule.at(warmup)] {
+            AdamW::new(AdamWConfig { lr, beta1, beta2, eps, weight_decay, ..AdamWConfig::default() })?;
         }
-        let most = MOST_TOKENS / self.model.block.max(1);
-        if self.batch > most {
-            return broken("batch", &self.batch, &format!("must be at most {most}, 2^30 tokens"));
-        }
-        if self.accumulate > MOST_MICRO_BATCHES {
-            return broken("accumulate", &self.accumulate, "must be at most 2^20");
-        }
-        if !(lr.is_finite() && lr >= 0.0) {
-            return broken("lr", &lr, "must be finite, at least 0");
-        }
-        if !(0.0..=lr).contains(&min_lr) {
-            return broken("min-lr", &min_lr, &format!("must be from 0 to lr, {lr}"));
-        }
-        if decay < warmup {
-            return broken("decay-steps", &decay, &format!("must be at least warmup, {warmup}"));
-        }
-        if !(self.clip.is_finite() && self.clip >= 0.0) {
-            return broken("clip", &self.clip, "must be finite, at least 0 (which clips nothing)");
-        }
-        // A rate that the optimizer refuses would end the first step instead.
-        let Optim { beta1, beta2, eps, weight_decay, .. } = self.optim();
-        let adamw = AdamWConfig { lr, beta1, beta2, eps, weight_decay, ..AdamWConfig::default() };
-        if let Err(e) = AdamW::new(adamw) {
-            return broken(e.name, &e.value, e.rule);
-        }
-        self.model.check()
+        Clip::new(ClipConfig { max_norm: clip, grad_scale: 1.0 })?;
+        Ok(())
     }
 
-    /// Bytes that one of `ranks` processes needs, about: what each token of its share of a micro-batch leaves for the backward,
-    /// and some copies of the parameters, among them a gradient of each chunk.
-    pub(super) fn memory(&self, ranks: usize) -> f64 {
-        let Config { layers, heads, dim, block, vocab, .. } = self.model;
-        let token =
-            layers * (8 * dim + self.model.hidden() + heads) + 8 * dim + 2 * self.model.hidden() + vocab;
-        let share = self.batch as f64 * block as f64 / ranks as f64;
-        let copies = 6 + chunks(self.batch, block) / ranks;
-        4.0 * (share * token as f64 + copies as f64 * self.model.parameters() as f64)
-    }
-
-    /// Checks that one of `ranks` processes finds the memory that it needs, where the machine says how much it has. Without this
-    /// the system would end it in the middle of the first step.
+    /// Checks that one of `ranks` processes has the memory that it needs.
     ///
     /// # Errors
     /// Names the batch, and both amounts.
-    pub fn check_memory(&self, ranks: usize) -> Result<(), ConfigError> {
-        let need = self.memory(ranks);
-        match machine_memory() {
-            Some(have) if need > have => Err(ConfigError {
-                name: "batch",
-                value: self.batch.to_string(),
-                rule: format!(
-                    "this model would need about {:.1} GB for it, and the machine has {:.1}",
-                    need / 1e9,
-                    have / 1e9
-                ),
-            }),
-            _ => Ok(()),
-        }
+    pub fn check_memory(&self, ranks: usize) -> Result<(), SettingError> {
+        check_memory(&self.model, self.batch, ranks)
     }
 
     /// The optimizer's settings.
@@ -137,11 +99,34 @@ impl Settings {
     }
 }
 
-/// Bytes of the machine's memory, where Linux says so.
-fn machine_memory() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?.trim().strip_suffix("kB")?;
-    Some(kib.trim().parse::<f64>().ok()? * 1024.0)
+/// Checks a model and the batches that it sees.
+///
+/// # Errors
+/// Names the first setting that breaks a rule, its value and the rule.
+pub fn check_shape(model: &Config, batch: usize) -> Result<(), SettingError> {
+    model.check()?;
+    let most = MOST_TOKENS / model.block;
+    settings::check(batch > 0, "batch", batch, "must be at least 1")?;
+    settings::check(batch <= most, "batch", batch, format!("must be at most {most}, 2^30 tokens"))
+}
+
+/// Checks that one of `ranks` processes has the memory to train a model whose shape was checked.
+///
+/// # Errors
+/// Names the batch, and both amounts.
+pub fn check_memory(model: &Config, batch: usize, ranks: usize) -> Result<(), SettingError> {
+    memory::check("batch", batch, "model", memory_needed(model, batch, ranks))
+}
+
+/// Bytes that one of `ranks` processes needs, about: the activations that each token of its share of a micro-batch keeps for
+/// the backward pass, and some copies of the parameters, among them a gradient for each chunk.
+pub(super) fn memory_needed(model: &Config, batch: usize, ranks: usize) -> f64 {
+    let [layers, heads, dim, block, vocab, hidden] =
+        [model.layers, model.heads, model.dim, model.block, model.vocab, model.hidden()].map(|n| n as f64);
+    let token = layers * (8.0 * dim + hidden + heads) + 8.0 * dim + 2.0 * hidden + vocab;
+    let share = batch as f64 * block / ranks as f64;
+    let copies = 6 + chunks(batch, model.block) / ranks;
+    4.0 * (share * token + copies as f64 * model.parameters() as f64)
 }
 
 /// A configuration with a name.
@@ -235,16 +220,13 @@ mod tests {
         settings.batch = 1 << 24;
         settings.check().unwrap();
         let told_memory = settings.check_memory(1).map_err(|e| e.to_string());
-        if machine_memory().is_some() {
+        if memory::available().is_some() {
             assert!(told_memory.unwrap_err().starts_with("batch = 16777216: this model would need about "));
             settings.check_memory(1 << 20).unwrap();
         }
-        assert_eq!(told(|s| s.accumulate = (1 << 20) + 1), "accumulate = 1048577: must be at most 2^20");
+        assert_eq!(told(|s| s.accumulate = (1 << 20) + 1), "accumulate = 1048577: must be at most 1048576");
         assert_eq!(told(|s| s.schedule.lr = f64::NAN), "lr = NaN: must be finite, at least 0");
-        assert_eq!(
-            told(|s| s.schedule.lr = 1e31),
-            "lr = 10000000000000000000000000000000: must be at least 0 and at most 1e30"
-        );
+        assert_eq!(told(|s| s.schedule.lr = 1e31), "lr = 1e31: must be at least 0 and at most 1e30");
         assert_eq!(told(|s| s.schedule.min_lr = 0.5), "min-lr = 0.5: must be from 0 to lr, 0.001");
         assert_eq!(told(|s| s.schedule.decay = 99), "decay-steps = 99: must be at least warmup, 100");
         assert!(told(|s| s.clip = f64::INFINITY).starts_with("clip = inf: must be finite"));

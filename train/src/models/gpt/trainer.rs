@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::run::{History, Point, Run, RunError};
-use super::settings::Settings;
+use super::settings::{Settings, memory_needed};
 use super::state::{self, Best, Described, LAST, Snapshot};
 use crate::data::text::{Corpus, DataError, Source};
 use crate::shell::error::Error;
@@ -253,7 +253,7 @@ impl Trainer for Run<'_> {
     }
 
     fn memory(&self) -> f64 {
-        self.settings().memory(self.ranks().size())
+        memory_needed(&self.settings().model, self.settings().batch, self.ranks().size())
     }
 
     fn speed(&self, session: Duration) -> (Value, String) {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::network::{ACTIVATIONS, Network};
 use crate::rng::Rng;
+use crate::shell::settings::{self, SettingError, number};
 
 /// How parents are chosen among those that are not culled.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,56 +99,40 @@ impl Default for Evolution {
     }
 }
 
-/// A rule of [`Evolution`] that a value breaks.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{name} = {value}: {rule}")]
-pub struct EvolutionError {
-    /// The value's name.
-    pub name: &'static str,
-    /// The value.
-    pub value: f64,
-    /// The rule.
-    pub rule: &'static str,
-}
+/// Individuals of a tournament, and a child's new or lost connections: each costs time.
+const MOST_DRAWN: u64 = 1 << 16;
+const MOST_CHANGES: u64 = 1 << 20;
 
 impl Evolution {
     /// Checks the values.
     ///
     /// # Errors
     /// Names the first one that is out of range.
-    pub fn check(&self) -> Result<(), EvolutionError> {
+    pub fn check(&self) -> Result<(), SettingError> {
         let Evolution { selection, cull, elites, crossover, mutation } = *self;
-        let share = "must be at least 0 and at most 1";
-        let mut shares = vec![
-            ("crossover", crossover),
-            ("split", mutation.split),
-            ("remove_node", mutation.remove_node),
-            ("activation", mutation.activation),
-            ("perturb", mutation.perturb),
-        ];
-        if let Selection::Truncation(best) = selection {
-            shares.push(("truncation", best));
-        }
-        for (name, value) in shares {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(EvolutionError { name, value, rule: share });
+        match selection {
+            Selection::Tournament(n) => settings::count("tournament", n as u64, MOST_DRAWN)?,
+            Selection::Truncation(best) => {
+                let rule = "must be above 0 and at most 1";
+                settings::check(best > 0.0 && best <= 1.0, "truncation", number(best), rule)?;
             }
         }
-        let rules = [
-            ("cull", cull, (0.0..1.0).contains(&cull), "must be at least 0 and below 1: somebody breeds"),
-            ("elites", elites as f64, elites > 0, "must be at least 1"),
-            ("tournament", 0.0, selection != Selection::Tournament(0), "must be at least 1"),
-            (
-                "perturb_by",
-                mutation.perturb_by.into(),
-                (0.0..=f32::MAX).contains(&mutation.perturb_by),
-                "must be finite and at least 0",
-            ),
+        let shares = [
+            ("crossover", crossover),
+            ("split", mutation.split),
+            ("remove-node", mutation.remove_node),
+            ("change-activation", mutation.activation),
+            ("perturb", mutation.perturb),
         ];
-        match rules.into_iter().find(|&(_, _, holds, _)| !holds) {
-            Some((name, value, _, rule)) => Err(EvolutionError { name, value, rule }),
-            None => Ok(()),
-        }
+        shares.into_iter().try_for_each(|(name, value)| settings::share(name, value))?;
+        let rule = "must be at least 0 and below 1: somebody breeds";
+        settings::check((0.0..1.0).contains(&cull), "cull", number(cull), rule)?;
+        settings::count("elites", elites as u64, u64::MAX)?;
+        settings::at_most("add-connections", mutation.add_connections as u64, MOST_CHANGES)?;
+        settings::at_most("remove-connections", mutation.remove_connections as u64, MOST_CHANGES)?;
+        let by = mutation.perturb_by;
+        let rule = "must be finite and at least 0";
+        settings::check((0.0..=f32::MAX).contains(&by), "perturb-by", number(by), rule)
     }
 
     /// Who is replaced by a child of whom. `ranking` has the individuals, best first; parents are among those that stay.

@@ -8,6 +8,7 @@
 use hotlanes::activation::Activation;
 
 use crate::rng::Rng;
+use crate::store::hash;
 
 mod check;
 mod edit;
@@ -254,8 +255,8 @@ impl Network {
     }
 
     /// Folds structure, weights and moments into a hash (FNV-1a over words): equal networks, equal hashes.
-    pub fn hash(&self, mut hash: u64) -> u64 {
-        let mut fold = |word: u64| hash = crate::store::hash::add(hash, word);
+    pub fn hash(&self, mut state: u64) -> u64 {
+        let mut fold = |word: u64| state = hash::add(state, word);
         self.nodes.iter().for_each(|n| {
             fold(n.id.0);
             fold(activation_index(n.activation) as u64);
@@ -263,9 +264,9 @@ impl Network {
         self.indptr.iter().for_each(|&p| fold(p as u64));
         self.sources.iter().for_each(|&s| fold(s.into()));
         for slots in [&self.slots.values, &self.slots.m, &self.slots.v] {
-            slots.iter().for_each(|x| fold(x.to_bits().into()));
+            slots.iter().for_each(|&x| fold(hash::bits(x).into()));
         }
-        hash
+        state
     }
 }
 

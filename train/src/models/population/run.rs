@@ -1,17 +1,20 @@
 //! A run: a population that learns block by block and evolves generation by generation.
 
+use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
-use hotlanes::HyperParamError;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::evolve::{self, Birth, Evolution, EvolutionError};
-use super::network::{Layers, MAX_NODES, Network};
+use super::evolve::{self, Birth, Evolution};
+use super::network::{Layers, Network};
+pub use super::settings::{Config, OptimizerKind};
 use super::stream::{Block, Order};
 use super::train::{self, Individual, Optimizer, Rooms, Score, Scratch};
 use crate::data::idx::{CLASSES, Split};
 use crate::rng::Rng;
+use crate::shell::settings::SettingError;
+use crate::store::number;
 
 /// What random numbers are for.
 const FIRST_NETWORKS: u64 = 1;
@@ -20,130 +23,6 @@ const CHILDREN: u64 = 3;
 
 /// Examples in a batch of an evaluation.
 const EVALUATION_BATCH: usize = 32;
-
-/// How weights follow gradients.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// Plain stochastic gradient descent.
-    Sgd,
-    /// AdamW.
-    AdamW,
-}
-
-/// The settings of a run, on which, with the data, every bit of it depends.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Config {
-    /// Individuals.
-    pub population: usize,
-    /// Nodes of each hidden layer of the first networks.
-    pub hidden: Vec<usize>,
-    /// The share of the inputs that a node of the first hidden layer reads.
-    pub input_density: f64,
-    /// The share of the layer before that every later node reads.
-    pub density: f64,
-    /// Examples per step; 1 is exact online learning.
-    pub batch: usize,
-    /// How weights follow gradients.
-    pub optimizer: OptimizerKind,
-    /// Learning rate.
-    pub lr: f64,
-    /// AdamW's weight decay.
-    pub weight_decay: f64,
-    /// Examples in a generation, a multiple of `batch`.
-    pub generation: u64,
-    /// What happens at the end of one.
-    pub evolution: Evolution,
-    /// All randomness.
-    pub seed: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            population: 200,
-            hidden: vec![128, 64],
-            input_density: 0.1,
-            density: 0.5,
-            batch: 32,
-            optimizer: OptimizerKind::Sgd,
-            lr: 0.3,
-            weight_decay: 0.0,
-            generation: 8000,
-            evolution: Evolution::default(),
-            seed: 1,
-        }
-    }
-}
-
-/// A setting that breaks a rule.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// A setting of the run.
-    #[error("{name} = {value}: {rule}")]
-    Rule {
-        /// The setting.
-        name: &'static str,
-        /// Its value.
-        value: String,
-        /// The rule.
-        rule: String,
-    },
-    /// A setting of the evolution.
-    #[error(transparent)]
-    Evolution(#[from] EvolutionError),
-    /// A setting of the optimizer.
-    #[error(transparent)]
-    Optimizer(#[from] HyperParamError),
-}
-
-impl Config {
-    /// Checks the settings for images of `inputs` values, and makes the optimizer.
-    ///
-    /// # Errors
-    /// Names the first setting that breaks a rule, its value and the rule.
-    pub fn check(&self, inputs: usize) -> Result<Optimizer, ConfigError> {
-        let rule = |name, value: String, rule: String| ConfigError::Rule { name, value, rule };
-        let at_least_1 = || "must be at least 1".to_owned();
-        for (name, value) in [("population", self.population), ("batch", self.batch)] {
-            if value == 0 {
-                return Err(rule(name, value.to_string(), at_least_1()));
-            }
-        }
-        if self.hidden.contains(&0) {
-            return Err(rule(
-                "hidden",
-                format!("{:?}", self.hidden),
-                "every layer has at least 1 node".into(),
-            ));
-        }
-        let nodes = (self.hidden.iter()).try_fold(inputs + 1 + CLASSES, |sum, &n| sum.checked_add(n));
-        // Half of what can be, so that there is room to grow.
-        if nodes.is_none_or(|n| n > MAX_NODES / 2) {
-            let limit = format!("with {inputs} inputs there may be {} nodes in all", MAX_NODES / 2);
-            return Err(rule("hidden", format!("{:?}", self.hidden), limit));
-        }
-        for (name, value) in [("density", self.density), ("input_density", self.input_density)] {
-            if !(value > 0.0 && value <= 1.0) {
-                return Err(rule(name, value.to_string(), "must be above 0 and at most 1".into()));
-            }
-        }
-        if self.generation == 0 || !self.generation.is_multiple_of(self.batch as u64) {
-            let multiple = format!("must be a multiple of the batch, {}, and at least that", self.batch);
-            return Err(rule("generation", self.generation.to_string(), multiple));
-        }
-        self.evolution.check()?;
-        if self.optimizer == OptimizerKind::AdamW && self.batch == 1 {
-            let what = "must be sgd for a batch of 1, which is the exact online step".into();
-            return Err(rule("optimizer", "adamw".into(), what));
-        }
-        Ok(match self.optimizer {
-            OptimizerKind::Sgd => Optimizer::sgd(self.lr)?,
-            OptimizerKind::AdamW => Optimizer::adamw(self.lr, self.weight_decay)?,
-        })
-    }
-}
 
 /// The state of a run: what a checkpoint holds.
 #[derive(Clone, Debug)]
@@ -216,8 +95,12 @@ pub struct Generation {
     pub median_validation: f64,
     /// The best individual's accuracy on the test images, which chose nothing.
     pub best_test: f64,
-    /// The population's mean loss over the generation, each example's from before its step.
+    /// The mean loss over the generation of those that did not diverge, each example's from before its step; NaN if all did.
+    #[serde(with = "number")]
     pub train_loss: f64,
+    /// Individuals whose loss or weights are not finite.
+    #[serde(default)]
+    pub diverged: usize,
     /// Connections: least, median, most.
     pub connections: [usize; 3],
     /// Nodes that are not inputs: least, median, most.
@@ -255,8 +138,8 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// A setting breaks a rule.
-    pub fn new(config: Config, data: &'a Split) -> Result<Self, ConfigError> {
-        config.check(data.train.features)?;
+    pub fn new(config: Config, data: &'a Split) -> Result<Self, SettingError> {
+        Run::check(&config, data)?;
         let population = Population::new(&config, data.train.features);
         Run::resume(config, data, population)
     }
@@ -265,8 +148,8 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// A setting breaks a rule.
-    pub fn resume(config: Config, data: &'a Split, population: Population) -> Result<Self, ConfigError> {
-        let optimizer = config.check(data.train.features)?;
+    pub fn resume(config: Config, data: &'a Split, population: Population) -> Result<Self, SettingError> {
+        let optimizer = Run::check(&config, data)?;
         Ok(Run {
             optimizer,
             data,
@@ -281,6 +164,13 @@ impl<'a> Run<'a> {
             last: None,
             tested: None,
         })
+    }
+
+    fn check(config: &Config, data: &Split) -> Result<Optimizer, SettingError> {
+        let optimizer = config.check(data.train.features)?;
+        let examples = data.train.len() + data.validation.len() + data.test.len();
+        config.check_memory(data.train.features, examples)?;
+        Ok(optimizer)
     }
 
     /// The settings.
@@ -341,10 +231,17 @@ impl<'a> Run<'a> {
         scores
     }
 
+    /// Who has not diverged, by place: losses and weights are finite.
+    fn finite(&self, scores: &[Score]) -> Vec<bool> {
+        let individuals = self.population.individuals.par_iter().with_max_len(1).zip(scores);
+        individuals.map(|(individual, score)| individual.is_finite() && score.loss.is_finite()).collect()
+    }
+
     fn end_generation(&mut self) -> Generation {
         let started = Instant::now();
         let scores = self.validate();
-        let ranking = ranking(&scores);
+        let finite = self.finite(&scores);
+        let ranking = ranking(&scores, &finite);
         let best = ranking[0];
         let mut scratch = Scratch::default();
         let tested = train::evaluate(&mut self.population.individuals[best], &self.test, &mut scratch);
@@ -362,8 +259,8 @@ impl<'a> Run<'a> {
             best_validation: scores[best].accuracy(),
             median_validation: scores[ranking[ranking.len() / 2]].accuracy(),
             best_test: tested.accuracy(),
-            train_loss: self.population.individuals.iter().map(|i| i.loss).sum::<f64>()
-                / (generation * ranking.len() as u64) as f64,
+            train_loss: mean_loss(&self.population.individuals, &finite, generation),
+            diverged: finite.iter().filter(|&&finite| !finite).count(),
             connections: spread(&self.population.individuals, |i| i.network.connections()),
             nodes: spread(&self.population.individuals, |i| i.network.rows()),
             levels: spread(&self.population.individuals, |i| i.network.levels().len() - 1)[2],
@@ -389,12 +286,21 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Places from best to worst: by what is right, then by the loss, then by place.
-fn ranking(scores: &[Score]) -> Vec<usize> {
+/// The mean loss per example of those that are finite; NaN if none is.
+fn mean_loss(individuals: &[Individual], finite: &[bool], examples: u64) -> f64 {
+    let losses = individuals.iter().zip(finite).filter(|&(_, &finite)| finite).map(|(i, _)| i.loss);
+    let count = losses.clone().count() as u64;
+    if count == 0 { f64::NAN } else { losses.sum::<f64>() / (examples * count) as f64 }
+}
+
+/// Places from best to worst: those that diverged last, then by what is right, by the loss, by place. The order of losses that
+/// are NaN would be that of their signs, which differ between CPUs.
+fn ranking(scores: &[Score], finite: &[bool]) -> Vec<usize> {
     let mut places: Vec<usize> = (0..scores.len()).collect();
     places.sort_by(|&a, &b| {
         let (x, y) = (&scores[a], &scores[b]);
-        y.correct.cmp(&x.correct).then(x.loss.total_cmp(&y.loss)).then(a.cmp(&b))
+        let by_loss = || if finite[a] { x.loss.total_cmp(&y.loss) } else { Ordering::Equal };
+        finite[b].cmp(&finite[a]).then(y.correct.cmp(&x.correct)).then_with(by_loss).then(a.cmp(&b))
     });
     places
 }
@@ -416,4 +322,26 @@ fn spread(individuals: &[Individual], what: impl Fn(&Individual) -> usize) -> [u
     let mut all: Vec<usize> = individuals.iter().map(what).collect();
     all.sort_unstable();
     [all[0], all[all.len() / 2], all[all.len() - 1]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_diverged_are_the_last_whatever_the_sign_of_their_nan() {
+        let score = |correct, loss| Score { correct, examples: 10, loss };
+        let finite = [true, false, true, false, true, false];
+        for nan in [f64::NAN, -f64::NAN] {
+            let scores = [
+                score(3, 0.5),
+                score(9, nan),
+                score(3, 0.25),
+                score(9, -nan),
+                score(4, 9.0),
+                score(1, f64::INFINITY),
+            ];
+            assert_eq!(ranking(&scores, &finite), [4, 2, 0, 1, 3, 5]);
+        }
+    }
 }

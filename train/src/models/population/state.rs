@@ -39,11 +39,14 @@ pub fn tensors(population: &Population, optimizer: OptimizerKind) -> Tensors<'_>
     let rows: usize = networks().map(Network::rows).sum();
     let connections: usize = networks().map(Network::connections).sum();
     let lengths = |n: &Network| -> Vec<u32> { n.indptr().windows(2).map(|p| (p[1] - p[0]) as u32).collect() };
+    // The file is the same on every CPU, whatever the signs of its NaNs.
+    let one_nan = |x: f32| f32::from_bits(hash::bits(x));
+    let loss = |i: &Individual| if i.loss.is_nan() { f64::NAN } else { i.loss };
     let activation = |n: &Node| activation_index(n.activation) as u8;
     let mut tensors = Tensors::default();
     tensors.gather("individual.rows", all.len(), move || networks().map(|n| n.rows() as u64));
     tensors.gather("individual.steps", all.len(), || all.iter().map(|i| i.steps));
-    tensors.gather("individual.loss", all.len(), || all.iter().map(|i| i.loss));
+    tensors.gather("individual.loss", all.len(), move || all.iter().map(loss));
     tensors.gather("row.id", rows, move || networks().flat_map(Network::nodes).map(|n| n.id.0));
     tensors.gather("row.activation", rows, move || networks().flat_map(Network::nodes).map(activation));
     tensors.gather("row.connections", rows, move || networks().flat_map(lengths));
@@ -51,12 +54,12 @@ pub fn tensors(population: &Population, optimizer: OptimizerKind) -> Tensors<'_>
         networks().flat_map(|n| n.sources().iter().copied())
     });
     tensors.gather("connection.weight", connections, move || {
-        networks().flat_map(|n| n.values().iter().copied())
+        networks().flat_map(move |n| n.values().iter().copied().map(one_nan))
     });
     if optimizer == OptimizerKind::AdamW {
         for (i, name) in ["connection.m", "connection.v"].into_iter().enumerate() {
             tensors.gather(name, connections, move || {
-                networks().flat_map(move |n| n.moments()[i].iter().copied())
+                networks().flat_map(move |n| n.moments()[i].iter().copied().map(one_nan))
             });
         }
     }

@@ -32,6 +32,11 @@ impl Individual {
     pub fn new(network: Network) -> Self {
         Individual { plans: Plans::new(&network), network, steps: 0, loss: 0.0 }
     }
+
+    /// Whether its loss and its weights are finite; if not, it has diverged.
+    pub fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.network.values().iter().all(|w| w.is_finite())
+    }
 }
 
 /// How weights follow gradients.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::run::{Config, Generation, Run};
 use super::state::{self, NAME, Snapshot};
 use super::train::Score;
+use crate::data::digits;
 use crate::data::idx::{DataError, Pair, Place, Source, Split};
 use crate::shell::error::Error;
 use crate::shell::plot::{Axis, Legend, Plot, Series};
@@ -41,6 +42,11 @@ impl trainer::Recipe for Recipe {
     type Trainer<'a> = Run<'a>;
 
     fn load(&mut self) -> Result<Split, Error> {
+        if self.source.place.is_none() {
+            // Before digits are drawn; files say themselves how large their images are.
+            self.config.check(digits::FEATURES)?;
+            self.config.check_memory(digits::FEATURES, self.source.digits)?;
+        }
         let data = self.source.load(self.config.seed)?;
         self.config.check(data.train.features)?;
         Ok(data)
@@ -150,7 +156,9 @@ impl Trainer for Run<'_> {
     }
 
     fn memory(&self) -> f64 {
-        0.0
+        let data = self.data();
+        let examples = [&data.train, &data.validation, &data.test].map(|d| d.len()).iter().sum();
+        self.config().memory_needed(data.train.features, examples)
     }
 
     fn speed(&self, session: Duration) -> (Value, String) {
