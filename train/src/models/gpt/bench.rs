@@ -128,58 +128,58 @@ fn multiply_add(pool: &ThreadPool, tier: Tier) {
 /// The model or the shape breaks a rule.
 pub fn run(options: &Options, [one, all]: [&ThreadPool; 2]) -> Result<Report, EngineError> {
     let &Options { ref config, batch: sequences, time, budget } = options;
-    let threads = all.current_num_threads();
-    let tier = hotlanes::tier();
+    let (tier, threads) = (hotlanes::tier(), all.current_num_threads());
     let params = params::init(config, 1);
     let mut decoder = Decoder::new(config.clone(), &params)?;
     let mut engine = Engine::new(config.clone(), Optim::default(), sequences, time, params)?;
     // The engine has checked the shape.
     let [tokens, targets] = batch(options);
-    // Both ways use the one engine.
-    let step = &RefCell::new(|pool: &ThreadPool| {
-        pool.install(|| {
-            hotlanes::with_tier(tier, || {
-                let loss = engine.gradients(&tokens, &targets, 0, 1).expect("a batch of its shape");
-                black_box((loss, engine.step(1e-3)));
+    // Inside the pool of one thread, so that its windows do not include waking that thread.
+    let (peaks, speeds) = one.install(|| {
+        // Both ways use the one engine.
+        let step = &RefCell::new(|pool: &ThreadPool| {
+            pool.install(|| {
+                hotlanes::with_tier(tier, || {
+                    let loss = engine.gradients(&tokens, &targets, 0, 1).expect("a batch of its shape");
+                    black_box((loss, engine.step(1e-3)));
+                })
+                .expect("it is in use")
             })
-            .expect("it is in use")
-        })
-    });
-    let steps = |pool| Way::new(move || (step.borrow_mut())(pool));
-    let mut ways = [
-        steps(one),
-        Way::new(|| multiply_add(one, tier)),
-        steps(all),
-        Way::new(|| multiply_add(all, tier)),
-        Way::new(|| {
-            black_box(one.install(|| decode(&mut decoder)));
-        }),
-    ];
-    windows::measure(&mut ways, budget);
-    let [step_one, chain_one, step_all, chain_all, decoding] = &ways;
+        });
+        let steps = |pool| Way::new(move || (step.borrow_mut())(pool));
+        let mut ways = [
+            steps(one),
+            Way::new(|| multiply_add(one, tier)),
+            steps(all),
+            Way::new(|| multiply_add(all, tier)),
+            Way::new(|| {
+                black_box(decode(&mut decoder));
+            }),
+        ];
+        windows::measure(&mut ways, budget);
+        let [step_one, chain_one, step_all, chain_all, decoding] = &ways;
 
-    let chain = (CHAIN * limits::FMA_FLOPS) as f64 / 1e9;
-    let peaks = [chain / chain_one.fastest(), threads as f64 * chain / chain_all.fastest()];
-    let flops = config.flops(sequences, time);
-    let seen = DECODED.min(config.block);
-    let tokens_of_step = sequences * time;
-    let speeds = vec![
-        speed("step", step_one, 1, (1, tokens_of_step), (flops, peaks[0])),
-        speed("step", step_all, 1, (threads, tokens_of_step), (flops, peaks[1])),
-        speed("decoding", decoding, seen, (1, 1), (config.decode_flops(seen / 2), peaks[0])),
-    ];
-    let scaling = step_one.fastest() / step_all.fastest();
-    drop(ways);
+        let chain = (CHAIN * limits::FMA_FLOPS) as f64 / 1e9;
+        let peaks = [chain / chain_one.fastest(), threads as f64 * chain / chain_all.fastest()];
+        let (tokens, flops) = (sequences * time, config.flops(sequences, time));
+        let seen = DECODED.min(config.block);
+        let speeds = vec![
+            speed("step", step_one, 1, (1, tokens), (flops, peaks[0])),
+            speed("step", step_all, 1, (threads, tokens), (flops, peaks[1])),
+            speed("decoding", decoding, seen, (1, 1), (config.decode_flops(seen / 2), peaks[0])),
+        ];
+        (peaks, speeds)
+    });
     let phases = one.install(|| phases(&mut engine, &tokens, &targets));
     Ok(Report {
         parameters: config.parameters(),
         batch: sequences,
         time,
-        step_flops: flops,
+        step_flops: config.flops(sequences, time),
         tier: tier.name(),
         peak_gflops: peaks,
+        scaling: speeds[0].seconds / speeds[1].seconds,
         speeds,
-        scaling,
         phases,
         config: config.clone(),
     })

@@ -10,7 +10,7 @@ use crate::models::population::network::Network;
 use crate::models::population::online::Online;
 use crate::models::population::stream::Block;
 use crate::models::population::train::{self, Individual, Optimizer, Scratch};
-use crate::shell::profile::{Clock, Part, Profile, Span};
+use crate::shell::profile::{Clock, Part, Profile, Span, parts};
 
 /// A part of a step.
 #[derive(Clone, Debug, Serialize)]
@@ -47,42 +47,29 @@ pub fn clock_ghz() -> f64 {
     4.0 * LINKS as f64 / best / 1e9
 }
 
-/// The number of each part and its name in the table.
-macro_rules! parts {
-    ($name:ident { $($part:ident = $text:literal),* $(,)? }) => {
-        #[derive(Clone, Copy)]
-        enum $name {
-            $($part),*
-        }
-
-        impl Part for $name {
-            const COUNT: usize = [$($text),*].len();
-
-            fn index(self) -> usize {
-                self as usize
-            }
-
-            fn all() -> impl Iterator<Item = Self> {
-                [$($name::$part),*].into_iter()
-            }
-
-            fn name(self) -> &'static str {
-                [$($text),*][self.index()]
-            }
-        }
-    };
-}
-
-parts!(Loop { Forward = "forward", Backward = "backward and update" });
-parts!(Exact { Forward = "forward", Loss = "loss", Backward = "backward and update" });
-parts!(Batch {
-    Unpack = "pixels to f32",
-    Forward = "forward",
-    Loss = "loss",
-    Nodes = "backward: nodes",
-    Weights = "backward: weights, update",
-    Transpose = "transposed weights",
-});
+parts!(
+    enum Loop {
+        Forward = "forward",
+        Backward = "backward and update",
+    }
+);
+parts!(
+    enum Exact {
+        Forward = "forward",
+        Loss = "loss",
+        Backward = "backward and update",
+    }
+);
+parts!(
+    enum Batch {
+        Unpack = "pixels to f32",
+        Forward = "forward",
+        Loss = "loss",
+        Nodes = "backward: nodes",
+        Weights = "backward: weights, update",
+        Transpose = "transposed weights",
+    }
+);
 
 /// Measurements, of which the fastest of each part is kept.
 const PASSES: usize = 20;
