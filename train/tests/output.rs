@@ -138,10 +138,10 @@ fn help_version_and_errors() {
 
 #[test]
 fn report() {
-    check(&["report", "--list-json", "--kernel", "adamw"], &ALL, 0, true);
+    check(&["report", "--list-json", "--kernel", "muon"], &ALL, 0, true);
     // It notes on standard error that there are more threads than cores, and ends at its first line of output.
     let threads = (std::thread::available_parallelism().unwrap().get() + 1).to_string();
-    let report = ["report", "--kernel", "adamw", "--threads", &threads];
+    let report = ["report", "--kernel", "muon", "--threads", &threads];
     check(&report, &[[Unread, Kept], [Unread, Full], [Full, Unread], [Full, Full], [Full, Kept]], 0, true);
 }
 
