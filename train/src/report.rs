@@ -64,7 +64,8 @@ struct Listed {
     unit: &'static str,
 }
 
-/// Prints the kernels and sizes of the report, a JSON object a line, and measures nothing: for other libraries' benchmarks.
+/// Prints the kernels and sizes of the report, a JSON object a line, and measures nothing: for other libraries'
+/// benchmarks.
 ///
 /// # Errors
 /// Standard output cannot be written.

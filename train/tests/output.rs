@@ -1,5 +1,5 @@
-//! Every command where standard output or standard error is closed or full: none panics or dies of a signal, a command whose
-//! product is its output says that it could not be written, and a run goes on.
+//! Every command where standard output or standard error is closed or full: none panics or dies of a signal, a command
+//! whose product is its output says that it could not be written, and a run goes on.
 
 #![cfg(target_os = "linux")]
 
@@ -56,8 +56,8 @@ fn ends(arguments: &[&str], out: Sink, err: Sink) -> (i32, String, String) {
     (code, read(out_file), read(err_file))
 }
 
-/// Runs a command for each of these pairs of sinks. Its code is `code`, or 1 where standard output is full and is what the
-/// command is for.
+/// Runs a command for each of these pairs of sinks. Its code is `code`, or 1 where standard output is full and is what
+/// the command is for.
 #[track_caller]
 fn check(arguments: &[&str], sinks: &[[Sink; 2]], code: i32, product: bool) {
     for &[out, err] in sinks {
@@ -138,10 +138,10 @@ fn help_version_and_errors() {
 
 #[test]
 fn report() {
-    check(&["report", "--list-json", "--kernel", "adamw"], &ALL, 0, true);
+    check(&["report", "--list-json", "--kernel", "muon"], &ALL, 0, true);
     // It notes on standard error that there are more threads than cores, and ends at its first line of output.
     let threads = (std::thread::available_parallelism().unwrap().get() + 1).to_string();
-    let report = ["report", "--kernel", "adamw", "--threads", &threads];
+    let report = ["report", "--kernel", "muon", "--threads", &threads];
     check(&report, &[[Unread, Kept], [Unread, Full], [Full, Unread], [Full, Full], [Full, Kept]], 0, true);
 }
 

@@ -24,10 +24,11 @@ Reading the table:
   limit     what bounds the kernel at this size. Of four times the longest: its arithmetic at the
             FMA peak; its square roots at the machine's rate; what a sparse kernel reads for each
             connection, at the read bandwidth of the nearest memory level that holds a tile of
-            examples; its bytes, moved once, at the bandwidth of the nearest memory level that holds them all. That is read bandwidth if it
-            reads at least 4 bytes for each one written, else update bandwidth if it works in place,
-            else copy bandwidth; all count bytes read and bytes written. (Beyond L1 a copy also
-            fetches what it overwrites; an update need not, so its figure is higher.)
+            examples; its bytes, moved once, at the bandwidth of the nearest memory level that holds
+            them all. That is read bandwidth if it reads at least 4 bytes for each one written, else
+            update bandwidth if it works in place, else copy bandwidth; all count bytes read and
+            bytes written. (Beyond L1 a copy also fetches what it overwrites; an update need not, so
+            its figure is higher.)
   share     that time over min. DRAM bandwidth is taken anew, in turn with the kernel, as others on
             the machine use it too; the rest is as listed above the table.
   bits      same: every available tier gave the same bits from the same inputs, even those

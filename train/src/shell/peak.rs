@@ -11,9 +11,9 @@ const TIER_TIME: Duration = Duration::from_millis(50);
 /// A window lasts at least this long, well above the cost of waking the pool.
 const WINDOW: f64 = 200e-6;
 
-/// The best rate at which any tier does fused multiply-adds on all threads of the current pool, in operations per second
-/// (an addition and a multiplication each count). It is measured once for each number of threads, which takes 50 ms for
-/// each tier; later calls return the same figure.
+/// The best rate at which any tier does fused multiply-adds on all threads of the current pool, in operations per
+/// second (an addition and a multiplication each count). It is measured once for each number of threads, which takes 50
+/// ms for each tier; later calls return the same figure.
 ///
 /// It occupies all threads of the pool: only one of them may call it at a time.
 pub fn fma_peak() -> f64 {
@@ -36,8 +36,8 @@ pub fn fast_tiers() -> Vec<Tier> {
     if tiers.is_empty() { vec![Tier::Scalar] } else { tiers }
 }
 
-/// The best rate of `run` on all threads of the current pool, measured for `time`: it does `count` things in each of the
-/// iterations that it is given.
+/// The best rate of `run` on all threads of the current pool, measured for `time`: it does `count` things in each of
+/// the iterations that it is given.
 pub fn peak(tier: Tier, time: Duration, count: usize, run: fn(usize) -> f32) -> f64 {
     let mut iterations = 16;
     let mut rate = 0.0f64;

@@ -66,14 +66,13 @@ pub enum Legend {
 const SIZE: (u32, u32) = (900, 520);
 /// Up to this many points of a line have a marker each.
 const FEW: usize = 30;
-/// A marker's, in pixels.
-const RADIUS: i32 = 4;
 /// A line of more points than this is thinned out: about two for each column of pixels.
 const MANY: usize = 1600;
 /// Characters of a title that fit.
 const TITLE: usize = 88;
 
-/// Told apart by colour-blind readers, and visible on white (Okabe and Ito, "Color Universal Design", 2008; without yellow).
+/// Told apart by colour-blind readers, and visible on white (Okabe and Ito, "Color Universal Design", 2008; without
+/// yellow).
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -127,17 +126,19 @@ impl Plot<'_> {
                 continue;
             }
             let colour = COLOURS[i % COLOURS.len()];
+            // Markers of lines that coincide are seen as rings.
+            let radius = (5 - i as i32).max(3);
             let marked = points.len() <= FEW;
             chart
                 .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
                 .label(line.name)
                 .legend(move |(x, y)| {
                     let line = PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2));
-                    let radius = if marked { RADIUS } else { 0 };
+                    let radius = if marked { radius } else { 0 };
                     EmptyElement::at((0, 0)) + line + Circle::new((x + 10, y), radius, colour.filled())
                 });
             if marked {
-                chart.draw_series(points.iter().map(|&at| Circle::new(at, RADIUS, colour.filled())))?;
+                chart.draw_series(points.iter().map(|&at| Circle::new(at, radius, colour.filled())))?;
             }
         }
         chart

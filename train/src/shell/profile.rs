@@ -116,8 +116,8 @@ impl<P: Part> Profile<P> {
         self.spans.iter_mut().zip(&other.spans).for_each(|(a, b)| a.add(b));
     }
 
-    /// Keeps, for each part, the faster of two measurements of the same work: other load on the machine seldom slows the
-    /// same part every time.
+    /// Keeps, for each part, the faster of two measurements of the same work: other load on the machine seldom slows
+    /// the same part every time.
     pub fn keep_fastest(&mut self, other: &Self) {
         for (a, b) in self.spans.iter_mut().zip(&other.spans) {
             if b.seconds < a.seconds {

@@ -1,4 +1,5 @@
-//! Timing windows: ways of doing something, timed in turns, so that other load on the machine falls on all of them alike.
+//! Timing windows: ways of doing something, timed in turns, so that other load on the machine falls on all of them
+//! alike.
 
 use std::time::{Duration, Instant};
 

@@ -41,7 +41,8 @@ pub(super) fn run(args: Args) -> ExitCode {
 fn table(report: &Report, source: &str) -> String {
     let Report { population, connections, threads, batch, tier, clock_ghz, scaling, .. } = report;
     let mut text = format!(
-        "{population} individuals of {connections:.0} connections, batches of {batch}, {threads} threads, tier {tier}, {source}\n\
+        "{population} individuals of {connections:.0} connections, batches of {batch}, {threads} threads, tier {tier}, \
+        {source}\n\
         example-steps/s: an example through all individuals, forward, backward and update; fastest (median) window\n"
     );
     for Way { name, steps_per_second, median, ratio } in &report.ways {

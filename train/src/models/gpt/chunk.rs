@@ -203,7 +203,8 @@ impl Drops {
 }
 
 impl Model<'_> {
-    /// Takes a chunk forward, and backward if it is to be trained on. Tokens and targets are known to be in the vocabulary.
+    /// Takes a chunk forward, and backward if it is to be trained on. Tokens and targets are known to be in the
+    /// vocabulary.
     pub(super) fn run(
         &self,
         chunk: &mut Chunk,
@@ -240,8 +241,8 @@ impl Model<'_> {
         }
     }
 
-    /// From the chunk's tokens to the logits. What is done row by row is done for a panel of rows after the other, so that what
-    /// one kernel writes is in the cache for the next.
+    /// From the chunk's tokens to the logits. What is done row by row is done for a panel of rows after the other, so
+    /// that what one kernel writes is in the cache for the next.
     fn forward(&self, chunk: &Chunk, s: &mut Scratch, drops: Option<Drops>) {
         let Model { config, places, kernels, params, weights, time, .. } = *self;
         let (rows, dim) = (chunk.tokens.ids().len(), config.dim);
@@ -284,7 +285,8 @@ impl Model<'_> {
                 clock.lap(Part::NormForward);
 
                 let hidden = of(config.hidden());
-                // One after the other, in the cache: fused, the activation would be made of two vectors of a row at a time.
+                // One after the other, in the cache: fused, the activation would be made of two vectors of a row at a
+                // time.
                 let (act, pre) = (&mut act[..hidden.len()], &mut pre[hidden]);
                 fc.forward(params, &norm2.y[of(dim)], pre, Epilogue::default());
                 kernels.activation.forward(pre, act);
@@ -320,8 +322,8 @@ impl Model<'_> {
         clock.lap_with(Part::Forward(Layer::Qkv), || qkv.work(rows.len()));
     }
 
-    /// From the gradient of the logits to that of all parameters: panel by panel, as the forward, but for weights, whose
-    /// gradients are sums over all rows.
+    /// From the gradient of the logits to that of all parameters: panel by panel, as the forward, but for weights,
+    /// whose gradients are sums over all rows.
     fn backward(&self, chunk: &mut Chunk, s: &mut Scratch, drops: Option<Drops>, add: bool) {
         let Model { config, places, kernels, params, weights, .. } = *self;
         let (rows, dim, hidden) = (chunk.tokens.ids().len(), config.dim, config.hidden());
@@ -421,8 +423,8 @@ impl Model<'_> {
     }
 }
 
-/// Rows that go through the kernels together: with 128 features, what they read and write in a block of the model, and the
-/// block's weights, stay in a cache of 2 MiB. Of 64 to 256 rows these took the least time (AVX-512).
+/// Rows that go through the kernels together: with 128 features, what they read and write in a block of the model, and
+/// the block's weights, stay in a cache of 2 MiB. Of 64 to 256 rows these took the least time (AVX-512).
 const PANEL: usize = 128;
 
 /// The rows of a chunk, a few at a time.

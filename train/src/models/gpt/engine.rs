@@ -1,10 +1,10 @@
 //! The training step: gradients of fixed chunks of a batch, their sum, clipping and AdamW.
 //!
-//! A batch is cut into chunks of whole sequences; how many there are depends on its shape alone. Each chunk goes forward and
-//! backward on one thread and has a gradient of its own, which the next micro-batches of a step go on adding to. The chunks'
-//! gradients are then added by a binary tree. So neither threads nor tiers move a bit; and ranks of which each has an equal
-//! share of the chunks, their number a power of two, have the bits of one process if their sums are added pair by pair, as
-//! [`Engine::local_gradient`] says.
+//! A batch is cut into chunks of whole sequences; how many there are depends on its shape alone. Each chunk goes
+//! forward and backward on one thread and has a gradient of its own, which the next micro-batches of a step go on
+//! adding to. The chunks' gradients are then added by a binary tree. So neither threads nor tiers move a bit; and ranks
+//! of which each has an equal share of the chunks, their number a power of two, have the bits of one process if their
+//! sums are added pair by pair, as [`Engine::local_gradient`] says.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -105,8 +105,8 @@ pub enum EngineError {
 
 /// Chunks that a batch is cut into at most.
 const MOST_CHUNKS: usize = 16;
-/// Tokens that a chunk has at least, if there are more than [`FEW_CHUNKS`] chunks: with fewer, more of the time goes to the sum
-/// of the gradients.
+/// Tokens that a chunk has at least, if there are more than [`FEW_CHUNKS`] chunks: with fewer, more of the time goes to
+/// the sum of the gradients.
 const CHUNK_TOKENS: usize = 256;
 /// Chunks that are made even of few tokens.
 const FEW_CHUNKS: usize = 4;
@@ -244,9 +244,9 @@ impl Engine {
         self.sequences.clone()
     }
 
-    /// The mean loss of micro-batch number `micro` of `micro_batches`, each of this engine's shape: `tokens` and `targets` have
-    /// the tokens of this engine's sequences one after the other. Its gradient, divided by `micro_batches`, is added to that of
-    /// the micro-batches before; number 0 starts anew.
+    /// The mean loss of micro-batch number `micro` of `micro_batches`, each of this engine's shape: `tokens` and
+    /// `targets` have the tokens of this engine's sequences one after the other. Its gradient, divided by
+    /// `micro_batches`, is added to that of the micro-batches before; number 0 starts anew.
     ///
     /// # Errors
     /// A length or a token is wrong; nothing has changed then.
@@ -274,8 +274,8 @@ impl Engine {
         self.pass(tokens, targets, Pass::Evaluate)
     }
 
-    /// The sum of the losses of the last batch, of which [`Engine::gradients`] and [`Engine::loss`] gave the mean. Ranks add
-    /// theirs pair by pair, as gradients, and divide by the tokens of all.
+    /// The sum of the losses of the last batch, of which [`Engine::gradients`] and [`Engine::loss`] gave the mean.
+    /// Ranks add theirs pair by pair, as gradients, and divide by the tokens of all.
     pub fn loss_sum(&self) -> f64 {
         self.loss_sum
     }
@@ -318,9 +318,9 @@ impl Engine {
         (model, chunks, scratch)
     }
 
-    /// The sum of the chunks' gradients that [`Engine::gradients`] left: that of this rank. Of several ranks each adds that of the
-    /// rank 1 further to its own, if its number is a multiple of 2; then that of the rank 2 further, if it is a multiple of 4;
-    /// and so on. What rank 0 has in the end, all put here for [`Engine::step_with`].
+    /// The sum of the chunks' gradients that [`Engine::gradients`] left: that of this rank. Of several ranks each adds
+    /// that of the rank 1 further to its own, if its number is a multiple of 2; then that of the rank 2 further, if it
+    /// is a multiple of 4; and so on. What rank 0 has in the end, all put here for [`Engine::step_with`].
     pub fn local_gradient(&mut self) -> &mut [f32] {
         self.clock.start();
         let mut buffers: [&[f32]; MOST_CHUNKS] = [&[]; MOST_CHUNKS];
@@ -341,8 +341,8 @@ impl Engine {
         self.step_with(lr)
     }
 
-    /// A step of the optimizer with what [`Engine::local_gradient`] holds: clipped by its norm, then AdamW, then weights are
-    /// packed. A gradient that is not finite is skipped, and does not count as a step.
+    /// A step of the optimizer with what [`Engine::local_gradient`] holds: clipped by its norm, then AdamW, then
+    /// weights are packed. A gradient that is not finite is skipped, and does not count as a step.
     ///
     /// # Panics
     /// If `lr` is not finite or negative.

@@ -78,8 +78,8 @@ pub struct Disagreement {
     pub baseline: f32,
 }
 
-/// Examples in a window of the baseline and of online learning: about as long as a block of batches takes, so that other load
-/// on the machine falls on all windows alike.
+/// Examples in a window of the baseline and of online learning: about as long as a block of batches takes, so that
+/// other load on the machine falls on all windows alike.
 const BASELINE_WINDOW: usize = 96;
 const ONLINE_WINDOW: usize = 384;
 

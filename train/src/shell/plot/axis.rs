@@ -18,7 +18,8 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// The scale of values of at most [`LARGEST`], with at most `marks` of them marked, and only whole numbers if `whole`.
+    /// The scale of values of at most [`LARGEST`], with at most `marks` of them marked, and only whole numbers if
+    /// `whole`.
     pub(super) fn of(values: impl Iterator<Item = f64>, marks: usize, whole: bool) -> Self {
         let (least, most) = values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
         let (low, high) = match least <= most {

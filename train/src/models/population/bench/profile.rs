@@ -27,8 +27,8 @@ pub struct Phase {
     pub share: f64,
 }
 
-/// This core's clock in GHz, estimated from a chain of multiplications and exclusive ors: 4 cycles a link on today's x86-64
-/// and most AArch64 cores.
+/// This core's clock in GHz, estimated from a chain of multiplications and exclusive ors: 4 cycles a link on today's
+/// x86-64 and most AArch64 cores.
 pub fn clock_ghz() -> f64 {
     const LINKS: u64 = 1_000_000;
     let chain = || {
