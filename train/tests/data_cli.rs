@@ -67,10 +67,18 @@ const POPULATION: [&str; 12] = [
     "1",
 ];
 
-/// What a checkpoint says.
+/// The run and the newest checkpoint of an index.
 fn state(directory: &Path, file: &str) -> serde_json::Value {
-    serde_json::from_slice::<serde_json::Value>(&fs::read(directory.join(file)).unwrap()).unwrap()["state"]
-        .clone()
+    let index = fs::read(directory.join(file)).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    let (about, saved) = (&index["about"], &index["saved"][0]);
+    serde_json::json!({
+        "source": about["recipe"]["source"],
+        "data": about["data"],
+        "tokenizer": about["model"]["tokenizer"],
+        "hash": saved["sha256"],
+        "history": saved["snapshot"]["history"],
+    })
 }
 
 #[test]

@@ -294,6 +294,14 @@ struct Session<'a, R: Recipe + 'a> {
     started: Instant,
     /// Count at the last look at whether a checkpoint is due.
     counted: u64,
+    /// Whether the model is the best, and not logged and not saved as such yet.
+    best_is_due: BestIsDue,
+}
+
+#[derive(Clone, Copy, Default)]
+struct BestIsDue {
+    line: bool,
+    file: bool,
 }
 
 /// Where everything is written.
@@ -340,7 +348,16 @@ impl<'a, R: Recipe> Session<'a, R> {
         desk: Option<Desk<'a>>,
     ) -> Self {
         let counted = trainer.count();
-        Session { trainer, about, options, ranks, desk, started: Instant::now(), counted }
+        Session {
+            trainer,
+            about,
+            options,
+            ranks,
+            desk,
+            started: Instant::now(),
+            counted,
+            best_is_due: BestIsDue::default(),
+        }
     }
 
     fn run(mut self) -> Result<Ending, Error> {
@@ -413,12 +430,13 @@ impl<'a, R: Recipe> Session<'a, R> {
             {
                 desk.progress.line(format!("{line} {words}").trim_end());
             }
-            desk.write(event.name, &fields, &speed)?;
-            // The best model first: a kill between the two repeats the event, and writes the same model again.
             if event.best {
-                self.save_best()?;
+                self.best_is_due = BestIsDue { line: true, file: true };
             }
             save |= event.save;
+            desk.write(event.name, &fields, &speed)?;
+            // The best model first: a kill between the two repeats the event, and writes the same model again.
+            self.save_best()?;
         }
         if save {
             self.save(state)?;
@@ -455,17 +473,24 @@ impl<'a, R: Recipe> Session<'a, R> {
         Ok(())
     }
 
-    /// Saves the model as the best one.
+    /// Logs and saves the model as the best one, as far as that is due. Both are tried.
     fn save_best(&mut self) -> Result<(), Error> {
-        let (Some(desk), Some((snapshot, tensors))) = (&mut self.desk, self.trainer.best()) else {
+        let due = std::mem::take(&mut self.best_is_due);
+        let (Some(desk), Some((snapshot, tensors)), true) = (&mut self.desk, self.trainer.best(), due.file)
+        else {
             return Ok(());
         };
         let (step, sha256) = (self.trainer.position(), tensors.digest(&snapshot));
-        let fields = json!({ R::POSITION: step, "hash": sha256 }).to_string();
-        desk.write(BEST, &fields, &Value::Null)?;
-        let about = json!({ "model": self.about.model });
+        let mut logged = Ok(());
+        if due.line {
+            let fields = json!({ R::POSITION: step, "hash": sha256 }).to_string();
+            logged = desk.write(BEST, &fields, &Value::Null);
+        }
         let saved = Saved { step, sha256, log: None, snapshot };
-        Ok(desk.best.save(about, saved, &tensors)?)
+        let written = desk.best.save(json!({ "model": self.about.model }), saved, &tensors);
+        self.best_is_due.file = written.is_err();
+        written?;
+        logged
     }
 
     fn plot(&self) -> Result<(), Error> {
@@ -535,7 +560,9 @@ impl<'a, R: Recipe> Session<'a, R> {
     fn fail(&mut self, why: &Error) {
         let writing =
             matches!(why, Error::Io { .. } | Error::Checkpoint(checkpoint::CheckpointError::Io { .. }));
-        if writing {
+        // A state whose best model is lost is worse than the one before.
+        let _ = self.save_best();
+        if writing && !self.best_is_due.file {
             let _ = self.save(None);
         }
         let Some(desk) = &mut self.desk else { return };

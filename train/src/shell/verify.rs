@@ -210,7 +210,6 @@ impl<R: Recipe> Verification<'_, R> {
         }
         let last = steps.map(|steps| trainer.count().saturating_add(steps));
         let (mut agreed, mut hashes) = (0, 0);
-        let mut best: Option<String> = None;
         for line in &self.lines[segment.lines.clone()] {
             let position = line.value[R::POSITION].as_u64().unwrap_or(0);
             let differs = |what: String| Ok(Verdict::Differs { line: line.number, position, what });
@@ -232,7 +231,6 @@ impl<R: Recipe> Verification<'_, R> {
                         session::digest(&trainer)
                     } else {
                         let hash = trainer.best().map(|(snapshot, tensors)| tensors.digest(&snapshot));
-                        best = hash.clone();
                         hash.unwrap_or_default()
                     };
                     log::text(event, &serde_json::json!({ R::POSITION: position, "hash": hash }).to_string())
@@ -241,20 +239,15 @@ impl<R: Recipe> Verification<'_, R> {
                     if let Err(other) = self.reach(&mut trainer, position, last)? {
                         return other.verdict(line, position, agreed, hashes);
                     }
-                    let stored = checkpoint::load(self.directory, BEST, None).ok();
-                    if let (Some(want), Some((_, saved, _))) = (&best, &stored)
-                        && *want != saved.sha256
-                    {
-                        return differs(format!(
-                            "best.json has the hash {}: it is {want} here",
-                            saved.sha256
-                        ));
-                    }
-                    let stored = stored.as_ref().map(|(_, saved, stored)| (saved, stored));
-                    match trainer.finish(stored, &|| signals::requested().is_some())? {
-                        Some(event) => log::text(event.name, &event.fields),
-                        None => return Ok(Verdict::Stopped(agreed)),
-                    }
+                    let best = match self.best(line) {
+                        Ok(best) => best,
+                        Err(what) => return differs(what),
+                    };
+                    let stored = best.as_ref().map(|(saved, stored)| (saved, stored));
+                    let Some(event) = trainer.finish(stored, &|| signals::requested().is_some())? else {
+                        return Ok(Verdict::Stopped(agreed));
+                    };
+                    log::text(event.name, &event.fields)
                 }
                 _ => match self.next(&mut trainer, position, last)? {
                     Ok(event) => {
@@ -268,13 +261,41 @@ impl<R: Recipe> Verification<'_, R> {
                     Err(other) => return other.verdict(line, position, agreed, hashes),
                 },
             };
-            if let Some(what) = difference(line, &here) {
+            // A best model that was replaced later is not there to be evaluated.
+            let unknown = if event == FINAL && self.best_moved(line) { Some(BEST_FIELD) } else { None };
+            if let Some(what) = difference(line, &here, unknown) {
                 return differs(what);
             }
             agreed += 1;
             hashes += usize::from(line.value["hash"].is_string());
         }
         Ok(Verdict::Agrees { lines: agreed, hashes })
+    }
+
+    /// The hash of the best model at a line, by the log.
+    fn best_hash(&self, line: &Line) -> Option<&str> {
+        let before = self.lines.iter().take_while(|l| l.number < line.number);
+        before.filter(|l| l.value["event"] == BEST).last().and_then(|l| l.value["hash"].as_str())
+    }
+
+    /// Whether there is a better model after a line.
+    fn best_moved(&self, line: &Line) -> bool {
+        self.lines.iter().any(|l| l.number > line.number && l.value["event"] == BEST)
+    }
+
+    /// The best model at a line, if that is the one that is kept; an error in words if another is kept in its place.
+    fn best(&self, line: &Line) -> Result<Option<(Saved, Stored)>, String> {
+        let Some(want) = self.best_hash(line) else { return Ok(None) };
+        let (saved, stored) = match checkpoint::load(self.directory, BEST, None) {
+            Ok((_, saved, stored)) => (saved, stored),
+            Err(_) if self.best_moved(line) => return Ok(None),
+            Err(e) => return Err(e.to_string()),
+        };
+        match saved.sha256 == want {
+            true => Ok(Some((saved, stored))),
+            false if self.best_moved(line) => Ok(None),
+            false => Err(format!("the best model has the hash {}: the log says {want}", saved.sha256)),
+        }
     }
 
     /// Takes a trainer to a position that no event has.
@@ -334,6 +355,9 @@ impl<R: Recipe> Verification<'_, R> {
 /// The event of [`Trainer::finish`].
 pub const FINAL: &str = "final";
 
+/// Its field that needs the best model, if that is another than the last.
+pub const BEST_FIELD: &str = "whole_best";
+
 /// Why a replay did not come to a line.
 enum Other {
     /// There was an event that the log does not have there.
@@ -361,13 +385,14 @@ impl Other {
     }
 }
 
-/// The first field in which a line and its repetition differ.
-fn difference(line: &Line, here: &str) -> Option<String> {
+/// The first field in which a line and its repetition differ, but for one that may be unknown.
+fn difference(line: &Line, here: &str, unknown: Option<&str>) -> Option<String> {
     if line.text.as_deref() == Some(here) {
         return None;
     }
     let own: Value = serde_json::from_str(&format!("{here}}}")).unwrap_or_default();
-    let differs = |key: &&String| own[key.as_str()] != line.value[key.as_str()];
+    let differs =
+        |key: &&String| own[key.as_str()] != line.value[key.as_str()] && unknown != Some(key.as_str());
     let keys = || own.as_object().into_iter().flat_map(|fields| fields.keys());
     // The event first: with another one, all else differs as well.
     let key = keys().find(|key| *key == "event" && differs(key)).or_else(|| keys().find(differs));
@@ -375,6 +400,7 @@ fn difference(line: &Line, here: &str) -> Option<String> {
         Some(key) => {
             format!("{key} is {} here: the log says {}", own[key.as_str()], line.value[key.as_str()])
         }
+        None if unknown.is_some() => return None,
         None => "the log has another text for the same values".into(),
     })
 }

@@ -12,7 +12,7 @@ use hotlanes_train::store::files::System;
 use hotlanes_train::store::log;
 
 use super::disk::{Fault, Faulty};
-use super::runs::{Small, computed, resume, start};
+use super::runs::{Small, assert_same_lines, computed, resume, start};
 
 /// Operations of a whole run.
 fn operations<R: Small>() -> u64 {
@@ -52,7 +52,7 @@ fn every_operation<R: Small>(fault: Fault) {
                 start::<R>(out, &System).unwrap();
             }
         }
-        assert_eq!(computed(out), want, "{fault:?} at {at}");
+        assert_same_lines(&computed(out), &want, format_args!("{fault:?} at {at}"));
         assert!(temporary(out).is_empty(), "{fault:?} at {at}: {:?}", temporary(out));
     }
     assert!(failed * 3 > count * 2, "{failed} of {count} operations failed loudly");
@@ -108,7 +108,8 @@ fn what_can_be_saved_is_saved() {
             let saved = checkpoint::index(directory.path(), R::KIND).map_or(0, |index| index.saved[0].step);
             (matches!(result, Err(Error::Io { .. } | Error::Checkpoint(_))), saved)
         });
-        let steps: Vec<(bool, u64)> = steps.collect();
+        // A removal may fail without harm.
+        let steps: Vec<(bool, u64)> = steps.filter(|&(failed, _)| failed).collect();
         // After the first event each failure leaves a state, and never an older one than a failure before.
         let first = steps.iter().position(|s| s.1 > 0).unwrap();
         assert!(first < steps.len() / 3, "{first} of {}", steps.len());

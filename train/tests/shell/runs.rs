@@ -1,5 +1,6 @@
 //! A small run of each trainer.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use hotlanes_train::data::idx;
@@ -12,6 +13,7 @@ use hotlanes_train::shell::error::Error;
 use hotlanes_train::shell::ranks::Alone;
 use hotlanes_train::shell::session::{self, Ending, Options};
 use hotlanes_train::shell::trainer::Recipe;
+use hotlanes_train::shell::verify::FINAL;
 use hotlanes_train::store::files::{Disk, System};
 use serde_json::Value;
 
@@ -83,9 +85,27 @@ pub fn chained(out: &Path) -> Vec<Value> {
     lines.into_iter().filter(|line| line.text.is_some()).map(|line| line.value).collect()
 }
 
-/// The lines that tell what was computed, which do not depend on when a run was saved or stopped.
+/// The lines that tell what was computed, which do not depend on when a run was saved or stopped: of the last evaluations,
+/// which each end makes anew, the last.
 pub fn computed(out: &Path) -> Vec<String> {
     let lines = hotlanes_train::store::log::read(&out.join(session::LOG)).unwrap();
-    let texts = lines.into_iter().filter(|l| l.value["event"] != session::CHECKPOINT);
-    texts.filter_map(|line| line.text).collect()
+    let (mut all, mut last) = (Vec::new(), None);
+    for line in lines.into_iter().filter(|l| l.value["event"] != session::CHECKPOINT) {
+        let is_last = line.value["event"] == FINAL;
+        match line.text {
+            Some(text) if is_last => last = Some(text),
+            text => all.extend(text),
+        }
+    }
+    all.extend(last);
+    all
+}
+
+/// Fails with the first line that differs.
+#[track_caller]
+pub fn assert_same_lines(have: &[String], want: &[String], what: impl Display) {
+    for (i, (have, want)) in have.iter().zip(want).enumerate() {
+        assert_eq!(have, want, "{what}: computed line {i}");
+    }
+    assert_eq!(have.len(), want.len(), "{what}: {:?}", &have[have.len().min(want.len())..]);
 }

@@ -112,11 +112,8 @@ fn what_was_tampered_with_is_named() {
         // A line that was edited, and one that was taken out.
         let line = good.lines().position(|l| l.contains(&format!("\"event\":\"{event}\""))).unwrap();
         let text = good.lines().nth(line).unwrap();
-        fs::write(
-            out.join(LOG),
-            good.replace(text, &text.replacen("\":0.", "\":0.1", 1).replacen("\":1", "\":2", 1)),
-        )
-        .unwrap();
+        let edited = text.replacen(",\"", ",\"more\":1,\"", 1);
+        fs::write(out.join(LOG), good.replace(text, &edited)).unwrap();
         let told = verify::<R>(out, &Part::default()).unwrap_err();
         assert!(told.contains(&format!("{LOG}, line {}: was changed", line + 1)), "{told}");
         fs::write(out.join(LOG), good.replace(&format!("{text}\n"), "")).unwrap();
