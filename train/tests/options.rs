@@ -297,6 +297,20 @@ fn every_number_is_refused_in_words_or_works() {
     check_all(cases(), Some(BENCHMARK));
 }
 
+/// Without this, a small setting that is refused would pass for every value of every option.
+#[test]
+fn the_small_settings_work() {
+    let root = tempfile::tempdir().unwrap();
+    let model = model(root.path());
+    for small in COMMANDS.iter().filter(|small| !small.measures) {
+        let option = if small.path == ["generate"] { "tokens" } else { "seed" };
+        let case = Case { small, option: option.into(), value: "7".into() };
+        let output = output(&mut limited_command(&case.arguments(&root.path().join("out"), &model)));
+        assert!(output.status.success(), "{:?}: {}", small.path, String::from_utf8_lossy(&output.stderr));
+        let _ = fs::remove_dir_all(root.path().join("out"));
+    }
+}
+
 #[test]
 #[ignore = "long: benchmarks to their end, a second and more each"]
 fn every_number_that_a_benchmark_takes_works_to_its_end() {
