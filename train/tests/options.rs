@@ -1,5 +1,5 @@
-//! Every numeric option of every command at values that make trouble: the program says what is wrong and ends with 2 before it
-//! writes anything, or it works. It never panics, wraps, or asks for gigabytes first.
+//! Every numeric option of every command at values that make trouble: the program says what is wrong and ends with 2
+//! before it writes anything, or it works. It never panics, wraps, or asks for gigabytes first.
 //!
 //! The options are those that clap knows: a new one is tested by itself.
 

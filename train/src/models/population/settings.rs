@@ -108,7 +108,8 @@ impl Config {
         Ok(if adamw { with_decay } else { Optimizer::sgd(self.lr)? })
     }
 
-    /// Checks that there is memory for the population and `examples` examples of `inputs` values. The settings were checked.
+    /// Checks that there is memory for the population and `examples` examples of `inputs` values. The settings were
+    /// checked.
     ///
     /// # Errors
     /// Names the population, and both amounts.
