@@ -1,5 +1,5 @@
-//! Every numeric option of every command at values that make trouble: the program says what is wrong and ends with 2 before it
-//! writes anything, or it works. It never panics, wraps, or asks for gigabytes first.
+//! Every numeric option of every command at values that make trouble: the program says what is wrong and ends with 2
+//! before it writes anything, or it works. It never panics, wraps, or asks for gigabytes first.
 //!
 //! The options are those that clap knows: a new one is tested by itself.
 
@@ -61,7 +61,7 @@ struct Small {
     measures: bool,
 }
 
-const COMMANDS: [Small; 7] = [
+const COMMANDS: [Small; 8] = [
     Small { path: &[], options: &[("kernel", "adamw"), ("tier", "scalar")], writes: false, measures: true },
     Small {
         path: &["report"],
@@ -92,7 +92,7 @@ const COMMANDS: [Small; 7] = [
         options: &[
             ("population", "3"),
             ("hidden", "2"),
-            ("images", "30"),
+            ("digits", "30"),
             ("validation", "5"),
             ("generation", "8"),
             ("batch", "8"),
@@ -107,6 +107,7 @@ const COMMANDS: [Small; 7] = [
         measures: false,
     },
     Small { path: &["generate"], options: &[("tokens", "5")], writes: false, measures: false },
+    Small { path: &["verify"], options: &[("threads", "1")], writes: false, measures: false },
     Small {
         path: &["bench", "gpt"],
         options: &[
@@ -127,7 +128,7 @@ const COMMANDS: [Small; 7] = [
         options: &[
             ("population", "1"),
             ("hidden", "1"),
-            ("images", "30"),
+            ("digits", "30"),
             ("validation", "5"),
             ("input-density", "0.01"),
             ("batch", "4"),
@@ -143,7 +144,7 @@ const COMMANDS: [Small; 7] = [
 /// something are known by their value's name.
 fn is_numeric(option: &clap::Arg) -> bool {
     let name = option.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str());
-    let words = ["DIR", "FILE", "NAME", "TEXT", "BOOL", "HOW"];
+    let words = ["DIR", "FILE", "PATH", "NAME", "TEXT", "BOOL", "HOW"];
     option.get_action().takes_values() && option.get_possible_values().is_empty() && !words.contains(&name)
 }
 
@@ -200,8 +201,10 @@ impl Case {
         if self.small.writes {
             arguments.push(format!("--out={}", directory.display()));
         }
-        if self.small.path == ["generate"] {
-            arguments.push(format!("--model={}", model.display()));
+        match self.small.path {
+            ["generate"] => arguments.push(format!("--model={}", model.display())),
+            ["verify"] => arguments.push(model.display().to_string()),
+            _ => {}
         }
         arguments
     }
@@ -238,6 +241,8 @@ impl Case {
         let _ = fs::remove_dir_all(&directory);
         let fine = match status.code() {
             Some(0) => true,
+            // Its time was over, which is short here.
+            Some(3) => errors.is_empty(),
             Some(2) => !written && !errors.is_empty(),
             Some(1) => errors.contains("must be finite") || errors.contains("no gradient of the last"),
             _ => false,
@@ -297,6 +302,24 @@ fn every_number_is_refused_in_words_or_works() {
     check_all(cases(), Some(BENCHMARK));
 }
 
+/// Without this, a small setting that is refused would pass for every value of every option.
+#[test]
+fn the_small_settings_work() {
+    let root = tempfile::tempdir().unwrap();
+    let model = model(root.path());
+    for small in COMMANDS.iter().filter(|small| !small.measures) {
+        let option = match small.path {
+            ["generate"] => "tokens",
+            ["verify"] => "steps",
+            _ => "seed",
+        };
+        let case = Case { small, option: option.into(), value: "7".into() };
+        let output = output(&mut limited_command(&case.arguments(&root.path().join("out"), &model)));
+        assert!(output.status.success(), "{:?}: {}", small.path, String::from_utf8_lossy(&output.stderr));
+        let _ = fs::remove_dir_all(root.path().join("out"));
+    }
+}
+
 #[test]
 #[ignore = "long: benchmarks to their end, a second and more each"]
 fn every_number_that_a_benchmark_takes_works_to_its_end() {
@@ -312,9 +335,14 @@ fn all_numbers_are_found() {
     {
         assert!(has(&["train", "gpt"], option), "{option}");
     }
-    for option in ["population", "hidden", "perturb-by", "images", "checkpoint-every"] {
+    for option in ["population", "hidden", "perturb-by", "digits", "checkpoint-every", "keep"] {
         assert!(has(&["train", "population"], option), "{option}");
     }
-    assert!(has(&["generate"], "top-k") && has(&["bench", "gpt"], "time") && has(&["report"], "threads"));
+    assert!(
+        has(&["verify"], "sample")
+            && has(&["generate"], "top-k")
+            && has(&["bench", "gpt"], "time")
+            && has(&["report"], "threads")
+    );
     assert!(cases.iter().all(|c| !["tied", "data", "out", "norm", "optimizer"].contains(&&c.option[..])));
 }

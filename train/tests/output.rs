@@ -110,7 +110,7 @@ const POPULATION: [&str; 14] = [
     "2",
     "--hidden",
     "8",
-    "--images",
+    "--digits",
     "100",
     "--validation",
     "10",
@@ -176,7 +176,7 @@ fn bench_gpt() {
 
 #[test]
 fn bench_population() {
-    let bench = ["bench", "population", "--population", "1", "--hidden", "8", "--images", "100"];
+    let bench = ["bench", "population", "--population", "1", "--hidden", "8", "--digits", "100"];
     let bench = [&bench[..], &["--validation", "10", "--threads", "1", "--seconds", "1"]].concat();
     check(&bench, &FEW, 0, true);
     check(&[&bench[..], &["--json"]].concat(), &[[Full, Kept]], 0, true);

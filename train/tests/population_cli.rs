@@ -158,6 +158,21 @@ fn what_makes_no_sense_ends_with_2_and_what_fails_with_1() {
 }
 
 #[test]
+fn a_run_that_diverged_is_resumed_and_says_how_many_did() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let huge = ["--lr", "1e20"];
+    assert!(run(a.path(), &[&huge[..], &["--generations", "3"]].concat()).status.success());
+    assert!(run(b.path(), &[&huge[..], &["--generations", "1"]].concat()).status.success());
+    let more = resume(b.path(), &["--generations", "3"]);
+    assert_eq!(more.status.code(), Some(0), "{}", text(&more.stderr));
+    assert_eq!(stop(a.path())["hash"], stop(b.path())["hash"]);
+    let log = std::fs::read_to_string(a.path().join("log.jsonl")).unwrap();
+    let line = log.lines().find(|line| line.contains("\"event\":\"generation\"")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!((line["diverged"].as_u64(), line["train_loss"].as_str()), (Some(3), Some("NaN")), "{line}");
+}
+
+#[test]
 fn the_benchmark_reports_in_json() {
     let arguments = [
         "bench",

@@ -1,13 +1,13 @@
-//! The memory that this process may use, so that a model too large is refused before anything is allocated. Without this the
-//! system would kill the run in the middle of its first step.
+//! The memory that this process may use, so that a model too large is refused before anything is allocated. Without
+//! this the system would kill the run in the middle of its first step.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::settings::SettingError;
 
-/// Checks that `need` bytes are there, where the system says how many there are. `what` needs them, and `name` = `value` is the
-/// setting to change.
+/// Checks that `need` bytes are there, where the system says how many there are. `what` needs them, and `name` =
+/// `value` is the setting to change.
 ///
 /// # Errors
 /// Names the setting and both amounts.
@@ -37,11 +37,11 @@ fn gigabytes(bytes: f64) -> String {
     if size < 1e6 { format!("{size:.1}") } else { format!("{size:.1e}") }
 }
 
-/// Bytes that this process may use: the least of the machine's memory, its container's limit and its own limit. `None` where
-/// the system tells none of them.
+/// Bytes that this process may use: the least of the machine's memory, its container's limit and its own limit. `None`
+/// where the system tells none of them.
 ///
-/// The machine's whole memory counts, not what is free at the moment: what others use now says little about a run of hours,
-/// and caches are given up when memory is asked for. The limit is for what can never fit.
+/// The machine's whole memory counts, not what is free at the moment: what others use now says little about a run of
+/// hours, and caches are given up when memory is asked for. The limit is for what can never fit.
 pub fn available() -> Option<f64> {
     limit(Path::new("/"))
 }
@@ -73,8 +73,8 @@ fn bytes(text: &str) -> Option<f64> {
     Some(text.trim().parse::<u64>().ok()? as f64)
 }
 
-/// The least limit on the way from the process' control group to the root: a group has at most what those around it have.
-/// In a container the path may be the host's, which is not mounted; its own group is then the root.
+/// The least limit on the way from the process' control group to the root: a group has at most what those around it
+/// have. In a container the path may be the host's, which is not mounted; its own group is then the root.
 fn container(root: &Path, groups: &str) -> Option<f64> {
     let limits = groups.lines().filter_map(|line| {
         // Number, controllers, path. Version 2 has number 0 and no controllers.

@@ -1,5 +1,5 @@
-//! Stored numbers that need not be finite: JSON has none such, and serde_json writes `null`, which does not come back. With
-//! `#[serde(with = "number")]` finite numbers are JSON numbers, the others the strings "NaN", "inf" and "-inf".
+//! Stored numbers that need not be finite: JSON has none such, and serde_json writes `null`, which does not come back.
+//! With `#[serde(with = "number")]` finite numbers are JSON numbers, the others the strings "NaN", "inf" and "-inf".
 //!
 //! All NaNs are one: their sign and payload differ between CPUs.
 

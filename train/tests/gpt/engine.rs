@@ -171,7 +171,10 @@ fn what_makes_no_sense_is_named() {
     assert_eq!(told(|c| c.dropout = 1.0), "dropout = 1: must be at least 0 and below 1");
     assert_eq!(told(|c| c.dropout = f32::NAN), "dropout = NaN: must be at least 0 and below 1");
     assert!(told(|c| c.dim = 258).starts_with("dim = 258: a head may have 128 features"));
-    assert!(told(|c| c.vocab = usize::MAX).starts_with("size = "));
+    assert!(told(|c| c.vocab = usize::MAX).ends_with(": must be at most 1048576"));
+    let told_size = told(|c| (c.layers, c.heads, c.dim) = (4096, 64, 8192));
+    assert!(told_size.starts_with("size = layers 4096, heads 64, dim 8192, "), "{told_size}");
+    assert!(told_size.ends_with("a model may have 2^31 parameters"), "{told_size}");
     assert!(told(|c| c.dim = usize::MAX - 1).starts_with("dim = "));
 
     let config = gpt2();

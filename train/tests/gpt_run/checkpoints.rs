@@ -236,7 +236,7 @@ fn a_wrong_checkpoint_is_told_and_nothing_is_overwritten() {
     for (from, to, what) in [
         ("\"dim\": 16", "\"dim\": 32", "has the shape [46, 16]: must be [46, 32]"),
         ("\"layers\": 2", "\"layers\": 3", "no tensor \"transformer.h.2"),
-        ("\"layers\": 2", "\"layers\": 99999999999", "99999999999"),
+        ("\"layers\": 2", "\"layers\": 99999999999", "must be at most 4096"),
         ("\"batch\": 4", "\"batch\": 0", "batch = 0: must be at least 1"),
         ("\"optimizer_steps\": 6", "\"optimizer_steps\": 7", "its hash is"),
         ("\"kind\": \"gpt\"", "\"kind\": \"population\"", "a run of population"),

@@ -145,7 +145,7 @@ fn settings_out_of_range_are_named() {
         told(&|c| c.generation = 100),
         "generation = 100: must be a multiple of the batch, 32, and at least that"
     );
-    assert!(told(&|c| c.hidden = vec![4, 0]).starts_with("hidden = [4, 0]: "));
+    assert!(told(&|c| c.hidden = vec![4, 0]).starts_with("hidden = 4,0: "));
     assert!(told(&|c| c.hidden = vec![usize::MAX, 5]).contains("there may be 32768 nodes"));
     assert!(told(&|c| c.lr = f64::NAN).starts_with("lr = NaN: "));
     assert!(told(&|c| c.evolution.cull = 2.0).starts_with("cull = 2: "));

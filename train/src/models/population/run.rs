@@ -95,7 +95,8 @@ pub struct Generation {
     pub median_validation: f64,
     /// The best individual's accuracy on the test images, which chose nothing.
     pub best_test: f64,
-    /// The mean loss over the generation of those that did not diverge, each example's from before its step; NaN if all did.
+    /// The mean loss over the generation of those that did not diverge, each example's from before its step; NaN if all
+    /// did.
     #[serde(with = "number")]
     pub train_loss: f64,
     /// Individuals whose loss or weights are not finite.
@@ -293,8 +294,8 @@ fn mean_loss(individuals: &[Individual], finite: &[bool], examples: u64) -> f64 
     if count == 0 { f64::NAN } else { losses.sum::<f64>() / (examples * count) as f64 }
 }
 
-/// Places from best to worst: those that diverged last, then by what is right, by the loss, by place. The order of losses that
-/// are NaN would be that of their signs, which differ between CPUs.
+/// Places from best to worst: those that diverged last, then by what is right, by the loss, by place. The order of
+/// losses that are NaN would be that of their signs, which differ between CPUs.
 fn ranking(scores: &[Score], finite: &[bool]) -> Vec<usize> {
     let mut places: Vec<usize> = (0..scores.len()).collect();
     places.sort_by(|&a, &b| {

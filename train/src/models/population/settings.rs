@@ -108,7 +108,8 @@ impl Config {
         Ok(if adamw { with_decay } else { Optimizer::sgd(self.lr)? })
     }
 
-    /// Checks that there is memory for the population and `examples` examples of `inputs` values. The settings were checked.
+    /// Checks that there is memory for the population and `examples` examples of `inputs` values. The settings were
+    /// checked.
     ///
     /// # Errors
     /// Names the population, and both amounts.
@@ -125,7 +126,8 @@ impl Config {
             nodes += size;
             (before, density) = (size, self.density);
         }
-        let networks = self.population as f64 * (connections * CONNECTION_BYTES + nodes * NODE_BYTES);
+        let individual = INDIVIDUAL_BYTES + connections * CONNECTION_BYTES + nodes * NODE_BYTES;
+        let networks = self.population as f64 * individual;
         let batch = self.batch as f64;
         let threads = rayon::current_num_threads().min(self.population) as f64;
         let scratch = threads * 4.0 * (batch * (inputs as f64 + 3.0 * nodes) + connections);
@@ -136,6 +138,8 @@ impl Config {
     }
 }
 
+/// Bytes of an individual beside its connections and nodes: measured on networks of a few nodes.
+const INDIVIDUAL_BYTES: f64 = 10_000.0;
 /// Bytes of a connection: its source, weight and moments, and its places in the plans of both directions.
 const CONNECTION_BYTES: f64 = 60.0;
 /// Bytes of a node: its name, its row's start in the network and in both plans, its place among its level's sources.
