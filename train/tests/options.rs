@@ -323,7 +323,8 @@ fn the_small_settings_work() {
 #[test]
 #[ignore = "long: benchmarks to their end, a second and more each"]
 fn every_number_that_a_benchmark_takes_works_to_its_end() {
-    check_all(cases().into_iter().filter(|case| case.small.measures).collect(), None);
+    // Without the report: unoptimised, it takes minutes.
+    check_all(cases().into_iter().filter(|case| case.small.path.first() == Some(&"bench")).collect(), None);
 }
 
 #[test]
