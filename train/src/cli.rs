@@ -95,7 +95,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Says why, and ends with this code.
-fn fail(code: u8, why: impl Display) -> ExitCode {
+fn fail<W: Display>(code: u8, why: W) -> ExitCode {
     note(format_args!("hotlanes: {why}"));
     ExitCode::from(code)
 }

@@ -73,6 +73,7 @@ fn state(directory: &Path, file: &str) -> serde_json::Value {
     let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
     let (about, saved) = (&index["about"], &index["saved"][0]);
     serde_json::json!({
+        "settings": about["recipe"]["settings"],
         "source": about["recipe"]["source"],
         "data": about["data"],
         "tokenizer": about["model"]["tokenizer"],

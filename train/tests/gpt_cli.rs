@@ -210,7 +210,7 @@ fn what_makes_no_sense_ends_with_2_and_what_fails_with_1() {
     };
     told(2, large(["--layers", "99999999"]), "layers = 99999999: must be at most 4096");
     told(2, large(["--batch", "99999999999"]), "batch = 99999999999: must be at most 16777216, 2^30 tokens");
-    told(2, run(&new, &["--minutes=-1"]), "--minutes -1: ");
+    told(2, run(&new, &["--minutes=-1"]), "minutes = -1: must be at least 0");
     told(2, run(&new, &["--norm", "batchnorm"]), "possible values: layernorm, rmsnorm");
     told(2, run(&new, &["--steps", "0"]), "0 is not in");
     told(2, run(&new, &["--validation", "1"]), "validation = 1: must be above 0 and below 1");
@@ -225,7 +225,7 @@ fn what_makes_no_sense_ends_with_2_and_what_fails_with_1() {
     };
     told(1, data(b"", &[]), "text: empty: there must be a text to learn from");
     told(1, data(b"", &["--tokenizer", "byte"]), "text: empty");
-    told(2, data(b"To be, or not to be", &[]), "2 to validate by: must be at least block + 1 = 17 each");
+    told(1, data(b"To be, or not to be", &[]), "2 to validate by: must be at least block + 1 = 17 each");
     let mut bad = b"Half of a text".repeat(100);
     bad.push(0xff);
     told(1, data(&bad, &[]), "byte 1400 (0xff) is not valid UTF-8, which characters need: --tokenizer byte");

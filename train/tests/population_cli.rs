@@ -139,7 +139,7 @@ fn what_makes_no_sense_ends_with_2_and_what_fails_with_1() {
     let new = directory.path().join("new");
     told(2, run(&new, &["--density", "2"]), "density = 2: must be above 0 and at most 1");
     told(2, run(&new, &["--lr=-1"]), "lr = -1: must be at least 0 and at most 1e30");
-    told(2, run(&new, &["--minutes=-1"]), "--minutes -1: ");
+    told(2, run(&new, &["--minutes=-1"]), "minutes = -1: must be at least 0");
     told(2, run(&new, &["--selection", "roulette"]), "must be tournament:N");
     told(2, run(&new, &["--optimizer", "muon"]), "possible values: sgd, adamw");
     told(1, run(&new, &["--data", "/nowhere"]), "/nowhere: No such file or directory");

@@ -121,7 +121,7 @@ impl RunArgs {
 
     /// Runs `train` where it is to run, and gives the command's exit code.
     pub(super) fn run(&self, train: impl FnOnce() -> Result<Ending, Error> + Send) -> ExitCode {
-        self.run_or(train, |code, why| super::fail(code, why))
+        self.run_or(train, super::fail)
     }
 
     /// The same, with another way to fail.
@@ -142,7 +142,7 @@ impl RunArgs {
 /// So many minutes.
 fn minutes(minutes: f64) -> Result<Duration, Error> {
     let rule = "must be at least 0 and at most 1e15";
-    settings::check((0.0..=1e15).contains(&minutes), "--minutes", number(minutes), rule)?;
+    settings::check((0.0..=1e15).contains(&minutes), "minutes", number(minutes), rule)?;
     Ok(Duration::from_secs_f64(60.0 * minutes))
 }
 

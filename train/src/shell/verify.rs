@@ -145,9 +145,8 @@ impl<R: Recipe> Verification<'_, R> {
         for saved in index.saved.into_iter().rev() {
             // Its tensors are those of the index.
             drop(Stored::read(self.directory, R::KIND, &saved)?);
-            let told = |line: &Line| {
-                line.value["event"] == CHECKPOINT && line.value[R::POSITION] == Value::from(saved.step)
-            };
+            let told =
+                |line: &Line| line.value["event"] == CHECKPOINT && line.value[R::POSITION] == saved.step;
             let Some(line) = self.lines.iter().rposition(told) else {
                 let what = "a checkpoint of which the log says nothing".into();
                 return Ok(Err(Verdict::Differs { line: 0, position: saved.step, what }));

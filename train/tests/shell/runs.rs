@@ -25,20 +25,20 @@ pub trait Small: Recipe {
 }
 
 impl Small for gpt::trainer::Recipe {
-    const GOAL: u64 = 7;
+    const GOAL: u64 = 5;
 
     fn small() -> Self {
         let (mut settings, _) = Preset::Tiny.settings();
         (settings.model.layers, settings.model.dim, settings.model.block) = (1, 16, 8);
-        (settings.batch, settings.eval_every, settings.eval_batches, settings.log_every) = (4, 3, 2, 2);
-        (settings.schedule.warmup, settings.schedule.decay) = (1, 7);
-        let source = text::Source { stories: 1000, ..text::Source::default() };
+        (settings.batch, settings.eval_every, settings.eval_batches, settings.log_every) = (2, 2, 1, 2);
+        (settings.schedule.warmup, settings.schedule.decay) = (1, 5);
+        let source = text::Source { stories: 600, ..text::Source::default() };
         gpt::trainer::Recipe { settings, source }
     }
 }
 
 impl Small for population::trainer::Recipe {
-    const GOAL: u64 = 4;
+    const GOAL: u64 = 3;
 
     fn small() -> Self {
         let config = Config {

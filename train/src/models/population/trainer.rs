@@ -42,6 +42,7 @@ impl trainer::Recipe for Recipe {
     type Trainer<'a> = Run<'a>;
 
     fn load(&mut self) -> Result<Split, Error> {
+        self.source.check()?;
         if self.source.place.is_none() {
             // Before digits are drawn; files say themselves how large their images are.
             self.config.check(digits::FEATURES)?;
