@@ -1,0 +1,241 @@
+//! The ends of a run as a process, two at once, and verification: the same for each trainer.
+
+#![cfg(unix)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
+
+#[path = "../../tests/common/limited.rs"]
+mod limited;
+
+use limited::{Limited, output};
+
+/// A trainer with small settings, the option for its end, and what a line begins with after which there is a checkpoint.
+struct Trainer {
+    name: &'static str,
+    small: &'static [&'static str],
+    goal: &'static str,
+    first: &'static str,
+}
+
+const TRAINERS: [Trainer; 2] = [
+    Trainer {
+        name: "gpt",
+        small: &[
+            "--preset=tiny",
+            "--layers=1",
+            "--dim=16",
+            "--block=16",
+            "--batch=4",
+            "--stories=3000",
+            "--decay-steps=40",
+            "--warmup=2",
+            "--eval-every=4",
+            "--eval-batches=2",
+            "--log-every=2",
+            "--no-whole-validation",
+            "--threads=1",
+        ],
+        goal: "--steps",
+        first: "step      4",
+    },
+    Trainer {
+        name: "population",
+        small: &[
+            "--population=3",
+            "--hidden=8",
+            "--digits=100",
+            "--validation=10",
+            "--generation=64",
+            "--threads=1",
+            "--checkpoint-every=1",
+        ],
+        goal: "--generations",
+        first: "generation",
+    },
+];
+
+fn hotlanes(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hotlanes"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[track_caller]
+fn told(code: i32, output: &Output, message: &str) {
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{out}{err}");
+    assert!(format!("{out}{err}").contains(message), "{out}{err}: {message}");
+}
+
+impl Trainer {
+    fn start(&self, out: &Path, goal: u64, more: &[&str]) -> Command {
+        let goal = format!("{}={goal}", self.goal);
+        let out = format!("--out={}", out.display());
+        hotlanes(&[&["train", self.name], self.small, &[&goal, &out], more].concat())
+    }
+
+    fn resume(&self, out: &Path, more: &[&str]) -> Output {
+        let resume = format!("--resume={}", out.display());
+        let last: &[&str] = if self.name == "gpt" { &["--no-whole-validation"] } else { &[] };
+        output(&mut hotlanes(&[&["train", self.name, &resume], last, more].concat()))
+    }
+
+    /// A run without end, after its first checkpoint.
+    fn endless(&self, out: &Path, more: &[&str]) -> (Limited, BufReader<ChildStdout>) {
+        let mut command = self.start(out, 100_000_000, more);
+        let child = Limited::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let mut lines = BufReader::new(child.stdout());
+        let mut line = String::new();
+        while !line.starts_with(self.first) {
+            line.clear();
+            assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the run ended");
+        }
+        // The line comes before the checkpoint.
+        while !out.join(format!("{}.json", self.name)).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        (child, lines)
+    }
+}
+
+/// The last "stop" of a log.
+fn stop(out: &Path) -> serde_json::Value {
+    let log = fs::read_to_string(out.join("log.jsonl")).unwrap();
+    let mut lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.rfind(|line| line["event"] == "stop").unwrap()
+}
+
+#[test]
+fn every_signal_that_ends_a_run_saves_it() {
+    for trainer in &TRAINERS {
+        for (signal, name, code) in
+            [("-INT", "SIGINT", 130), ("-TERM", "SIGTERM", 143), ("-HUP", "SIGHUP", 129)]
+        {
+            let directory = tempfile::tempdir().unwrap();
+            let (child, mut lines) = trainer.endless(directory.path(), &[]);
+            child.signal(signal);
+            let (mut out, mut err) = (String::new(), String::new());
+            lines.read_to_string(&mut out).unwrap();
+            child.stderr().read_to_string(&mut err).unwrap();
+            assert_eq!(child.wait().code(), Some(code), "{err}");
+            assert!(err.contains("saving; once more to stop at once"), "{err}");
+            let resume = format!("train {} --resume {}", trainer.name, directory.path().display());
+            assert!(
+                out.contains(&format!("interrupted by {name}: saved in")) && out.contains(&resume),
+                "{out}"
+            );
+            let stop = stop(directory.path());
+            assert_eq!((&stop["ending"], &stop["signal"]), (&"interrupted".into(), &name.into()));
+            // The command that it prints takes the run further: its goal is its own.
+            let more = trainer.resume(directory.path(), &["--minutes=0.002"]);
+            told(3, &more, "time is over");
+        }
+    }
+}
+
+#[test]
+fn nohup_is_respected() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let trainer = &TRAINERS[1];
+    let directory = tempfile::tempdir().unwrap();
+    let command = trainer.start(directory.path(), 100_000_000, &[]);
+    let mut nohup = Command::new("nohup");
+    nohup.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    let child = Limited::spawn(nohup.stdout(Stdio::piped()).stderr(Stdio::null()));
+    let mut lines = BufReader::new(child.stdout());
+    let mut line = String::new();
+    while !line.starts_with(trainer.first) {
+        line.clear();
+        assert_ne!(lines.read_line(&mut line).unwrap(), 0);
+    }
+    child.signal("-HUP");
+    // It goes on to its next generation.
+    line.clear();
+    assert_ne!(lines.read_line(&mut line).unwrap(), 0);
+    child.signal("-TERM");
+    std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
+    assert_eq!(child.wait().code(), Some(143));
+}
+
+#[test]
+fn time_that_is_over_is_not_work_that_is_done() {
+    for trainer in &TRAINERS {
+        let directory = tempfile::tempdir().unwrap();
+        let late = output(&mut trainer.start(directory.path(), 100_000_000, &["--minutes=0.002"]));
+        told(3, &late, "time is over: saved in");
+        assert_eq!(stop(directory.path())["ending"], "out of time");
+        let directory = tempfile::tempdir().unwrap();
+        told(0, &output(&mut trainer.start(directory.path(), 2, &[])), "saved in");
+        assert_eq!(stop(directory.path())["ending"], "done");
+    }
+}
+
+#[test]
+fn the_second_of_two_is_told_and_readers_are_not() {
+    for trainer in &TRAINERS {
+        let directory = tempfile::tempdir().unwrap();
+        let (child, mut lines) = trainer.endless(directory.path(), &[]);
+        let second = trainer.resume(directory.path(), &[]);
+        told(1, &second, "another run writes there (process ");
+        told(1, &second, &format!("hotlanes train {}", trainer.name));
+        let third = output(&mut trainer.start(directory.path(), 3, &[]));
+        told(2, &third, "holds a run");
+        if trainer.name == "gpt" {
+            let model = format!("--model={}", directory.path().display());
+            for _ in 0..5 {
+                told(0, &output(&mut hotlanes(&["generate", &model, "--tokens=3", "--checkpoint=last"])), "");
+            }
+        }
+        child.signal("-TERM");
+        std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
+        assert_eq!(child.wait().code(), Some(143));
+    }
+}
+
+#[test]
+fn a_run_is_verified_and_what_was_edited_is_named() {
+    for trainer in &TRAINERS {
+        let directory = tempfile::tempdir().unwrap();
+        let run = directory.path().to_str().unwrap();
+        let mut start = trainer.start(directory.path(), 9, &["--tier=scalar", "--keep=3"]);
+        told(0, &output(&mut start), "");
+        let verify = |more: &[&str]| output(&mut hotlanes(&[&["verify", run], more].concat()));
+        told(0, &verify(&["--threads=2"]), "hashes agree");
+        told(0, &verify(&["--sample=1", "--seed=3"]), "hashes agree");
+        let quiet = verify(&["--quiet"]);
+        assert_eq!((text(&quiet.stdout), text(&quiet.stderr)), (String::new(), String::new()));
+        told(2, &verify(&["--from=1"]), "must be a kept checkpoint: there are ");
+        told(2, &verify(&["--tier=sse9"]), "sse9");
+        let log = directory.path().join("log.jsonl");
+        let good = fs::read_to_string(&log).unwrap();
+        fs::write(&log, good.replacen("\"loss\":", "\"loss\":1", 1).replacen("_loss\":", "_loss\":1", 1))
+            .unwrap();
+        told(1, &verify(&[]), "log.jsonl, line ");
+        fs::write(&log, good).unwrap();
+        told(0, &verify(&[]), "hashes agree");
+    }
+    let nothing = tempfile::tempdir().unwrap();
+    told(1, &output(&mut hotlanes(&["verify", nothing.path().to_str().unwrap()])), "log.jsonl: No such file");
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    for trainer in &TRAINERS {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("new");
+        let dry = output(&mut trainer.start(&out, 500, &["--dry-run"]));
+        told(0, &dry, "memory: about ");
+        told(0, &dry, " minutes in all");
+        assert!(!out.exists());
+    }
+}
