@@ -6,3 +6,4 @@ pub mod hash;
 pub mod log;
 pub mod metrics;
 pub mod number;
+pub mod tensors;

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::error::Error;
 use super::ranks::Ranks;
-use crate::store::checkpoint::{CheckpointError, Named, Saved, Stored, Tensors};
+use crate::store::checkpoint::{CheckpointError, Saved, Stored};
+use crate::store::tensors::{Named, Tensors};
 
 /// Everything that decides the bits of a run: settings, and where the data come from. It is stored with the run.
 pub trait Recipe: Clone + Serialize + DeserializeOwned + 'static {

@@ -15,8 +15,9 @@ use hotlanes_train::shell::error::Error;
 use hotlanes_train::shell::ranks::{Alone, Ranks, threads};
 use hotlanes_train::shell::session::{self, Ending, Options};
 use hotlanes_train::shell::trainer::{BEST, Trainer};
-use hotlanes_train::store::checkpoint::{self, Checkpoints, Saved, Tensors};
+use hotlanes_train::store::checkpoint::{self, Checkpoints, Saved};
 use hotlanes_train::store::files::System;
+use hotlanes_train::store::tensors::Tensors;
 
 use super::bits::{Losses, advance, hash_of};
 use super::{corpus, other, settings, source};

@@ -12,8 +12,9 @@ use super::run::History;
 use crate::aligned::Aligned;
 use crate::data::tokenizer::Tokenizer;
 use crate::shell::trainer::BEST;
-use crate::store::checkpoint::{self, CheckpointError, Named, Saved, Stored, Tensors};
+use crate::store::checkpoint::{self, CheckpointError, Saved, Stored};
 use crate::store::hash;
+use crate::store::tensors::{Named, Tensors};
 
 /// The name of a run's checkpoint in its directory.
 pub const LAST: &str = "gpt";

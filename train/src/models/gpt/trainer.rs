@@ -17,7 +17,8 @@ use crate::shell::plot::{Axis, Legend, Plot, Series};
 use crate::shell::ranks::Ranks;
 use crate::shell::trainer::{self, Event, Position, Trainer};
 use crate::shell::verify::FINAL;
-use crate::store::checkpoint::{CheckpointError, Named, Saved, Stored, Tensors};
+use crate::store::checkpoint::{CheckpointError, Saved, Stored};
+use crate::store::tensors::{Named, Tensors};
 
 /// Everything that decides the bits of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,8 +7,9 @@ use super::plan::Plans;
 use super::run::{Config, OptimizerKind, Population};
 use super::train::Individual;
 use crate::data::idx::{CLASSES, Data, Split};
-use crate::store::checkpoint::{CheckpointError, Named, Tensors};
+use crate::store::checkpoint::CheckpointError;
 use crate::store::hash;
+use crate::store::tensors::{Named, Tensors};
 
 /// The name of a population's checkpoint in its directory.
 pub const NAME: &str = "population";

@@ -1,0 +1,329 @@
+//! The course of a session: work, and everything that is written about it.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::{About, CHECKPOINT, Ending, Options};
+use crate::shell::error::Error;
+use crate::shell::lock::Lock;
+use crate::shell::machine;
+use crate::shell::progress::{Progress, say};
+use crate::shell::ranks::Ranks;
+use crate::shell::signals::{self, Signal};
+use crate::shell::trainer::{BEST, Event, Position, Recipe, Trainer};
+use crate::store::checkpoint::{self, Checkpoints, Saved};
+use crate::store::files;
+use crate::store::log::Log;
+use crate::store::metrics::{self, Metrics};
+
+pub(super) struct Session<'a, R: Recipe + 'a> {
+    trainer: R::Trainer<'a>,
+    about: About<R>,
+    options: &'a Options<'a>,
+    ranks: &'a dyn Ranks,
+    /// What the first rank has, which alone writes.
+    desk: Option<Desk<'a>>,
+    started: Instant,
+    /// Count at the last look at whether a checkpoint is due.
+    counted: u64,
+    /// Whether the model is the best, and not logged and not saved as such yet.
+    best_is_due: BestIsDue,
+}
+
+#[derive(Clone, Copy, Default)]
+struct BestIsDue {
+    line: bool,
+    file: bool,
+}
+
+/// Where everything is written.
+pub(super) struct Desk<'a> {
+    _lock: Lock,
+    log: Log<'a>,
+    metrics: Metrics<'a>,
+    checkpoints: Checkpoints<'a>,
+    best: Checkpoints<'a>,
+    /// The log's chained lines.
+    lines: Vec<Value>,
+    progress: Progress,
+}
+
+impl<'a> Desk<'a> {
+    pub(super) fn new<R: Recipe>(
+        lock: Lock,
+        log: Log<'a>,
+        [checkpoints, best]: [Checkpoints<'a>; 2],
+        lines: Vec<Value>,
+        options: &Options<'a>,
+    ) -> Result<Self, Error> {
+        let out = &options.out;
+        let metrics = Metrics::new(options.disk, out, R::POSITION, &lines)
+            .map_err(Error::io(&out.join(metrics::FILE)))?;
+        Ok(Desk { _lock: lock, log, metrics, checkpoints, best, lines, progress: Progress::hidden() })
+    }
+
+    /// Writes a chained line to the log, and its figures where else they are wanted.
+    fn write(&mut self, event: &str, fields: &str, aside: &Value) -> Result<(), Error> {
+        let line = self.log.write(event, fields, true, aside).map_err(Error::io(self.log.path()))?;
+        let written = self.metrics.write(&line).map_err(Error::io(self.metrics.path()));
+        self.lines.push(line);
+        written
+    }
+}
+
+impl<'a, R: Recipe> Session<'a, R> {
+    pub(super) fn new(
+        trainer: R::Trainer<'a>,
+        about: About<R>,
+        options: &'a Options<'a>,
+        ranks: &'a dyn Ranks,
+        desk: Option<Desk<'a>>,
+    ) -> Self {
+        let counted = trainer.count();
+        Session {
+            trainer,
+            about,
+            options,
+            ranks,
+            desk,
+            started: Instant::now(),
+            counted,
+            best_is_due: BestIsDue::default(),
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<Ending, Error> {
+        let Position { at, end, unit } = self.trainer.progress(self.about.goal);
+        if let Some(desk) = &mut self.desk
+            && !self.options.quiet
+        {
+            self.trainer.describe(self.about.goal).iter().for_each(say);
+            let threads = rayon::current_num_threads();
+            say(format_args!("{threads} threads, tier {}", hotlanes::tier()));
+            desk.progress = Progress::new(at, end.max(at), unit);
+        }
+        let ending = self.train().and_then(|ending| self.end(ending));
+        if let Err(why) = &ending {
+            self.fail(why);
+        }
+        ending
+    }
+
+    fn train(&mut self) -> Result<Ending, Error> {
+        loop {
+            if !self.trainer.is_due() {
+                if self.trainer.is_early() {
+                    return Ok(Ending::Early);
+                }
+                if self.trainer.count() >= self.about.goal {
+                    return Ok(Ending::Done);
+                }
+                if let Some(number) = self.any(signals::requested().map_or(0, Signal::number)) {
+                    return Ok(Ending::Interrupted(Signal::of(number)));
+                }
+                let late = self.options.time.is_some_and(|t| self.started.elapsed() >= t);
+                if self.any(i32::from(late)).is_some() {
+                    return Ok(Ending::OutOfTime);
+                }
+            }
+            let event = self.trainer.advance()?;
+            self.advanced(event)?;
+        }
+    }
+
+    /// The first rank's number that is not 0, if any is: the same answer at all of them.
+    fn any(&self, mine: i32) -> Option<i32> {
+        let mut all = vec![0; self.ranks.size()];
+        self.ranks.gather(&[mine as u64], &mut all);
+        all.into_iter().find(|&n| n != 0).map(|n| n as i32)
+    }
+
+    /// Writes what there is to write after a piece of work.
+    fn advanced(&mut self, event: Option<Event>) -> Result<(), Error> {
+        let count = self.trainer.count();
+        let moved = std::mem::replace(&mut self.counted, count) != count;
+        let Some(desk) = &mut self.desk else { return Ok(()) };
+        let (speed, words) = self.trainer.speed(self.started.elapsed());
+        let at = self.trainer.progress(self.about.goal).at;
+        desk.progress.at(at, format!("{}, {words}", self.trainer.status()));
+        // What is due comes first: it belongs to the same state.
+        let mut save = moved && count.is_multiple_of(self.options.checkpoint_every) && !self.trainer.is_due();
+        let mut state = None;
+        if let Some(event) = event {
+            let mut fields = event.fields;
+            if event.hashed {
+                let hash = State::of(&self.trainer);
+                fields.truncate(fields.len() - 1);
+                fields.push_str(&format!(",\"hash\":\"{}\"}}", hash.sha256));
+                state = Some(hash);
+            }
+            if let Some(line) = &event.words
+                && !self.options.quiet
+            {
+                desk.progress.line(format!("{line} {words}").trim_end());
+            }
+            if event.best {
+                self.best_is_due = BestIsDue { line: true, file: true };
+            }
+            save |= event.save;
+            desk.write(event.name, &fields, &speed)?;
+            // The best model first: a kill between the two repeats the event, and writes the same model again.
+            self.save_best()?;
+        }
+        if save {
+            self.save(state)?;
+            self.plot()?;
+        }
+        Ok(())
+    }
+
+    /// Saves the state, if it is not saved yet. Everything is tried, whatever fails, and the first error told.
+    fn save(&mut self, state: Option<State>) -> Result<(), Error> {
+        let Some(desk) = &mut self.desk else { return Ok(()) };
+        let State { snapshot, sha256 } = state.unwrap_or_else(|| State::of(&self.trainer));
+        let step = self.trainer.position();
+        if desk.checkpoints.last().is_some_and(|s| s.step == step && s.sha256 == sha256) {
+            return self.mark();
+        }
+        let fields = json!({ R::POSITION: step, "hash": sha256 }).to_string();
+        let logged = desk.write(CHECKPOINT, &fields, &Value::Null);
+        let synced = desk.log.sync().map_err(Error::io(desk.log.path()));
+        let about = serde_json::to_value(&self.about).expect("numbers and names");
+        let saved = Saved { step, sha256, log: Some(desk.log.mark()), snapshot };
+        desk.checkpoints.save(about, saved, &self.trainer.tensors())?;
+        logged.and(synced)
+    }
+
+    /// Brings the last checkpoint's mark up to the log.
+    fn mark(&mut self) -> Result<(), Error> {
+        let Some(desk) = &mut self.desk else { return Ok(()) };
+        let mark = desk.log.mark();
+        if desk.checkpoints.last().is_some_and(|s| s.log.as_ref() != Some(&mark)) {
+            desk.log.sync().map_err(Error::io(desk.log.path()))?;
+            desk.checkpoints.mark(mark)?;
+        }
+        Ok(())
+    }
+
+    /// Logs and saves the model as the best one, as far as that is due. Both are tried.
+    fn save_best(&mut self) -> Result<(), Error> {
+        let due = std::mem::take(&mut self.best_is_due);
+        let (Some(desk), Some((snapshot, tensors)), true) = (&mut self.desk, self.trainer.best(), due.file)
+        else {
+            return Ok(());
+        };
+        let (step, sha256) = (self.trainer.position(), tensors.digest(&snapshot));
+        let mut logged = Ok(());
+        if due.line {
+            let fields = json!({ R::POSITION: step, "hash": sha256 }).to_string();
+            logged = desk.write(BEST, &fields, &Value::Null);
+        }
+        let saved = Saved { step, sha256, log: None, snapshot };
+        let written = desk.best.save(json!({ "model": self.about.model }), saved, &tensors);
+        self.best_is_due.file = written.is_err();
+        written?;
+        logged
+    }
+
+    fn plot(&self) -> Result<(), Error> {
+        let Some(desk) = &self.desk else { return Ok(()) };
+        for (name, svg) in self.trainer.plots(&desk.lines) {
+            let path = self.options.out.join(name);
+            let written = svg.and_then(|svg| files::replace(self.options.disk, &path, svg.as_bytes()));
+            written.map_err(Error::io(&path))?;
+        }
+        Ok(())
+    }
+
+    /// What there is to do in the end, which leaves the state as it is.
+    fn end(&mut self, ending: Ending) -> Result<Ending, Error> {
+        self.save(None)?;
+        self.plot()?;
+        if self.options.finish && !matches!(ending, Ending::Interrupted(_)) {
+            let best = checkpoint::load(&self.options.out, BEST, None).ok();
+            let best = best.as_ref().map(|(_, saved, stored)| (saved, stored));
+            let ranks = self.ranks;
+            let stop = || {
+                let mut all = vec![0; ranks.size()];
+                ranks.gather(&[signals::requested().is_some().into()], &mut all);
+                all.into_iter().any(|n| n != 0)
+            };
+            let last = self.trainer.finish(best, &stop)?;
+            if let (Some(desk), Some(event)) = (&mut self.desk, last) {
+                desk.write(event.name, &event.fields, &Value::Null)?;
+            }
+        }
+        let Some(desk) = &mut self.desk else { return Ok(ending) };
+        desk.progress.finish();
+        let signal = match ending {
+            Ending::Interrupted(signal) => Value::from(signal.name()),
+            _ => Value::Null,
+        };
+        let (step, hash) = desk.checkpoints.last().map_or((0, String::new()), |s| (s.step, s.sha256.clone()));
+        let stop = json!({ R::POSITION: step, "ending": ending.name(), "signal": signal, "hash": hash });
+        let (mut aside, words) = self.trainer.speed(self.started.elapsed());
+        aside["time"] = machine::unix_time().into();
+        desk.log.write("stop", &stop.to_string(), false, &aside).map_err(Error::io(desk.log.path()))?;
+        self.mark()?;
+        if !self.options.quiet {
+            self.trainer.conclude().iter().for_each(say);
+            say(words);
+            self.farewell(ending, step, &hash);
+        }
+        Ok(ending)
+    }
+
+    fn farewell(&self, ending: Ending, step: u64, hash: &str) {
+        let out = self.options.out.display();
+        let (unit, hash) = (self.trainer.progress(self.about.goal).unit, &hash[..hash.len().min(16)]);
+        let saved = format!("saved in {out} after {step} {unit}, hash {hash}");
+        let more = format!("resume with: hotlanes train {} --resume {out}", R::KIND);
+        match ending {
+            Ending::Done => say(saved),
+            Ending::Early => say(format_args!("stopped early: {saved}")),
+            Ending::OutOfTime => say(format_args!("time is over: {saved}; {more}")),
+            Ending::Interrupted(signal) => {
+                say(format_args!("interrupted by {}: {saved}; {more}", signal.name()));
+            }
+        }
+    }
+
+    /// Saves what can be saved when something else cannot be written; a state that diverged is not saved.
+    fn fail(&mut self, why: &Error) {
+        let writing =
+            matches!(why, Error::Io { .. } | Error::Checkpoint(checkpoint::CheckpointError::Io { .. }));
+        // A state whose best model is lost is worse than the one before.
+        let _ = self.save_best();
+        if writing && !self.best_is_due.file {
+            let _ = self.save(None);
+        }
+        let Some(desk) = &mut self.desk else { return };
+        desk.progress.finish();
+        let stop =
+            json!({ R::POSITION: self.trainer.position(), "ending": "failed", "error": why.to_string() });
+        let aside = json!({ "time": machine::unix_time() });
+        if desk.log.write("stop", &stop.to_string(), false, &aside).is_ok() {
+            let _ = self.mark();
+        }
+    }
+}
+
+/// The state of a trainer.
+struct State {
+    snapshot: Value,
+    sha256: String,
+}
+
+impl State {
+    fn of<T: Trainer>(trainer: &T) -> State {
+        let snapshot = serde_json::to_value(trainer.snapshot()).expect("numbers and names");
+        let sha256 = trainer.tensors().digest(&snapshot);
+        State { snapshot, sha256 }
+    }
+}
+
+/// [`Trainer`]'s hash: of its snapshot and tensors.
+pub fn digest<T: Trainer>(trainer: &T) -> String {
+    State::of(trainer).sha256
+}
