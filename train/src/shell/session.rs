@@ -136,8 +136,9 @@ pub fn start<R: Recipe>(mut recipe: R, options: &Options<'_>, ranks: &dyn Ranks)
         let begins = serde_json::to_string(&begins).expect("numbers and names");
         let path = log.path().to_owned();
         let lines = vec![log.write(log::RUN, &begins, true, &aside).map_err(Error::io(&path))?];
-        let new = |name| Checkpoints::new(options.disk, out, name, R::KIND, options.keep);
-        desk = Some(Desk::new::<R>(lock, log, [new(R::KIND), new(BEST)], lines, options)?);
+        let new = |name, keep| Checkpoints::new(options.disk, out, name, R::KIND, keep);
+        let all = [new(R::KIND, options.keep), new(BEST, 1)];
+        desk = Some(Desk::new::<R>(lock, log, all, lines, options)?);
     }
     let about = About { recipe, data: data_hash, goal, model: trainer.model() };
     Session::<R>::new(trainer, about, options, ranks, desk).run()

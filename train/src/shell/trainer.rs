@@ -2,7 +2,7 @@
 //! everything else.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -176,8 +176,8 @@ pub trait Trainer {
     /// The latest figures, beside the bar.
     fn status(&self) -> String;
 
-    /// The run in a few lines, after its end.
-    fn conclude(&self) -> Vec<String>;
+    /// The run in a few lines, after its end; it lies in `out`.
+    fn conclude(&self, out: &Path) -> Vec<String>;
 
     /// Plots by file name, drawn from the log's chained lines.
     fn plots(&self, lines: &[Value]) -> Vec<(&'static str, io::Result<String>)>;

@@ -10,7 +10,7 @@ use hotlanes_train::shell::error::Error;
 use hotlanes_train::shell::lock::{self, Lock};
 use hotlanes_train::shell::ranks::Alone;
 use hotlanes_train::shell::session::{self, Ending, LOG};
-use hotlanes_train::shell::trainer::Recipe;
+use hotlanes_train::shell::trainer::{BEST, Recipe};
 use hotlanes_train::store::checkpoint;
 use hotlanes_train::store::files::System;
 use serde_json::json;
@@ -65,6 +65,9 @@ fn files_of_others_are_left_alone() {
         start::<R>(out, &System).unwrap();
         let saved = checkpoint::index(out, R::KIND).unwrap().saved;
         assert_eq!(saved.len(), 2, "--keep 2");
+        if let Ok(best) = checkpoint::index(out, BEST) {
+            assert_eq!(best.saved.len(), 1, "of the best models the best");
+        }
         let tensors = checkpoint::tensors_path(out, R::KIND, saved[0].step);
         let mine = [
             format!("{}-keep.safetensors", R::KIND),

@@ -1,7 +1,7 @@
 //! A GPT as a [`Trainer`].
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -287,7 +287,7 @@ impl Trainer for Run<'_> {
         format!("{} {}", loss("loss", training), loss("validation", validation)).trim().to_owned()
     }
 
-    fn conclude(&self) -> Vec<String> {
+    fn conclude(&self, out: &Path) -> Vec<String> {
         let mut lines = Vec::new();
         let (history, times) = (&self.history, &self.times);
         let steps = history.step - self.from;
@@ -311,7 +311,7 @@ impl Trainer for Run<'_> {
             let best = best.map_or(String::new(), |b| format!(", of the best model {b:.4}"));
             lines.push(format!("loss over the whole validation split: {whole:.4}{best}"));
         }
-        lines.push("text from it: hotlanes generate --model DIR".into());
+        lines.push(format!("text from it: hotlanes generate --model {}", out.display()));
         lines
     }
 

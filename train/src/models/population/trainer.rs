@@ -1,7 +1,7 @@
 //! A population as a [`Trainer`].
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -180,7 +180,7 @@ impl Trainer for Run<'_> {
         })
     }
 
-    fn conclude(&self) -> Vec<String> {
+    fn conclude(&self, _: &Path) -> Vec<String> {
         let total = self.times.total().as_secs_f64().max(1e-9);
         let share = |t: Duration| 100.0 * t.as_secs_f64() / total;
         let mut lines = vec![format!(

@@ -267,7 +267,7 @@ impl<'a, R: Recipe> Session<'a, R> {
         desk.log.write("stop", &stop.to_string(), false, &aside).map_err(Error::io(desk.log.path()))?;
         self.mark()?;
         if !self.options.quiet {
-            self.trainer.conclude().iter().for_each(say);
+            self.trainer.conclude(&self.options.out).iter().for_each(say);
             say(words);
             self.farewell(ending, step, &hash);
         }
