@@ -39,6 +39,11 @@ impl Faulty {
         Faulty { shared: Arc::new(Shared { fault, at, done: AtomicU64::new(0) }) }
     }
 
+    /// Without a fault.
+    pub fn sound() -> Faulty {
+        Faulty::new(Fault::Once, u64::MAX)
+    }
+
     /// Operations so far.
     pub fn done(&self) -> u64 {
         self.shared.done.load(Ordering::SeqCst)
@@ -92,8 +97,9 @@ impl Disk for Faulty {
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        self.shared.check(false)?;
-        System.sync_directory(path)
+        // Nothing here tests what a machine that stops leaves, and syncing is slow.
+        let _ = path;
+        self.shared.check(false)
     }
 }
 
@@ -115,8 +121,7 @@ impl Write for File {
 
 impl Output for File {
     fn sync(&mut self) -> io::Result<()> {
-        self.shared.check(true)?;
-        self.inner.sync()
+        self.shared.check(true)
     }
 
     fn cut(&mut self, len: u64) -> io::Result<()> {

@@ -46,7 +46,7 @@ fn all_that_decides_the_end_is_in_the_checkpoint() {
             session::about::<R>(directory, &index).unwrap().goal
         };
         assert_eq!(goal(parts.path()), R::GOAL);
-        assert_eq!(resume::<R>(parts.path()).unwrap(), Ending::Done);
+        assert_eq!(resume::<R>(parts.path(), &System).unwrap(), Ending::Done);
         assert_same_lines(&computed(parts.path()), &computed(whole.path()), R::KIND);
         // A longer goal is kept, too.
         let longer = options(parts.path(), Some(R::GOAL + 1), &System);
@@ -129,14 +129,14 @@ fn two_at_once_are_told() {
         start::<R>(out, &System).unwrap();
         let before = contents(out);
         let lock = Lock::take(out, "hotlanes train gpt --out x").unwrap();
-        let error = resume::<R>(out).unwrap_err();
+        let error = resume::<R>(out, &System).unwrap_err();
         let told = error.to_string();
         assert!(told.contains("hotlanes train gpt --out x") && error.exit_code() == 1, "{told}");
         assert!(contents(out) == before);
         // Readers are not in anybody's way.
         checkpoint::load(out, R::KIND, None).unwrap();
         drop(lock);
-        resume::<R>(out).unwrap();
+        resume::<R>(out, &System).unwrap();
     }
     check::<Gpt>();
     check::<Population>();

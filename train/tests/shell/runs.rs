@@ -14,7 +14,7 @@ use hotlanes_train::shell::ranks::Alone;
 use hotlanes_train::shell::session::{self, Ending, Options};
 use hotlanes_train::shell::trainer::Recipe;
 use hotlanes_train::shell::verify::FINAL;
-use hotlanes_train::store::files::{Disk, System};
+use hotlanes_train::store::files::Disk;
 use serde_json::Value;
 
 /// A recipe, and how much of it is a whole run.
@@ -75,8 +75,8 @@ pub fn start<R: Small>(out: &Path, disk: &dyn Disk) -> Result<Ending, Error> {
     session::start(R::small(), &options(out, Some(R::GOAL), disk), &Alone)
 }
 
-pub fn resume<R: Small>(out: &Path) -> Result<Ending, Error> {
-    session::resume(|_: &mut R| Ok(()), &options(out, None, &System), &Alone)
+pub fn resume<R: Small>(out: &Path, disk: &dyn Disk) -> Result<Ending, Error> {
+    session::resume(|_: &mut R| Ok(()), &options(out, None, disk), &Alone)
 }
 
 /// The chained lines of a log.
