@@ -147,10 +147,8 @@ impl<'a> Checkpoints<'a> {
         let same = self.last().is_some_and(|old| old.step == new.step && old.sha256 == new.sha256);
         if !same {
             let path = tensors_path(&self.directory, self.name, new.step);
-            let bytes = tensors
-                .serialize()
-                .map_err(|e| CheckpointError::Tensors { path: path.clone(), what: e.to_string() })?;
-            files::replace(self.disk, &path, &bytes).map_err(CheckpointError::io(&path))?;
+            files::replace_by(self.disk, &path, |file| tensors.write(file))
+                .map_err(CheckpointError::io(&path))?;
         }
         let mut index = self.index.clone();
         index.about = about;

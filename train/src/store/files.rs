@@ -98,19 +98,29 @@ pub fn replace_by(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
+    put(disk, path, write, true)?;
+    disk.sync_directory(directory_of(path))
+}
+
+fn put(
+    disk: &dyn Disk,
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    sync: bool,
+) -> io::Result<()> {
     let beside = beside(path);
     let written = (|| {
         let mut file = BufWriter::with_capacity(BUFFER, disk.create(&beside)?);
         write(&mut file)?;
         file.flush()?;
         let (mut file, _) = file.into_parts();
-        file.sync()
+        if sync { file.sync() } else { Ok(()) }
     })();
     let renamed = written.and_then(|()| disk.rename(&beside, path));
     if renamed.is_err() {
         let _ = disk.remove(&beside);
     }
-    renamed.and_then(|()| disk.sync_directory(directory_of(path)))
+    renamed
 }
 
 /// [`replace_by`] with contents that are there.
@@ -119,6 +129,14 @@ pub fn replace_by(
 /// As there.
 pub fn replace(disk: &dyn Disk, path: &Path, contents: &[u8]) -> io::Result<()> {
     replace_by(disk, path, |file| file.write_all(contents))
+}
+
+/// [`replace`] for what can be made again, such as a plot: not fsynced, so that a machine that stops may leave any of it.
+///
+/// # Errors
+/// As there.
+pub fn replace_derived(disk: &dyn Disk, path: &Path, contents: &[u8]) -> io::Result<()> {
+    put(disk, path, |file| file.write_all(contents), false)
 }
 
 /// Where [`replace_by`] writes a file.

@@ -36,7 +36,7 @@ impl<'a> Metrics<'a> {
         let path = directory.join(FILE);
         let rows: String = lines.iter().map(|line| rows(position, line)).collect();
         let text = format!("{position},event,metric,value\n{rows}");
-        files::replace(disk, &path, text.as_bytes())?;
+        files::replace_derived(disk, &path, text.as_bytes())?;
         Ok(Metrics { disk, path, position, file: None, len: text.len() as u64 })
     }
 

@@ -1,10 +1,10 @@
 //! Tensors on their way to a safetensors file, and back.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::io::{self, Write};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView, View};
 use serde_json::Value;
 
 use super::checkpoint::CheckpointError;
@@ -112,9 +112,28 @@ impl<'a> Tensors<'a> {
         digest(snapshot, tensors.into_iter().map(|t| (t.name.as_str(), t)))
     }
 
-    pub(super) fn serialize(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
-        let tensors = self.0.iter().map(|tensor| (tensor.name.as_str(), tensor));
-        safetensors::serialize(tensors, None::<HashMap<String, String>>)
+    /// Writes a safetensors file, tensor by tensor: no copy of them all is made.
+    ///
+    /// # Errors
+    /// Of the file, or two tensors have one name.
+    pub(super) fn write(&self, file: &mut dyn Write) -> io::Result<()> {
+        let mut tensors: Vec<&Tensor<'_>> = self.0.iter().collect();
+        // The format's order: by alignment, so that a reader can map the file, then by name.
+        tensors.sort_by(|a, b| b.dtype.cmp(&a.dtype).then(a.name.cmp(&b.name)));
+        let mut end = 0;
+        let place = |tensor: &&Tensor<'_>| {
+            let start = end;
+            end += tensor.data_len();
+            let (dtype, shape) = (tensor.dtype, tensor.shape.clone());
+            (tensor.name.clone(), TensorInfo { dtype, shape, data_offsets: (start, end) })
+        };
+        let places: Vec<(String, TensorInfo)> = tensors.iter().map(place).collect();
+        let metadata = Metadata::new(None, places).map_err(io::Error::other)?;
+        let mut header = serde_json::to_vec(&metadata)?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        tensors.into_iter().try_for_each(|tensor| file.write_all(&tensor.data()))
     }
 }
 

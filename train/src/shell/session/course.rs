@@ -150,7 +150,10 @@ impl<'a, R: Recipe> Session<'a, R> {
         // What is due comes first: it belongs to the same state.
         let mut save = moved && count.is_multiple_of(self.options.checkpoint_every) && !self.trainer.is_due();
         let mut state = None;
+        let mut plot = false;
         if let Some(event) = event {
+            // A step's line alone is not worth a plot.
+            plot = event.hashed && self.counted > 0;
             let mut fields = event.fields;
             if event.hashed {
                 let hash = State::of(&self.trainer);
@@ -173,6 +176,8 @@ impl<'a, R: Recipe> Session<'a, R> {
         }
         if save {
             self.save(state)?;
+        }
+        if plot {
             self.plot()?;
         }
         Ok(())
@@ -230,7 +235,8 @@ impl<'a, R: Recipe> Session<'a, R> {
         let Some(desk) = &self.desk else { return Ok(()) };
         for (name, svg) in self.trainer.plots(&desk.lines) {
             let path = self.options.out.join(name);
-            let written = svg.and_then(|svg| files::replace(self.options.disk, &path, svg.as_bytes()));
+            let written =
+                svg.and_then(|svg| files::replace_derived(self.options.disk, &path, svg.as_bytes()));
             written.map_err(Error::io(&path))?;
         }
         Ok(())
