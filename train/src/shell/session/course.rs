@@ -247,6 +247,8 @@ impl<'a, R: Recipe> Session<'a, R> {
         self.save(None)?;
         self.plot()?;
         if self.options.finish && !matches!(ending, Ending::Interrupted(_)) {
+            // No rank reads the best model before the first one has written it.
+            let _ = self.any(0);
             let best = checkpoint::load(&self.options.out, BEST, None).ok();
             let best = best.as_ref().map(|(_, saved, stored)| (saved, stored));
             let ranks = self.ranks;
