@@ -117,34 +117,25 @@ fn value(choices: &mut Choices<'_>) -> Value {
     }
 }
 
-/// Changes one leaf, drops it, or puts another value in its place.
-fn damage_value(root: &mut Value, choices: &mut Choices<'_>) {
-    let mut at = root;
-    loop {
-        match at {
-            Value::Object(fields) if !fields.is_empty() => {
-                let nth = choices.below(fields.len());
-                let name = fields.keys().nth(nth).expect("below its length").clone();
-                if choices.byte() == 255 {
-                    fields.remove(&name);
-                    return;
-                }
-                at = fields.get_mut(&name).expect("its own key");
-            }
-            Value::Array(items) if !items.is_empty() => {
-                let nth = choices.below(items.len());
-                if choices.byte() == 255 {
-                    let twice = items[nth].clone();
-                    items.push(twice);
-                    return;
-                }
-                at = &mut items[nth];
-            }
-            leaf => {
-                *leaf = value(choices);
-                return;
+/// Changes one leaf, or drops or doubles what is on the way to it.
+fn damage_value(at: &mut Value, choices: &mut Choices<'_>) {
+    match at {
+        Value::Object(fields) if !fields.is_empty() => {
+            let nth = choices.below(fields.len());
+            let name = fields.keys().nth(nth).expect("below its length").clone();
+            match choices.byte() {
+                255 => drop(fields.remove(&name)),
+                _ => damage_value(&mut fields[&name], choices),
             }
         }
+        Value::Array(items) if !items.is_empty() => {
+            let nth = choices.below(items.len());
+            match choices.byte() {
+                255 => items.push(items[nth].clone()),
+                _ => damage_value(&mut items[nth], choices),
+            }
+        }
+        leaf => *leaf = value(choices),
     }
 }
 

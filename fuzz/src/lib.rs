@@ -26,8 +26,7 @@ pub fn save<R: Recipe>(directory: &Path, recipe: &R, hash: &str, trainer: &impl 
     serde_json::from_value::<About<R>>(about.clone()).expect("the session's fields");
     let snapshot = serde_json::to_value(trainer.snapshot()).expect("numbers and names");
     let tensors = trainer.tensors();
-    let saved =
-        Saved { step: trainer.position(), sha256: tensors.digest(&snapshot), log: None, snapshot };
+    let saved = Saved { step: trainer.position(), sha256: tensors.digest(&snapshot), log: None, snapshot };
     let mut all = Checkpoints::new(&System, directory, R::KIND, R::KIND, 1);
     all.save(about, saved, &tensors).expect("a small checkpoint");
 }
