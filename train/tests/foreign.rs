@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use hotlanes_train::store::checkpoint;
 use serde_json::{Value, json};
 
 #[path = "../../tests/common/limited.rs"]
@@ -304,5 +305,53 @@ fn long_files_take_little_time() {
         lines.push_str("{\n");
         fs::write(log.path("log.jsonl"), lines).unwrap();
         log.refused(&["verify"], &["log.jsonl, line 1000001"]);
+    });
+}
+
+/// Gives the newest checkpoint of a directory the hash of what it is now.
+fn sign(case: &Case) {
+    let error = checkpoint::load(case.directory.path(), case.kind, None).unwrap_err().to_string();
+    let (_, hash) = error.split_once("its hash is ").unwrap_or_else(|| panic!("{error}"));
+    let mut index = case.index();
+    index["saved"][0]["sha256"] = hash[..64].into();
+    case.write_index(&index);
+}
+
+/// Training counts on from these, and must not wrap: they are refused although the hash is right.
+#[test]
+fn counts_that_no_run_reaches_are_refused() {
+    each(|case| {
+        let fields: &[&str] = match case().kind {
+            "gpt" => &[
+                "optimizer_steps",
+                "history/skipped",
+                "history/skipped_in_row",
+                "history/pending/1",
+                "history/since_best",
+            ],
+            _ => &["generation"],
+        };
+        for field in fields {
+            for value in [u64::MAX, u64::MAX - 1, 1 << 63] {
+                let case = case();
+                let mut index = case.index();
+                *index.pointer_mut(&format!("/saved/0/snapshot/{field}")).unwrap() = value.into();
+                case.write_index(&index);
+                sign(&case);
+                case.refused(&["resume"], &[&format!("{value}: must be at most")]);
+            }
+        }
+        if case().kind == "population" {
+            let case = case();
+            let path = case.path(&case.tensors());
+            let mut bytes = fs::read(&path).unwrap();
+            let head = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            let header: Value = serde_json::from_slice(&bytes[8..head]).unwrap();
+            let at = header["individual.steps"]["data_offsets"][0].as_u64().unwrap() as usize;
+            bytes[head + at..][..8].fill(0xff);
+            fs::write(&path, bytes).unwrap();
+            sign(&case);
+            case.refused(&["resume"], &["individual.steps = 18446744073709551615: must be at most"]);
+        }
     });
 }
