@@ -16,7 +16,8 @@ fuzz_target!(|bytes: &[u8]| {
         fs::write(&path, bytes).expect("a scratch file");
         Some(path)
     };
-    let (kind, ending) = [(Kind::Char, "txt"), (Kind::Byte, "txt"), (Kind::Tokens, "bin")][usize::from(mode % 3)];
+    let (kind, ending) =
+        [(Kind::Char, "txt"), (Kind::Byte, "txt"), (Kind::Tokens, "bin")][usize::from(mode % 3)];
     let (train, validation) = bytes.split_at(usize::from(*at).min(bytes.len()));
     let two = mode & 64 != 0;
     let source = Source {

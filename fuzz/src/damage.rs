@@ -145,7 +145,10 @@ fn damage_head(head: &mut Vec<Tensor>, len: usize, choices: &mut Choices<'_>) {
     }
     let (i, j) = (choices.below(head.len()), choices.below(head.len()));
     match choices.byte() % 8 {
-        0 => head[i].about["dtype"] = json!(["U8", "U16", "U32", "U64", "F32", "F64", "BF16"][choices.below(7)]),
+        0 => {
+            head[i].about["dtype"] =
+                json!(["U8", "U16", "U32", "U64", "F32", "F64", "BF16"][choices.below(7)])
+        }
         1 => head[i].about["shape"] = json!([choices.word(), choices.word()]),
         2 => head[i].about["data_offsets"] = json!([choices.below(len + 1), choices.below(len + 1)]),
         3 => head[i].about = head[j].about.clone(),
