@@ -7,7 +7,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +20,9 @@ const FORMAT: u32 = 2;
 
 /// Bytes of an index at most: its vocabulary may have 65,536 characters.
 const MOST_INDEX: u64 = 1 << 26;
+
+/// Checkpoints that a message lists at most.
+const SHOWN: usize = 20;
 
 /// Why a checkpoint cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -230,23 +232,24 @@ pub fn load(
     name: &str,
     step: Option<u64>,
 ) -> Result<(Index, Saved, Stored), CheckpointError> {
-    let mut tries = 0;
+    let mut missing = None;
     loop {
         let index = index(directory, name)?;
         let path = index_path(directory, name);
         let found = index.saved.iter().find(|s| step.is_none_or(|step| s.step == step)).cloned();
         let Some(saved) = found else {
-            let have: Vec<String> = index.saved.iter().map(|s| s.step.to_string()).collect();
-            let what = format!("no checkpoint of step {}: there are {}", step.unwrap_or(0), have.join(", "));
+            let some: Vec<String> = index.saved.iter().take(SHOWN).map(|s| s.step.to_string()).collect();
+            let more = if index.saved.len() > SHOWN { ", ..." } else { "" };
+            let what =
+                format!("no checkpoint of step {}: there are {}{more}", step.unwrap_or(0), some.join(", "));
             return Err(CheckpointError::Index { path, what });
         };
         match Stored::read(directory, name, &saved) {
-            // It was removed after the index was read: there is a newer index.
+            // It was removed after the index was read: there is a newer index. If that one lists it too, it is missing.
             Err(CheckpointError::Io { source, .. })
-                if source.kind() == io::ErrorKind::NotFound && tries < 20 =>
+                if source.kind() == io::ErrorKind::NotFound && missing != Some(saved.step) =>
             {
-                tries += 1;
-                std::thread::sleep(Duration::from_millis(5));
+                missing = Some(saved.step);
             }
             stored => return Ok((index, saved, stored?)),
         }

@@ -203,6 +203,17 @@ impl<'a> Named<'a> {
         Ok(())
     }
 
+    /// Checks numbers that training counts on from.
+    ///
+    /// # Errors
+    /// One is beyond what any run reaches: adding to it would wrap.
+    pub fn check_counts(&self, counts: &[(&str, u64)], most: u64) -> Result<(), CheckpointError> {
+        match counts.iter().find(|&&(_, count)| count > most) {
+            Some((what, count)) => Err(self.wrong(format!("{what} = {count}: must be at most {most}"))),
+            None => Ok(()),
+        }
+    }
+
     fn view<T: Element>(&self, name: &str) -> Result<TensorView<'_>, CheckpointError> {
         let Ok(view) = self.tensors.tensor(name) else {
             return Err(self.wrong(format!("no tensor {name:?}")));

@@ -28,6 +28,28 @@ pub struct Snapshot {
     pub optimizer_steps: u64,
 }
 
+/// Steps at most: dropout counts them in 44 bits.
+const MOST_STEPS: u64 = 1 << 43;
+
+impl Snapshot {
+    /// Checks the numbers that training counts on from.
+    ///
+    /// # Errors
+    /// One is beyond what any run reaches.
+    pub fn check(&self, named: &Named<'_>) -> Result<(), CheckpointError> {
+        let History { step, skipped, skipped_in_row, pending, since_best, .. } = self.history;
+        let counts = [
+            ("step", step),
+            ("skipped", skipped),
+            ("skipped_in_row", skipped_in_row),
+            ("pending steps", pending.1),
+            ("since_best", since_best),
+            ("optimizer_steps", self.optimizer_steps),
+        ];
+        named.check_counts(&counts, MOST_STEPS)
+    }
+}
+
 /// Beside the tensors, all that there is to a model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Described {

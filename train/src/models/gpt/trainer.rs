@@ -154,6 +154,7 @@ impl Trainer for Run<'_> {
     }
 
     fn restore(&mut self, snapshot: Snapshot, tensors: &Named<'_>) -> Result<(), CheckpointError> {
+        snapshot.check(tensors)?;
         let values = state::values(self.engine.layout(), tensors)?;
         self.restore_state(&values, snapshot.optimizer_steps, snapshot.history);
         Ok(())

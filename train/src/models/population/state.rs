@@ -14,6 +14,9 @@ use crate::store::tensors::{Named, Tensors};
 /// The name of a population's checkpoint in its directory.
 pub const NAME: &str = "population";
 
+/// Examples, steps and generations at most: no machine gets there.
+const MOST_DONE: u64 = 1 << 53;
+
 /// A run's state without its tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -89,6 +92,9 @@ pub fn population(
         OptimizerKind::AdamW => [named.get("connection.m")?, named.get("connection.v")?],
         OptimizerKind::Sgd => [vec![0.0; values.len()], vec![0.0; values.len()]],
     };
+    let done = [("examples", snapshot.examples), ("generation", snapshot.generation)];
+    named.check_counts(&done, MOST_DONE)?;
+    steps.iter().try_for_each(|&steps| named.check_counts(&[("individual.steps", steps)], MOST_DONE))?;
     // Sums that would wrap are no lengths of anything.
     let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0, u64::saturating_add);
     let counts = [
