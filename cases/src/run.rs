@@ -95,7 +95,14 @@ impl<T: Element> Content for Buf<T> {
     }
 
     fn bits(&self) -> Vec<u32> {
-        self.iter().map(|x| x.bits()).collect()
+        // The tests' most frequent loop, which is unoptimised there: without iterators.
+        let (values, mut bits) = (&**self, vec![0; self.len()]);
+        let mut i = 0;
+        while i < values.len() {
+            bits[i] = values[i].bits();
+            i += 1;
+        }
+        bits
     }
 
     fn reset(&mut self) {

@@ -412,3 +412,23 @@ fn tile_rows(left: usize) -> usize {
         _ => 6,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Any way has the same bits: the wrong one costs time, which no test of results sees.
+    #[test]
+    fn few_rows_columns_or_steps_suit() {
+        const ROWS: usize = tuning::MATMUL_THIN_ROWS;
+        const COLS: usize = tuning::MATMUL_THIN_COLS;
+        let way = |rows: usize, cols: usize, k: usize| {
+            let (a, b) = (vec![0.0; rows * k], vec![0.0; k * cols]);
+            suits(Mat::new(&a, rows, k), Mat::new(&b, k, cols))
+        };
+        assert!(!way(ROWS + 1, COLS + 1, STEPS + 1));
+        assert!(way(ROWS, COLS + 1, STEPS + 1));
+        assert!(way(ROWS + 1, COLS, STEPS + 1));
+        assert!(way(ROWS + 1, COLS + 1, STEPS));
+    }
+}

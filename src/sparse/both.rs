@@ -281,3 +281,37 @@ fn turn<L: Lanes, const T: usize, const W: usize>(
     }
     product
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sparse::Csr;
+    use crate::tier::active;
+
+    /// What a cut inside a block costs is time, which no test of results sees.
+    #[test]
+    fn pieces_start_where_blocks_do() {
+        for (sources, first) in [(2, 1), (BLOCK, BLOCK / 2), (BLOCK + 1, BLOCK), (5 * BLOCK, 3 * BLOCK)] {
+            // One destination, which sees each source.
+            let indices = (0..sources as u32).collect();
+            let csr = Csr::new(1, sources, vec![0, sources], indices, vec![0.0; sources]).unwrap();
+            let plan = Plan::new(&csr);
+            let (mut dx, mut dvalues) = (vec![0.0; sources], vec![0.0; sources]);
+            let to = To::Gradient(plan.slots.slots(&mut dvalues, 1));
+            let work = Both {
+                active: active(),
+                plan: &plan,
+                first: 0,
+                sources,
+                batch: 1,
+                gather: false,
+                x: &[],
+                dy: &[],
+                dx: plan.sources.slots(&mut dx, 1),
+                values: Values { from: None, to },
+            };
+            let Ok((a, b)) = work.split() else { panic!("{sources} sources were not cut") };
+            assert_eq!((a.first, a.sources, b.first, b.sources), (0, first, first, sources - first));
+        }
+    }
+}
