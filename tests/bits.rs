@@ -1,8 +1,8 @@
-//! Net 2: every case of the table has the same bits on each tier, at each offset, between guard zones, in each cut, for each
-//! number of threads, and those of `tests/golden/bits.toml`.
+//! Net 2: every case of the table has the same bits on each tier, at each offset, between guard zones, in each cut, for
+//! each number of threads, and those of `tests/golden/bits.toml`.
 //!
-//! A test for each case and property, by name: `adamw::threads`. `HOTLANES_BLESS=1 cargo test --test bits -- golden` writes
-//! the golden hashes anew: a change of the format, which belongs in CHANGELOG.md.
+//! A test for each case and property, by name: `adamw::threads`. `HOTLANES_BLESS=1 cargo test --test bits -- golden`
+//! writes the golden hashes anew: a change of the format, which belongs in CHANGELOG.md.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -226,8 +226,8 @@ fn offsets(case: &Case) {
     }
 }
 
-/// Fewer rows (or elements) give a prefix of the bits: a row's result does not depend on where the body ends and the tail
-/// begins, nor on how many rows are taken together.
+/// Fewer rows (or elements) give a prefix of the bits: a row's result does not depend on where the body ends and the
+/// tail begins, nor on how many rows are taken together.
 fn prefix(case: &Case) {
     let mut all = sizes(case);
     all.retain(|size| !size.is_empty());
@@ -337,8 +337,8 @@ fn threads(case: &Case) {
         for tier in tiers(case) {
             for pool in &pools {
                 let threads = pool.current_num_threads();
-                // The cuts are the same on each tier: one size and number of threads shows that a tier follows them. And
-                // below the threshold there are none.
+                // The cuts are the same on each tier: one size and number of threads shows that a tier follows them.
+                // And below the threshold there are none.
                 let is_last = tiers(case).last() == Some(tier);
                 if !is_last && (i, threads) != (1, 3) || i == 0 && ![1, 8].contains(&threads) {
                     continue;

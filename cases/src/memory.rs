@@ -1,4 +1,5 @@
-//! Memory whose place and values the driver chooses: aligned, as a `Vec` lies, off a cache line, or between guard zones.
+//! Memory whose place and values the driver chooses: aligned, as a `Vec` lies, off a cache line, or between guard
+//! zones.
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
@@ -20,8 +21,8 @@ pub enum Place {
     Plain,
     /// This many elements past the start of a cache line.
     Offset(usize),
-    /// Between guard zones of NaN, each buffer of a case at an offset of its own that follows from this one. A read past the
-    /// end poisons a result; a write is found when the buffer is dropped.
+    /// Between guard zones of NaN, each buffer of a case at an offset of its own that follows from this one. A read
+    /// past the end poisons a result; a write is found when the buffer is dropped.
     Guarded(usize),
 }
 
@@ -236,7 +237,8 @@ impl<T: Element> Buf<T> {
             Fill::Copy(values) => return place.copy_from_slice(values),
             Fill::Guard => return place.fill(T::GUARD),
         }
-        // Tests reset a buffer for each tier: unoptimised, a copy is many times as fast as to generate the values again.
+        // Tests reset a buffer for each tier: unoptimised, a copy is many times as fast as to generate the values
+        // again.
         if cfg!(debug_assertions) {
             self.fill = Fill::Copy((&*place).into());
         }

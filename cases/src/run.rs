@@ -72,8 +72,8 @@ impl<'a> Output<'a> {
         Output { name, values, tolerance, is_prefix: false }
     }
 
-    /// One in which a row (an element, where the size is one number) depends on no other row: with fewer of them, the same
-    /// values.
+    /// One in which a row (an element, where the size is one number) depends on no other row: with fewer of them, the
+    /// same values.
     pub fn rows(name: &'static str, values: &'a mut dyn Content, tolerance: f32) -> Self {
         Output { is_prefix: true, ..Output::new(name, values, tolerance) }
     }
@@ -167,8 +167,8 @@ pub trait Run: Send {
     }
 }
 
-/// Compares with a tolerance relative to the largest of the expected values, or to 0.01 if that is more: a few values of
-/// inputs around 1 may cancel. Equal bits are near, whatever they mean.
+/// Compares with a tolerance relative to the largest of the expected values, or to 0.01 if that is more: a few values
+/// of inputs around 1 may cancel. Equal bits are near, whatever they mean.
 ///
 /// # Errors
 /// The first value that is too far, or a NaN.

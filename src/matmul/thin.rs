@@ -1,5 +1,5 @@
-//! Products of few rows, and of few columns as the transposes of such: each value of the other operand is used so few times that
-//! packing it all would cost more than it saves.
+//! Products of few rows, and of few columns as the transposes of such: each value of the other operand is used so few
+//! times that packing it all would cost more than it saves.
 
 use super::Element;
 use super::finish::Part;
@@ -13,8 +13,8 @@ use crate::tuning;
 const FEW: usize = 24;
 /// Vectors of results that are taken together: 12 KiB, which stay in the L1 cache over all of k.
 const ROOM: usize = 192;
-/// Steps of k that these go through before the next: as many rows of the other operand are read side by side, long stretches
-/// that the CPU foresees.
+/// Steps of k that these go through before the next: as many rows of the other operand are read side by side, long
+/// stretches that the CPU foresees.
 const STEPS: usize = 16;
 /// Rows up to which that is most of the time, and a strip of the other operand over all of k is slower.
 const READING_ONLY: usize = 2;
@@ -60,7 +60,8 @@ pub(super) fn suits(a: Mat<'_>, b: Mat<'_>) -> bool {
     a.rows() <= tuning::MATMUL_THIN_ROWS || few_columns(a, b) || a.cols() <= STEPS
 }
 
-/// Whether the transposed product has few enough rows: fewer if its lanes lie apart, and the columns fill most of a vector.
+/// Whether the transposed product has few enough rows: fewer if its lanes lie apart, and the columns fill most of a
+/// vector.
 fn few_columns(a: Mat<'_>, b: Mat<'_>) -> bool {
     let most = if a.is_transposed() { tuning::MATMUL_THIN_ROWS } else { tuning::MATMUL_THIN_COLS };
     b.cols() <= most
@@ -210,8 +211,8 @@ impl Thin<'_> {
 }
 
 impl Operands<'_> {
-    /// Rows times `n` vectors of columns, of which the first steps are at the start of the data, and the others as far apart
-    /// as it says.
+    /// Rows times `n` vectors of columns, of which the first steps are at the start of the data, and the others as far
+    /// apart as it says.
     #[inline(always)]
     fn plain<L: Lanes>(
         &self,
@@ -294,7 +295,8 @@ impl Operands<'_> {
         Strided { lines, step }
     }
 
-    /// Some steps, up to [`STEPS`], of some columns in whole vectors, filled with zeros: the data and how far steps lie apart.
+    /// Some steps, up to [`STEPS`], of some columns in whole vectors, filled with zeros: the data and how far steps lie
+    /// apart.
     #[inline(always)]
     fn turn<'s, L: Lanes>(
         &self,
@@ -402,7 +404,8 @@ fn tile<L: Lanes, const M: usize, const N: usize>(
     N
 }
 
-/// How many rows the next tile has, if so many are left: few tiles, since each reads the other operand again, of about a size.
+/// How many rows the next tile has, if so many are left: few tiles, since each reads the other operand again, of about
+/// a size.
 #[inline(always)]
 fn tile_rows(left: usize) -> usize {
     match left {

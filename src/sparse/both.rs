@@ -1,5 +1,6 @@
-//! Both gradients of a batch in one sweep by source: the source's activations stay in registers, each destination's gradient is
-//! loaded once for both results, and values are reached through their slots. For a tier whose registers hold all this.
+//! Both gradients of a batch in one sweep by source: the source's activations stay in registers, each destination's
+//! gradient is loaded once for both results, and values are reached through their slots. For a tier whose registers
+//! hold all this.
 
 use super::example::gather;
 use super::plan::{BLOCK, Plan};
@@ -288,7 +289,7 @@ mod tests {
     use crate::sparse::Csr;
     use crate::tier::active;
 
-    /// What a cut inside a block costs is time, which no test of results sees.
+    /// A cut inside a block costs time, which no test of results sees.
     #[test]
     fn pieces_start_where_blocks_do() {
         for (sources, first) in [(2, 1), (BLOCK, BLOCK / 2), (BLOCK + 1, BLOCK), (5 * BLOCK, 3 * BLOCK)] {

@@ -240,7 +240,7 @@ fn images_are_found_by_name_and_by_file() {
     told(
         1,
         &hotlanes(at, &population, &[&most[..], &["--out", "d", "--data", "moved"]].concat()),
-        "60 images to train with: ",
+        "60 training images: ",
     );
     told(
         1,

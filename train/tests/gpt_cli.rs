@@ -225,7 +225,7 @@ fn what_makes_no_sense_ends_with_2_and_what_fails_with_1() {
     };
     told(1, data(b"", &[]), "text: empty: there must be a text to learn from");
     told(1, data(b"", &["--tokenizer", "byte"]), "text: empty");
-    told(1, data(b"To be, or not to be", &[]), "2 to validate by: must be at least block + 1 = 17 each");
+    told(1, data(b"To be, or not to be", &[]), "2 for validation: must be at least block + 1 = 17 each");
     let mut bad = b"Half of a text".repeat(100);
     bad.push(0xff);
     told(1, data(&bad, &[]), "byte 1400 (0xff) is not valid UTF-8, which characters need: --tokenizer byte");

@@ -13,7 +13,8 @@ mod limited;
 
 use limited::{Limited, output};
 
-/// A trainer with small settings, the option for its end, and what a line begins with after which there is a checkpoint.
+/// A trainer with small settings, the option for its end, and what a line begins with after which there is a
+/// checkpoint.
 struct Trainer {
     name: &'static str,
     small: &'static [&'static str],

@@ -24,13 +24,14 @@ nanoGPT's meta.pkl is not read.
 An evaluation is the mean loss, in nats per token, over windows that are spread evenly over the validation split, the
 same ones each time; in the end over all of it.
 
-Left in --out: gpt.json and gpt-*.safetensors (the checkpoints, optimizer included), best.json and best-*.safetensors (the model
-with the least validation loss), log.jsonl (one JSON object a line: run, step, evaluation, checkpoint, final, stop), metrics.csv,
-loss.svg. A run depends on settings and text alone, to the bit, whatever the CPU, the threads, the ranks, and however often it was
-stopped, killed and resumed: hotlanes verify shows it.
+Left in --out: gpt.json and gpt-*.safetensors (the checkpoints, optimizer included), best.json and best-*.safetensors
+(the model with the least validation loss), log.jsonl (one JSON object a line: run, step, evaluation, checkpoint,
+final, stop), metrics.csv, loss.svg. A run depends on settings and text alone, to the bit, whatever the CPU, the
+threads, the ranks, and however often it was stopped, killed and resumed: hotlanes verify shows it.
 
-nanoGPT's names are understood: --batch-size, --block-size, --n-layer, --n-head, --n-embd, --max-iters, --learning-rate,
---warmup-iters, --lr-decay-iters, --grad-clip, --eval-interval, --eval-iters, --gradient-accumulation-steps, --out-dir.
+nanoGPT's names are understood: --batch-size, --block-size, --n-layer, --n-head, --n-embd, --max-iters,
+--learning-rate, --warmup-iters, --lr-decay-iters, --grad-clip, --eval-interval, --eval-iters,
+--gradient-accumulation-steps, --out-dir.
 ";
 
 /// The help after the options.
@@ -55,8 +56,8 @@ pub(super) struct Args {
     /// Skip the final pass over the whole validation split.
     #[arg(long)]
     no_whole_validation: bool,
-    /// Run as an MPI rank: all processes that mpirun started train one model, with the bits of one process. Needs a build
-    /// with the feature `mpi`.
+    /// Run as an MPI rank: all processes that mpirun started train one model, with the bits of one process. Needs a
+    /// build with the feature `mpi`.
     #[arg(long, conflicts_with = "dry_run")]
     mpi: bool,
     #[command(flatten)]

@@ -18,8 +18,9 @@ taken. Files of other names: --images and --labels. Without either the program d
 choose nothing: individuals are ranked by training images that are set aside.
 
 Left in --out: population.json and population-*.safetensors (the checkpoints), log.jsonl (one JSON object a line: run,
-generation, checkpoint, final, stop), metrics.csv, accuracy.svg, connections.svg, nodes.svg. A run depends on settings, data and
-seed alone, to the bit, whatever the CPU, the threads, and however often it was stopped and resumed: hotlanes verify shows it.
+generation, checkpoint, final, stop), metrics.csv, accuracy.svg, connections.svg, nodes.svg. A run depends on
+settings, data and seed alone, to the bit, whatever the CPU, the threads, and however often it was stopped and
+resumed: hotlanes verify shows it.
 ";
 
 /// The help after the options.

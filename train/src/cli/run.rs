@@ -1,4 +1,4 @@
-//! What all commands have in common that train, or execute a run again.
+//! Options and launch of every command that trains, or executes a run again.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -73,7 +73,7 @@ pub(super) struct RunArgs {
     pub(super) machine: Machine,
 }
 
-/// What a training command does not know from [`RunArgs`].
+/// The part of a run that differs between training commands.
 pub(super) struct Plan<'a, R> {
     /// Where the run ends, if the command says so.
     pub(super) goal: Option<u64>,
@@ -88,7 +88,7 @@ pub(super) struct Plan<'a, R> {
 }
 
 impl RunArgs {
-    /// What signals print.
+    /// Messages of the signals.
     fn notes(&self) -> Notes {
         if self.machine.quiet { signals::SAVING_QUIETLY } else { signals::SAVING }
     }

@@ -17,9 +17,9 @@ pub(super) const HELP: &str = "\
 Executes the run again, on this CPU, and compares every loss, figure and hash that its log has: of each evaluation or
 generation, of each checkpoint, of the best model. A run that agrees came from these data by this recipe, to the bit.
 
-Checked before that: the chain of the log (a line that was edited or taken out is named), the data (they must have the run's
-hash), the kept checkpoints (their tensors must have the hash that the log tells). Train with --keep N to keep checkpoints from
-which parts of a run can be verified. A run of a version that computes other bits is told as such.
+Checked before that: the chain of the log (a line that was edited or taken out is named), the data (they must have the
+run's hash), the kept checkpoints (their tensors must have the hash that the log tells). Train with --keep N to keep
+checkpoints from which parts of a run can be verified. A run of a version that computes other bits is told as such.
 
 Exit codes: 0 everything agrees, 1 something differs or cannot be read, 2 wrong usage, 128 + N stopped by signal N.";
 

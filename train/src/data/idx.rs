@@ -79,7 +79,7 @@ pub enum Place {
     Directory(PathBuf),
     /// In these files, whatever their names. Without a `test` every fifth image is held out.
     Files {
-        /// To train with, and to select by.
+        /// The training images, some of which are set aside to select by.
         train: Pair,
         /// Held out.
         test: Option<Pair>,
@@ -196,7 +196,7 @@ const TEST_EVERY: usize = 5;
 impl Split {
     /// MNIST's files in `directory`, plain or gzip: with the 60,000 training images those, tested on the 10,000
     /// others; with the 10,000 alone, every fifth of them is held out (8,000 and 2,000). `validation` images are
-    /// taken out of those to train with, evenly.
+    /// taken evenly out of the training images.
     ///
     /// # Errors
     /// See [`DataError`].
@@ -251,7 +251,7 @@ impl Split {
             return Err(DataError::TooFew { have, want: TEST_EVERY, what: "every fifth image is held out" });
         }
         if validation == 0 || validation >= have {
-            let what = "some of them to select by, at least 1, and at least 1 to train with";
+            let what = "some of them to select by, at least 1, and at least 1 to train on";
             return Err(DataError::TooFew { have, want: validation.max(1).saturating_add(1), what });
         }
         // Image i is taken where the running share of the wanted ones reaches a whole number.
@@ -300,7 +300,7 @@ mod tests {
         for validation in [80, usize::MAX - 1, usize::MAX] {
             let error = Split::procedural(100, validation, 1).unwrap_err().to_string();
             let want = validation.saturating_add(1);
-            assert!(error.starts_with(&format!("80 images to train with: {want} are asked for")), "{error}");
+            assert!(error.starts_with(&format!("80 training images: {want} are asked for")), "{error}");
         }
     }
 

@@ -76,7 +76,7 @@ pub enum DataError {
     },
     /// A split is too short.
     #[error(
-        "{name}: {train} tokens to train with and {validation} to validate by: \
+        "{name}: {train} tokens to train on and {validation} for validation: \
          must be at least block + 1 = {least} each"
     )]
     Short {
@@ -191,7 +191,7 @@ mod tests {
         let short = corpus(&text, Kind::Char, 10).unwrap_err();
         assert_eq!(
             short,
-            "t: 90 tokens to train with and 10 to validate by: must be at least block + 1 = 11 each"
+            "t: 90 tokens to train on and 10 for validation: must be at least block + 1 = 11 each"
         );
         assert!(corpus(b"", Kind::Byte, 9).unwrap_err().starts_with("t: empty"));
         assert!(

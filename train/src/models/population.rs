@@ -1,8 +1,8 @@
-//! Evolving a population of sparse networks: each individual learns by gradient from one stream of examples, and evolution
-//! chooses among them and changes their structure.
+//! Evolving a population of sparse networks: each individual learns by gradient from one stream of examples, and
+//! evolution chooses among them and changes their structure.
 //!
-//! The run depends on its settings and its seed alone: the same bits on every CPU, for every number of threads, and however
-//! often it was stopped and resumed.
+//! The run depends on its settings and its seed alone: the same bits on every CPU, for every number of threads, and
+//! however often it was stopped and resumed.
 
 pub mod baseline;
 pub mod bench;

@@ -1,5 +1,5 @@
-//! Processes that train one model together, and how they add their gradients: by a fixed binary tree, so that any number
-//! of them gives the bits of one.
+//! Processes that train one model together, and how they add their gradients: by a fixed binary tree, so that any
+//! number of them gives the bits of one.
 
 #[cfg(feature = "mpi")]
 pub mod processes;
@@ -41,9 +41,9 @@ impl Ranks for Alone {
     }
 }
 
-/// Makes everybody's values the sum of all: rank 0's plus rank 1's, 2's plus 3's; then these pairs, and so on. Each element
-/// goes up that tree, whoever adds it: in each round partners halve the range between them, and in as many more they hand
-/// out what they have, so that a rank sends and receives less than twice its values in all.
+/// Makes everybody's values the sum of all: rank 0's plus rank 1's, 2's plus 3's; then these pairs, and so on. Each
+/// element goes up that tree, whoever adds it: in each round partners halve the range between them, and in as many more
+/// they hand out what they have, so that a rank sends and receives less than twice its values in all.
 ///
 /// `scratch` needs no certain length; it keeps what it has grown to.
 pub fn sum(ranks: &dyn Ranks, values: &mut [f32], scratch: &mut Vec<f32>) {

@@ -1,5 +1,5 @@
-//! A run from its start to its end, with everything around the mathematics: the lock, checkpoints, log, plots, progress,
-//! signals, several processes.
+//! A run from its start to its end, with everything around the mathematics: the lock, checkpoints, log, plots,
+//! progress, signals, several processes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

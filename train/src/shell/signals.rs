@@ -40,7 +40,7 @@ impl Signal {
 /// The first signal that came, 0 for none.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
-/// What signals print.
+/// Messages of the signals.
 #[derive(Clone, Copy, Debug)]
 pub struct Notes {
     /// At the first.

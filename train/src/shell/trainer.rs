@@ -1,5 +1,5 @@
-//! The contract between a trainer and the shell: a recipe makes a trainer, a trainer does the mathematics, and the shell does
-//! everything else.
+//! The contract between a trainer and the shell: a recipe makes a trainer, a trainer does the mathematics, and the
+//! shell does everything else.
 
 use std::io;
 use std::path::{Path, PathBuf};

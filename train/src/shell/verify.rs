@@ -1,7 +1,7 @@
 //! Verification: a run is executed again, and everything that its log says is computed again and compared.
 //!
-//! The log's chain shows that no line was edited; that the numbers in it are those of this recipe and these data is shown by
-//! computing them, on whatever CPU, tier and thread count.
+//! The log's chain shows that no line was edited; that the numbers in it are those of this recipe and these data is
+//! shown by computing them, on whatever CPU, tier and thread count.
 
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,9 @@
 //! Checkpoints: tensors in safetensors files, everything else in a JSON file, the index, that lists them.
 //!
-//! The index is the commit point: it is renamed into place after its tensors are on the medium, and tensors that it no longer
-//! lists are removed after that. So a process that is killed at any moment leaves the old checkpoint or the new one. Tensor
-//! files are named after the checkpoint and its step alone: an index cannot name another file, and a run removes none but
-//! those that its index listed.
+//! The index is the commit point: it is renamed into place after its tensors are on the medium, and tensors that it no
+//! longer lists are removed after that. So a process that is killed at any moment leaves the old checkpoint or the new
+//! one. Tensor files are named after the checkpoint and its step alone: an index cannot name another file, and a run
+//! removes none but those that its index listed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -222,8 +222,8 @@ pub fn index(directory: &Path, name: &str) -> Result<Index, CheckpointError> {
     Ok(index)
 }
 
-/// The newest checkpoint of a name, or the one of a step: its index, its entry and its tensors, which are checked against
-/// their hash. A trainer may write the next one meanwhile.
+/// The newest checkpoint of a name, or the one of a step: its index, its entry and its tensors, which are checked
+/// against their hash. A trainer may write the next one meanwhile.
 ///
 /// # Errors
 /// See [`CheckpointError`].

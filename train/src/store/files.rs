@@ -131,7 +131,8 @@ pub fn replace(disk: &dyn Disk, path: &Path, contents: &[u8]) -> io::Result<()> 
     replace_by(disk, path, |file| file.write_all(contents))
 }
 
-/// [`replace`] for what can be made again, such as a plot: not fsynced, so that a machine that stops may leave any of it.
+/// [`replace`] for what can be made again, such as a plot: not fsynced, so that a machine that stops may leave any of
+/// it.
 ///
 /// # Errors
 /// As there.

@@ -1,9 +1,9 @@
 //! A log of JSON objects, one a line, whose lines that anyone can compute again are chained by their hashes.
 //!
-//! A chained line is `{"event":...,...,"chain":"H",...}`: H is the SHA-256 of the chained line before, by its own H, and of
-//! this line's text before `,"chain"`. What follows the chain depends on clock and machine (seconds, tokens per second) and
-//! is not covered. Whoever edits a chained line, or takes one out, has to forge all that follow, and with them the hashes
-//! of states that `hotlanes verify` computes.
+//! A chained line is `{"event":...,...,"chain":"H",...}`: H is the SHA-256 of the chained line before, by its own H,
+//! and of this line's text before `,"chain"`. What follows the chain depends on clock and machine (seconds, tokens per
+//! second) and is not covered. Whoever edits a chained line, or takes one out, has to forge all that follow, and with
+//! them the hashes of states that `hotlanes verify` computes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,8 @@ impl<'a> Log<'a> {
         Log { disk, path: path.to_owned(), file: None, mark: Mark::default() }
     }
 
-    /// Resumes a log where a checkpoint left it; gives its lines. Where none is left, begins another that is chained to it.
+    /// Resumes a log where a checkpoint left it; gives its lines. Where none is left, begins another that is chained to
+    /// it.
     ///
     /// # Errors
     /// See [`LogError`].
@@ -128,8 +129,8 @@ impl<'a> Log<'a> {
         self.mark.clone()
     }
 
-    /// Writes a line: an event and its fields, which are chained if that is so, and fields that are not covered by the chain.
-    /// Gives the line.
+    /// Writes a line: an event and its fields, which are chained if that is so, and fields that are not covered by the
+    /// chain. Gives the line.
     ///
     /// # Errors
     /// Of the file system. The line is kept for the next write and for the mark.
@@ -230,7 +231,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Line>, LogError> {
         let mut text = None;
         if let Some(at) = line.find(CHAIN) {
             let have = value["chain"].as_str().unwrap_or_default();
-            // A log that was begun anew does not begin with a chained line, and its first one follows one that is not here.
+            // A log that was begun anew does not begin with a chained line, and its first one follows one that is not
+            // here.
             let begun_anew = before.is_none() && number > 1;
             let want = next(before.as_deref().unwrap_or_default(), &line[..at]);
             if have != want && !begun_anew {

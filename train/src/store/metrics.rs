@@ -1,5 +1,5 @@
-//! The figures of a run as CSV, one number a line: position, event, metric, value. Written anew from the log when a run is
-//! resumed.
+//! The figures of a run as CSV, one number a line: position, event, metric, value. Written anew from the log when a run
+//! is resumed.
 
 use std::fmt::Write as _;
 use std::io;

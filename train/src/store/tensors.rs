@@ -105,7 +105,8 @@ impl<'a> Tensors<'a> {
         self.0.push(Tensor { name, dtype: T::DTYPE, shape: shape.to_vec(), bytes });
     }
 
-    /// SHA-256 of a snapshot and the tensors, in the order of their names: equal states have equal hashes, whatever wrote them.
+    /// SHA-256 of a snapshot and the tensors, in the order of their names: equal states have equal hashes, whatever
+    /// wrote them.
     pub fn digest(&self, snapshot: &Value) -> String {
         let mut tensors: Vec<&Tensor<'_>> = self.0.iter().collect();
         tensors.sort_by(|a, b| a.name.cmp(&b.name));

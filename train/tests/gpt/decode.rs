@@ -13,7 +13,8 @@ fn whole(config: &Config, tokens: &[u32]) -> Vec<Vec<u32>> {
     logits.chunks_exact(config.vocab).map(bits).collect()
 }
 
-/// To the bit: the kernels' results do not depend on how many rows they are given, and attention's not on keys that are hidden.
+/// To the bit: the kernels' results do not depend on how many rows they are given, and attention's not on keys that are
+/// hidden.
 #[test]
 fn decoding_has_the_bits_of_the_whole() {
     let long = Config { block: 150, dim: 48, ..gpt2() };

@@ -123,7 +123,8 @@ fn ten_steps_follow_pytorch() {
         for tensor in layout.tensors() {
             let (ours, want) =
                 (&engine.params()[tensor.range.clone()], case.values(&format!("after.{}", tensor.name)));
-            // The softmax does not see biases of keys: their gradient is nothing but rounding, which Adam makes steps of.
+            // The softmax does not see biases of keys: their gradient is nothing but rounding, which Adam makes steps
+            // of.
             let dim = config.dim;
             let skip = if tensor.name.ends_with("c_attn.bias") { dim..2 * dim } else { 0..0 };
             for (i, (&ours, &want)) in ours.iter().zip(&want).enumerate().filter(|(i, _)| !skip.contains(i)) {

@@ -1,4 +1,5 @@
-//! A run resumes from its checkpoints to the same bits; what is wrong with a checkpoint is told, and nothing overwritten.
+//! A run resumes from its checkpoints to the same bits; what is wrong with a checkpoint is told, and nothing
+//! overwritten.
 
 use std::collections::BTreeMap;
 use std::fs;

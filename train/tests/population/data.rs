@@ -69,7 +69,7 @@ fn plain_and_gzip_files_give_the_same_images() {
     let error = Split::load(directory.path(), 10).unwrap_err().to_string();
     assert!(
         error.ends_with(
-            "t10k-images-idx3-ubyte.gz: images of 6 pixels, but those to train with have 1: must be as many"
+            "t10k-images-idx3-ubyte.gz: images of 6 pixels, but the training images have 1: must be as many"
         ),
         "{error}"
     );
@@ -123,7 +123,7 @@ fn a_directory_without_files_and_a_set_too_small_are_told() {
     fs::write(directory.path().join(LABELS), labels(20)).unwrap();
     for validation in [0, 16, 500] {
         let error = Split::load(directory.path(), validation).unwrap_err().to_string();
-        assert!(error.starts_with("16 images to train with: "), "{error}");
+        assert!(error.starts_with("16 training images: "), "{error}");
     }
     assert!(Split::procedural(4, 1, 0).is_err());
     assert_eq!(Split::procedural(100, 10, 0).unwrap().train.len(), 70);

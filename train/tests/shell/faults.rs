@@ -1,5 +1,5 @@
-//! Every operation on files fails in turn, and the process is killed at each in turn: the last checkpoint and the log stay
-//! readable, nothing is left half written, and the resumed run is the run that nothing happened to.
+//! Every operation on files fails in turn, and the process is killed at each in turn: the last checkpoint and the log
+//! stay readable, nothing is left half written, and the resumed run is the run that nothing happened to.
 
 use std::fs;
 use std::path::Path;

@@ -85,8 +85,8 @@ pub fn chained(out: &Path) -> Vec<Value> {
     lines.into_iter().filter(|line| line.text.is_some()).map(|line| line.value).collect()
 }
 
-/// The lines that tell what was computed, which do not depend on when a run was saved or stopped: of the last evaluations,
-/// which each end makes anew, the last.
+/// The lines that tell what was computed, which do not depend on when a run was saved or stopped: of the last
+/// evaluations, which each end makes anew, the last.
 pub fn computed(out: &Path) -> Vec<String> {
     let lines = hotlanes_train::store::log::read(&out.join(session::LOG)).unwrap();
     let (mut all, mut last) = (Vec::new(), None);

@@ -136,7 +136,7 @@ pub enum DataError {
         labels: usize,
     },
     /// Training and test images differ in size.
-    #[error("{}: images of {test} pixels, but those to train with have {train}: must be as many", path.display())]
+    #[error("{}: images of {test} pixels, but the training images have {train}: must be as many", path.display())]
     Features {
         /// The test images' file.
         path: PathBuf,
@@ -156,7 +156,7 @@ pub enum DataError {
         label: u8,
     },
     /// Fewer images than the settings need.
-    #[error("{have} images to train with: {want} are asked for ({what})")]
+    #[error("{have} training images: {want} are asked for ({what})")]
     TooFew {
         /// Images there are.
         have: usize,

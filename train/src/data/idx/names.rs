@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::{DataError, Pair};
 use crate::data::file::FileError;
 
-/// The original names: images and labels to train with, and to test with.
+/// The original names: images and labels for training and for the test.
 const NAMES: [&str; 4] = [
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -36,7 +36,7 @@ fn role(name: &str) -> Option<(usize, (bool, bool))> {
 /// MNIST's files in a directory.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// The images to train with: the 60,000, or where they are missing the 10,000.
+    /// The training images: the 60,000, or where they are missing the 10,000.
     pub(super) train: Pair,
     /// The images to test with, unless they are trained with.
     pub(super) test: Option<Pair>,

@@ -299,7 +299,7 @@ mod tests {
         assert!(told("empty", "train").starts_with("empty: empty"));
         let short = files.source(Kind::Char, "train", Some("val")).load(6).unwrap_err().to_string();
         assert!(
-            short.contains("train and ") && short.contains("val: 9 tokens to train with and 6 to"),
+            short.contains("train and ") && short.contains("val: 9 tokens to train on and 6 for"),
             "{short}"
         );
     }

@@ -17,7 +17,7 @@ use crate::rng::Rng;
 use crate::shell::profile::{Part as _, Span};
 use crate::shell::windows::{self, Way};
 
-/// What to measure.
+/// A benchmark: the model and its batch, and for how long to measure them.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The model.

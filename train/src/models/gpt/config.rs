@@ -68,8 +68,8 @@ pub struct Config {
     pub bias: bool,
     /// Whether products see the weights rounded to bf16. Activations, gradients and the optimizer's weights stay f32.
     pub bf16: bool,
-    /// The share of the features that is dropped in training, after the embedding and of what each half of a block adds; not of
-    /// attention's weights, which are never in memory.
+    /// The share of the features that is dropped in training, after the embedding and of what each half of a block
+    /// adds; not of attention's weights, which are never in memory.
     pub dropout: f32,
 }
 
@@ -151,9 +151,9 @@ impl Config {
         (12 * self.layers * self.dim + self.vocab) * self.dim
     }
 
-    /// Floating-point operations of a step on `batch` sequences of `time` tokens, forward and backward: 6 for each weight and
-    /// token, and of attention two products forward and four backward over the keys that are seen. What is computed again
-    /// does not count, nor does what is not a product.
+    /// Floating-point operations of a step on `batch` sequences of `time` tokens, forward and backward: 6 for each
+    /// weight and token, and of attention two products forward and four backward over the keys that are seen. What is
+    /// computed again does not count, nor does what is not a product.
     pub fn flops(&self, batch: usize, time: usize) -> f64 {
         let tokens = batch as f64 * time as f64;
         6.0 * self.weights() as f64 * tokens + 3.0 * self.attention_flops(time) * batch as f64

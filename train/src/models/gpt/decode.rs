@@ -14,9 +14,9 @@ use crate::aligned::Aligned;
 
 /// A model that decodes.
 ///
-/// Places are learned, so that the model knows no place beyond its block. When the block is full and another token comes, the
-/// later half of the tokens is taken through the model again from place 0, and the new one follows: the model then sees
-/// between half a block and a whole one.
+/// Places are learned, so that the model knows no place beyond its block. When the block is full and another token
+/// comes, the later half of the tokens is taken through the model again from place 0, and the new one follows: the
+/// model then sees between half a block and a whole one.
 pub struct Decoder {
     config: Config,
     layout: Layout,
@@ -119,8 +119,8 @@ impl Decoder {
         &self.logits
     }
 
-    /// Forgets all tokens and takes in these at once, of more than a block only the last ones: the logits of the one after
-    /// them.
+    /// Forgets all tokens and takes in these at once, of more than a block only the last ones: the logits of the one
+    /// after them.
     ///
     /// # Panics
     /// If there is none, or one is not in the vocabulary.

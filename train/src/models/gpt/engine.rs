@@ -429,7 +429,7 @@ impl Engine {
         lock(&self.scratch).iter_mut().for_each(|s| s.clock.reset());
     }
 
-    /// What each part took since [`Engine::profile`], of all threads together.
+    /// The time of each part since [`Engine::profile`], of all threads together.
     pub fn times(&self) -> Profile {
         let mut profile = self.clock.profile();
         lock(&self.scratch).iter().for_each(|s| profile.add(&s.clock.profile()));

@@ -31,8 +31,8 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Reads a prompt. Of one that is longer than the model's block only the end counts; an empty one is taken as a line's
-    /// end, or as token 0 where the vocabulary has none.
+    /// Reads a prompt. Of one that is longer than the model's block only the end counts; an empty one is taken as a
+    /// line's end, or as token 0 where the vocabulary has none.
     ///
     /// # Errors
     /// See [`GenerateError`].

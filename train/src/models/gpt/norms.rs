@@ -82,8 +82,8 @@ impl Norms {
         }
     }
 
-    /// Puts rows of `x`, to which `residual` is added, into those of `normed.x` and normalises them. `residual` has those rows
-    /// only.
+    /// Puts rows of `x`, to which `residual` is added, into those of `normed.x` and normalises them. `residual` has
+    /// those rows only.
     pub(super) fn forward_add(
         &self,
         params: &[f32],
@@ -106,8 +106,8 @@ impl Norms {
         }
     }
 
-    /// `dx` from the gradient `dy` of the output, and `dh`, if any, that reaches the input from elsewhere, all of these rows only;
-    /// and the parameters'.
+    /// `dx` from the gradient `dy` of the output, and `dh`, if any, that reaches the input from elsewhere, all of these
+    /// rows only; and the parameters'.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn backward(
         &self,

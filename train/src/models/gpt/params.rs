@@ -193,8 +193,8 @@ impl Build {
     }
 }
 
-/// The parameters before the first step, as GPT-2 has them: norms 1, biases 0, weights of mean 0 and deviation 0.02, of the
-/// layers that add to the residual stream 0.02 / sqrt(2 layers). Each tensor has random numbers of its own.
+/// The parameters before the first step, as GPT-2 has them: norms 1, biases 0, weights of mean 0 and deviation 0.02, of
+/// the layers that add to the residual stream 0.02 / sqrt(2 layers). Each tensor has random numbers of its own.
 pub fn init(config: &Config, seed: u64) -> Aligned {
     let layout = Layout::new(config);
     let mut params = Aligned::default();

@@ -233,8 +233,8 @@ impl<'a> Run<'a> {
         step.is_multiple_of(self.settings.eval_every) && validation.is_none_or(|p| p.step < *step)
     }
 
-    /// Evaluates by the run's fixed windows: the mean loss of `eval_batches` batches of windows that are spread evenly over
-    /// the text to validate by, from its first token to its last. Returns whether it is the best so far.
+    /// Evaluates by the run's fixed windows: the mean loss of `eval_batches` batches of windows that are spread evenly
+    /// over the validation split, from its first token to its last. Returns whether it is the best so far.
     ///
     /// # Errors
     /// The loss is not finite.
@@ -255,7 +255,7 @@ impl<'a> Run<'a> {
         Ok(is_best)
     }
 
-    /// The mean loss over windows that cover all of the text to validate by, the least number of them that fills whole
+    /// The mean loss over windows that cover the whole validation split, the least number of them that fills whole
     /// batches; some overlap by a few tokens. `None` if `stop` said so.
     ///
     /// # Errors

@@ -44,8 +44,8 @@ pub enum SampleError {
     },
 }
 
-/// Chooses one token after the other. Token number `i` depends on the logits, the settings and `i` alone; the same on every
-/// tier and CPU.
+/// Chooses one token after the other. Token number `i` depends on the logits, the settings and `i` alone; the same on
+/// every tier and CPU.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     sampling: Sampling,

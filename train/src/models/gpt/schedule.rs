@@ -16,8 +16,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The rate of step `t`, counted from 0: that of nanoGPT. A function of `+ - * /` alone, so that it has the same bits
-    /// everywhere; `cos` of a C library has not.
+    /// The rate of step `t`, counted from 0: that of nanoGPT. A function of `+ - * /` alone, so that it has the same
+    /// bits everywhere; `cos` of a C library has not.
     pub fn at(&self, t: u64) -> f64 {
         let Schedule { lr, min_lr, warmup, decay } = *self;
         if t < warmup {

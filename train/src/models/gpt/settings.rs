@@ -31,7 +31,7 @@ pub struct Settings {
     pub clip: f64,
     /// Steps from one evaluation to the next.
     pub eval_every: u64,
-    /// Batches of an evaluation, spread evenly over the text to validate by.
+    /// Batches of an evaluation, spread evenly over the validation split.
     pub eval_batches: usize,
     /// Stop after so many evaluations in a row that are no better; 0 never does.
     pub patience: u64,
@@ -136,7 +136,8 @@ pub enum Preset {
     #[default]
     #[value(alias = "seed")]
     Base,
-    /// nanoGPT's recipe for CPUs: 4 layers, 4 heads, 128 wide, LayerNorm, GELU, tied; batches of 12 windows of 64; 2000 steps.
+    /// nanoGPT's recipe for CPUs: 4 layers, 4 heads, 128 wide, LayerNorm, GELU, tied; batches of 12 windows of 64; 2000
+    /// steps.
     Nanogpt,
     /// 2 layers, 2 heads, 32 wide; batches of 8 windows of 32; 300 steps: seconds.
     Tiny,

@@ -1,5 +1,5 @@
-//! What the kernels are compared with: the loop of earlier work, an array of `{source, weight}` structs with one accumulator,
-//! one example at a time, forward, backward and SGD step.
+//! What the kernels are compared with: the loop of earlier work, an array of `{source, weight}` structs with one
+//! accumulator, one example at a time, forward, backward and SGD step.
 //!
 //! It uses the C library's functions where nodes are not ReLU, so its bits are not promised.
 
@@ -48,8 +48,8 @@ impl Baseline {
         self.connections.iter().map(|c| c.weight).collect()
     }
 
-    /// One example forward and backward with an SGD step; gives the loss. With `INPUT_GRADS` the gradients of the inputs are
-    /// computed as well, as the earlier loop did, which treats all connections alike.
+    /// One example forward and backward with an SGD step; gives the loss. With `INPUT_GRADS` the gradients of the
+    /// inputs are computed as well, as the earlier loop did, which treats all connections alike.
     pub fn step<const INPUT_GRADS: bool>(&mut self, x: &[f32], label: u32, lr: f32) -> f32 {
         self.forward(x);
         let loss = self.loss(label);

@@ -19,7 +19,7 @@ mod profile;
 
 pub use profile::{Phase, clock_ghz};
 
-/// What to measure.
+/// A benchmark: the population, and for how long to measure it.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The networks and the batch.

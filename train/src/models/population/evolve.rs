@@ -1,7 +1,7 @@
 //! Evolution: who is culled, who breeds, crossover by connection name, and mutations.
 //!
-//! Nothing here depends on threads: who replaces whom is drawn once for the population, and each child has a stream of random
-//! numbers of its own, named after the generation and the place that it takes.
+//! Nothing here depends on threads: who replaces whom is drawn once for the population, and each child has a stream of
+//! random numbers of its own, named after the generation and the place that it takes.
 
 use hotlanes::activation::Activation;
 use serde::{Deserialize, Serialize};
@@ -135,7 +135,8 @@ impl Evolution {
         settings::check((0.0..=f32::MAX).contains(&by), "perturb-by", number(by), rule)
     }
 
-    /// Who is replaced by a child of whom. `ranking` has the individuals, best first; parents are among those that stay.
+    /// Who is replaced by a child of whom. `ranking` has the individuals, best first; parents are among those that
+    /// stay.
     pub fn births(&self, ranking: &[usize], rng: &mut Rng) -> Vec<Birth> {
         let culled = (ranking.len() as f64 * self.cull) as usize;
         let culled = culled.min(ranking.len() - self.elites.clamp(1, ranking.len()));
@@ -230,8 +231,8 @@ pub fn mutate(network: &mut Network, mutation: &Mutation, rng: &mut Rng) {
 /// Tries before an addition gives up: in a network that is nearly full most places are taken.
 const TRIES: usize = 16;
 
-/// A connection at a random free place, each row as likely by the number of connections that it has: so a layer's share of
-/// all connections stays about what it was.
+/// A connection at a random free place, each row as likely by the number of connections that it has: so a layer's share
+/// of all connections stays about what it was.
 fn add_connection(network: &mut Network, rng: &mut Rng) {
     for _ in 0..TRIES {
         if network.connections() == 0 {

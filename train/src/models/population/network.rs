@@ -1,9 +1,9 @@
 //! A network: a directed acyclic graph whose connections are one matrix in compressed sparse rows.
 //!
 //! Positions number the nodes in topological order: first the inputs, then a constant 1 (whose connections are biases),
-//! then the rows of the matrix, of which the last ones are the outputs. A connection runs from any position to a later row;
-//! outputs feed nothing. Rows lie in levels: a node's level is one more than the highest that it reads, and all outputs have
-//! the last. Nodes of a level do not feed each other, so a level is computed at once.
+//! then the rows of the matrix, of which the last ones are the outputs. A connection runs from any position to a later
+//! row; outputs feed nothing. Rows lie in levels: a node's level is one more than the highest that it reads, and all
+//! outputs have the last. Nodes of a level do not feed each other, so a level is computed at once.
 
 use hotlanes::activation::Activation;
 
@@ -108,9 +108,9 @@ pub struct Layers<'a> {
 }
 
 impl Network {
-    /// A layered network with ReLU in between: each node reads as many nodes of the layer before as the density says (at
-    /// least one), chosen at random, and the constant. Weights are uniform with variance 2 / connections (He et al.,
-    /// "Delving Deep into Rectifiers", arXiv 1502.01852), biases 0.
+    /// A layered network with ReLU in between: each node reads as many nodes of the layer before as the density says
+    /// (at least one), chosen at random, and the constant. Weights are uniform with variance 2 / connections (He et
+    /// al., "Delving Deep into Rectifiers", arXiv 1502.01852), biases 0.
     ///
     /// # Panics
     /// If there are no inputs or outputs, an empty layer, or more than [`MAX_NODES`] nodes.

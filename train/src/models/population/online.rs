@@ -13,7 +13,8 @@ use super::stream::Block;
 use super::train::{Individual, SCALE};
 use crate::aligned::Aligned;
 
-/// A network in the form for one example at a time. It is made for a block of examples and gives its weights back after it.
+/// A network in the form for one example at a time. It is made for a block of examples and gives its weights back after
+/// it.
 #[derive(Clone, Debug)]
 pub struct Online {
     levels: Vec<Level>,
@@ -95,7 +96,8 @@ impl Online {
         }
     }
 
-    /// One example forward and backward, and the step of plain SGD on every connection; gives the loss from before the step.
+    /// One example forward and backward, and the step of plain SGD on every connection; gives the loss from before the
+    /// step.
     ///
     /// # Errors
     /// `lr` is not finite or negative.

@@ -1,5 +1,5 @@
-//! A network in the kernels' form, level by level, and kept in step with it: a level whose connections did not change keeps
-//! its structure.
+//! A network in the kernels' form, level by level, and kept in step with it: a level whose connections did not change
+//! keeps its structure.
 
 use std::ops::Range;
 
@@ -31,8 +31,8 @@ pub(super) struct Level {
     pub(super) groups: Vec<(Activation, Range<usize>)>,
 }
 
-/// The connections that read a level's nodes: the transposed matrix, whose rows are those nodes and whose columns are the
-/// rows after the level. One level's gradient is then one product, wherever the connections lead.
+/// The connections that read a level's nodes: the transposed matrix, whose rows are those nodes and whose columns are
+/// the rows after the level. One level's gradient is then one product, wherever the connections lead.
 #[derive(Clone, Debug)]
 pub(super) struct Back {
     pub(super) csr: Csr<u16>,

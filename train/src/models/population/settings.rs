@@ -41,7 +41,7 @@ pub struct Config {
     pub weight_decay: f64,
     /// Examples in a generation, a multiple of `batch`.
     pub generation: u64,
-    /// What happens at the end of one.
+    /// Selection and mutation at the end of each.
     pub evolution: Evolution,
     /// All randomness.
     pub seed: u64,

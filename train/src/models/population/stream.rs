@@ -8,12 +8,12 @@ use crate::rng::Rng;
 /// What the random numbers are for.
 const PURPOSE: u64 = 0x7374_7265_616d;
 
-/// Bytes of a block: with an individual and its activations it shall lie in the second cache, since every individual goes
-/// over the whole block before the next one is taken up.
+/// Bytes of a block: with an individual and its activations it shall lie in the second cache, since every individual
+/// goes over the whole block before the next one is taken up.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// Examples of a block that are taken one at a time: an individual's form for that fills the second cache by itself, and
-/// is made anew for each block, which so many examples outweigh.
+/// Examples of a block that are taken one at a time: an individual's form for that fills the second cache by itself,
+/// and is made anew for each block, which so many examples outweigh.
 const BLOCK_EXAMPLES: usize = 4096;
 
 /// Example number `i` of the stream, without end: each epoch is a permutation of the data of its own.

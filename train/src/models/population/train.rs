@@ -135,8 +135,8 @@ impl Scratch {
 pub struct Rooms(Mutex<Vec<Scratch>>);
 
 impl Rooms {
-    /// Calls `f` with room of its own, which is taken and given back, not held: within `f` a large batch may send the thread
-    /// to another individual.
+    /// Calls `f` with room of its own, which is taken and given back, not held: within `f` a large batch may send the
+    /// thread to another individual.
     ///
     /// # Panics
     /// If another call panicked.
@@ -152,8 +152,8 @@ impl Rooms {
 /// What a pixel of 255 becomes.
 pub(super) const SCALE: f32 = 1.0 / 255.0;
 
-/// Trains on the batches of a block, one step each, and adds the losses to the individual's. Batches of one example with
-/// plain SGD are exact online learning.
+/// Trains on the batches of a block, one step each, and adds the losses to the individual's. Batches of one example
+/// with plain SGD are exact online learning.
 pub fn train(individual: &mut Individual, block: &Block, optimizer: &Optimizer, scratch: &mut Scratch) {
     if let (1, Optimizer::Sgd(sgd)) = (block.batch, optimizer) {
         return online::train(individual, block, sgd.config().lr).expect("the optimizer has checked it");
@@ -169,8 +169,8 @@ pub fn train(individual: &mut Individual, block: &Block, optimizer: &Optimizer, 
     plans.store(network.values_mut());
 }
 
-/// The gradient of the mean loss of a batch, in the order of the network's connections, and the sum of the losses. For tests
-/// and for those who bring their own optimizer.
+/// The gradient of the mean loss of a batch, in the order of the network's connections, and the sum of the losses. For
+/// tests and for those who bring their own optimizer.
 pub fn batch_gradient(individual: &mut Individual, block: &Block) -> (f64, Vec<f32>) {
     let mut scratch = Scratch::default();
     let Individual { network, plans, .. } = individual;

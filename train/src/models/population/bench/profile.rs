@@ -164,7 +164,7 @@ fn named<P: Part>(profile: Profile<P>) -> Vec<(&'static str, f64)> {
     profile.spans().map(|(part, span): (P, Span)| (part.name(), span.seconds)).collect()
 }
 
-/// What a way's times are divided by.
+/// The divisor of a way's times.
 struct Table {
     way: &'static str,
     examples: usize,

@@ -94,7 +94,8 @@ impl Network {
         Ok(network)
     }
 
-    /// States what holds of every network, between edits too: a topological order, no connection twice, names of their own.
+    /// States what holds of every network, between edits too: a topological order, no connection twice, names of their
+    /// own.
     ///
     /// # Errors
     /// The first thing that does not hold.

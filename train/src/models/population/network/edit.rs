@@ -5,8 +5,8 @@ use hotlanes::activation::Activation;
 use super::{MAX_NODES, Network, Node, NodeId};
 
 impl Network {
-    /// Adds a connection from a position to a later row. False, and nothing changes, where there is one already, where the
-    /// row is not later, or where an output would be read.
+    /// Adds a connection from a position to a later row. False, and nothing changes, where there is one already, where
+    /// the row is not later, or where an output would be read.
     pub fn add_connection(&mut self, from: usize, row: usize, value: f32) -> bool {
         let hidden = self.positions() - self.outputs;
         if row >= self.rows() || from >= hidden || from >= self.first_row() + row {
@@ -34,10 +34,10 @@ impl Network {
         self.indptr[row + 1..].iter_mut().for_each(|p| *p -= 1);
     }
 
-    /// Puts a new node into a connection: the node reads what the connection read with weight 1, the connection's reader
-    /// reads the node with the connection's weight, and the connection is gone (Stanley and Miikkulainen, "Evolving Neural
-    /// Networks through Augmenting Topologies", 2002). With ReLU, and a source that is never negative, the network computes
-    /// what it did. False, and nothing changes, where there are [`MAX_NODES`] nodes.
+    /// Puts a new node into a connection: the node reads what the connection read with weight 1, the connection's
+    /// reader reads the node with the connection's weight, and the connection is gone (Stanley and Miikkulainen,
+    /// "Evolving Neural Networks through Augmenting Topologies", 2002). With ReLU, and a source that is never negative,
+    /// the network computes what it did. False, and nothing changes, where there are [`MAX_NODES`] nodes.
     ///
     /// # Panics
     /// If there is no such slot.
@@ -62,8 +62,8 @@ impl Network {
         true
     }
 
-    /// A name that no node of this network has, after the connection that is split, and the same in every individual that
-    /// splits it.
+    /// A name that no node of this network has, after the connection that is split, and the same in every individual
+    /// that splits it.
     fn split_id(&self, slot: usize) -> NodeId {
         let connection = self.connection_id(slot);
         let mut id = connection.from.0;

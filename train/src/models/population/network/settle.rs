@@ -3,8 +3,8 @@
 use super::{Network, Node, activation_index};
 
 impl Network {
-    /// Finds the levels and sorts the rows by level, then activation, then name; so that each activation of a level is one
-    /// range. Where the order is right already, nothing moves.
+    /// Finds the levels and sorts the rows by level, then activation, then name; so that each activation of a level is
+    /// one range. Where the order is right already, nothing moves.
     pub fn settle(&mut self) {
         let (first, hidden) = (self.first_row(), self.rows() - self.outputs);
         let mut level_of = vec![0_u32; self.positions()];
