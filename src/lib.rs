@@ -24,10 +24,10 @@
 //! | [`limits`] | loops that ask for the machine's limits | |
 //!
 //! # Tiers
-//! Each kernel is written once, on a virtual vector of sixteen `f32` lanes, and compiled for the tiers `scalar`,
-//! `avx2`, `avx512` and `neon`. The best one that the CPU has is chosen on first use; [`tier`](fn@tier) says which, the
-//! environment variable `HOTLANES_TIER` and [`with_tier`] override it. A build for a better CPU (`-C
-//! target-cpu=native`, `x86-64-v4`) leaves out the tiers below it; with one left there is nothing to dispatch.
+//! Each kernel is written once, on a virtual vector of sixteen `f32` lanes, and compiled for the tiers `scalar`, `avx2`,
+//! `avx512` and `neon`. The best one that the CPU has is chosen on first use; [`tier`](fn@tier) says which, the
+//! environment variable `HOTLANES_TIER` and [`with_tier`] override it. A build for a better CPU (`-C target-cpu=native`,
+//! `x86-64-v4`) leaves out the tiers below it; with one left there is nothing to dispatch.
 //!
 //! ```
 //! use hotlanes::adamw::{AdamW, AdamWConfig, AdamWTensor};
@@ -47,21 +47,20 @@
 //! One kernel, one input: the same output bits on every tier, for every thread count, slice offset and cut of the work.
 //! A size threshold chooses speed, never bits. Arithmetic is IEEE-754 binary32, rounded to nearest even, each fused
 //! multiply-add written as one; root and quotient are correctly rounded; sums run on a fixed number of lanes and are
-//! combined by a fixed tree. Where the target lacks a fused multiply-add the scalar tier emulates it exactly. A NaN is
-//! a NaN on every tier; its payload is not promised. The default floating-point environment is assumed: no
+//! combined by a fixed tree. Where the target lacks a fused multiply-add the scalar tier emulates it exactly. A NaN is a
+//! NaN on every tier; its payload is not promised. The default floating-point environment is assumed: no
 //! flush-to-zero, rounding to nearest. A change of bits is a change of the format: golden hashes in `tests/bits` pin
 //! them, and CHANGELOG.md says when one moves.
 //!
 //! # Threads
 //! With the feature `rayon` (on by default) large calls are cut by their shape into pieces of a fixed size and run on
-//! the current rayon pool: `ThreadPool::install` chooses another. Below the thresholds of [`tuning`] a call stays on
-//! its own thread. No kernel allocates on the heap, but for the first look at CPU and environment and rayon's own
-//! queues; scratch is the caller's.
+//! the current rayon pool: `ThreadPool::install` chooses another. Below the thresholds of [`tuning`] a call stays on its
+//! own thread. No kernel allocates on the heap, but for the first look at CPU and environment and rayon's own queues;
+//! scratch is the caller's.
 //!
 //! # Errors
-//! A slice of the wrong length is the programmer's bug and panics with both lengths. Data from outside
-//! (hyper-parameters, sparse structures) is checked once, in a constructor whose typed error names the value and the
-//! rule.
+//! A slice of the wrong length is the programmer's bug and panics with both lengths. Data from outside (hyper-parameters,
+//! sparse structures) is checked once, in a constructor whose typed error names the value and the rule.
 
 #![deny(unsafe_code)]
 
