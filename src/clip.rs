@@ -178,14 +178,14 @@ fn sum_of_squares<G: Gradients + ?Sized>(active: Active, grads: &G) -> f64 {
     if grads.count() == 0 {
         return 0.0;
     }
-    let size = |range: Range<usize>| {
+    let size = |range: &Range<usize>| {
         let mut size = 0;
-        for i in range {
+        for i in range.clone() {
             size += grads.get(i).len();
         }
         size
     };
-    let spread = size(0..grads.count()) >= tuning::REDUCE_PARALLEL;
-    let one = |i: usize| reduce::sum_of_squares(active, grads.get(i), spread);
+    let spread = size(&(0..grads.count())) >= tuning::REDUCE_PARALLEL;
+    let one = |i: Range<usize>| reduce::sum_of_squares(active, grads.get(i.start), spread);
     parallel::reduce(0..grads.count(), spread, tuning::REDUCE_PIECE, &size, &one, &|a, b| a + b)
 }

@@ -170,3 +170,35 @@ pub(crate) fn log<L: Lanes>(l: L, x: L::F) -> L::F {
 /// Above the greatest error of [`log`]: 0.85, near the root of 2.
 #[cfg(test)]
 pub(crate) const LOG_ULP: f64 = 1.0;
+
+/// `ln(1 + x)` for `x` from 0 to 1, within [`LOG1P_ULP`], of vectors with their chains side by side; NaN for NaN.
+#[inline(always)]
+pub(crate) fn log1p_unit<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
+    // (ln(1 + x) - x) / x^2, to 2^-27.5 of the logarithm.
+    const C: [f32; 9] = [
+        -0.499_999_3,
+        0.333_304_67,
+        -0.249_580_74,
+        0.196_924_91,
+        -0.153_462_71,
+        0.106_638_96,
+        -0.057_488_326,
+        0.020_104_676,
+        -0.003_294_952_2,
+    ];
+    let mut p = [l.splat(C[8]); N];
+    for k in [7, 6, 5, 4, 3, 2, 1, 0] {
+        let c = l.splat(C[k]);
+        for i in 0..N {
+            p[i] = l.mul_add(p[i], x[i], c);
+        }
+    }
+    for i in 0..N {
+        x[i] = l.mul_add(l.mul(x[i], x[i]), p[i], x[i]);
+    }
+    x
+}
+
+/// Above the greatest error of [`log1p_unit`]: 1.16, near 0.98.
+#[cfg(test)]
+pub(crate) const LOG1P_ULP: f64 = 1.2;

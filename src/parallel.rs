@@ -76,48 +76,66 @@ fn one<W: Work>(work: W, tag: Tag) {
     tag.ends();
 }
 
-/// Results of the indices of `range` (at least one), combined by a fixed tree: halves of the range, down to one index.
-/// With `spread` the halves of what has more than `piece` of `size` may run on two threads.
-pub(crate) fn reduce<T: Send>(
-    range: Range<usize>,
+/// A whole that [`reduce`] halves, at a place that its shape alone decides, down to single parts.
+pub(crate) trait Halve: Send + Sized {
+    /// `Err` gives a single part back.
+    fn halve(self) -> Result<(Self, Self), Self>;
+}
+
+impl Halve for Range<usize> {
+    #[inline(always)]
+    fn halve(self) -> Result<(Self, Self), Self> {
+        if self.end - self.start == 1 {
+            return Err(self);
+        }
+        let middle = self.start + (self.end - self.start) / 2;
+        Ok((self.start..middle, middle..self.end))
+    }
+}
+
+/// Results of the single parts of `whole` (of the indices of a range, at least one), combined by a fixed tree: that of its
+/// halves. With `spread` the halves of what has more than `piece` of `size` may run on two threads.
+pub(crate) fn reduce<P: Halve, T: Send>(
+    whole: P,
     spread: bool,
     piece: usize,
-    size: &(impl Fn(Range<usize>) -> usize + Sync),
-    leaf: &(impl Fn(usize) -> T + Sync),
+    size: &(impl Fn(&P) -> usize + Sync),
+    leaf: &(impl Fn(P) -> T + Sync),
     join: &(impl Fn(T, T) -> T + Sync),
 ) -> T {
-    reduce_part(range, spread, piece, size, leaf, join, Tag::new())
+    reduce_part(whole, spread, piece, size, leaf, join, Tag::new())
 }
 
 // Without rayon everything is one piece, and nothing asks for sizes.
 #[cfg_attr(not(feature = "rayon"), allow(unused_variables, clippy::only_used_in_recursion))]
-fn reduce_part<T: Send>(
-    range: Range<usize>,
+fn reduce_part<P: Halve, T: Send>(
+    part: P,
     spread: bool,
     piece: usize,
-    size: &(impl Fn(Range<usize>) -> usize + Sync),
-    leaf: &(impl Fn(usize) -> T + Sync),
+    size: &(impl Fn(&P) -> usize + Sync),
+    leaf: &(impl Fn(P) -> T + Sync),
     join: &(impl Fn(T, T) -> T + Sync),
     tag: Tag,
 ) -> T {
-    let Range { start, end } = range;
-    if end - start == 1 {
-        tag.begins(|| size(start..end));
-        let result = leaf(start);
-        tag.ends();
-        return result;
-    }
-    let middle = start + (end - start) / 2;
+    let (a, b) = match part.halve() {
+        Ok(halves) => halves,
+        Err(part) => {
+            tag.begins(|| size(&part));
+            let result = leaf(part);
+            tag.ends();
+            return result;
+        }
+    };
     #[cfg(feature = "rayon")]
-    if spread && rayon::current_num_threads() > 1 && size(start..end) > piece {
+    if spread && rayon::current_num_threads() > 1 && size(&a) + size(&b) > piece {
         let (tag_a, tag_b) = tag.halves();
         let (a, b) = rayon::join(
-            || reduce_part(start..middle, spread, piece, size, leaf, join, tag_a),
-            || reduce_part(middle..end, spread, piece, size, leaf, join, tag_b),
+            || reduce_part(a, spread, piece, size, leaf, join, tag_a),
+            || reduce_part(b, spread, piece, size, leaf, join, tag_b),
         );
         return join(a, b);
     }
     // What is too small to be cut once is too small in its halves.
-    let a = reduce_part(start..middle, false, piece, size, leaf, join, tag.clone());
-    join(a, reduce_part(middle..end, false, piece, size, leaf, join, tag))
+    let a = reduce_part(a, false, piece, size, leaf, join, tag.clone());
+    join(a, reduce_part(b, false, piece, size, leaf, join, tag))
 }

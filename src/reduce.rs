@@ -261,8 +261,8 @@ fn pieces_spread<T: Send>(
     if n == 0 {
         return empty;
     }
-    let one = |i: usize| piece(i * PIECE..n.min((i + 1) * PIECE));
-    let size = |range: Range<usize>| range.len() * PIECE;
+    let one = |i: Range<usize>| piece(i.start * PIECE..n.min(i.end * PIECE));
+    let size = |range: &Range<usize>| range.len() * PIECE;
     parallel::reduce(0..n.div_ceil(PIECE), spread, tuning::REDUCE_PIECE, &size, &one, join)
 }
 

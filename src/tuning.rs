@@ -36,6 +36,9 @@ pub const SOFTMAX_PARALLEL: usize = 1 << 16;
 /// Elements in one piece of a parallel softmax or cross-entropy.
 pub const SOFTMAX_PIECE: usize = 1 << 14;
 
+/// Elements from which an elementwise loss is spread over threads, in pieces of [`crate::loss::PIECE`].
+pub const LOSS_PARALLEL: usize = 1 << 16;
+
 /// Connections (times examples, for a batch) from which a sparse kernel is spread over threads. The forward of 2^19 takes
 /// 14 us on one; two threads make it 1.8 times as fast. The backward gains 1.3 times at 6.5 * 10^5 and a batch of 64, 1.8
 /// times at a batch of 256, nothing below 2^19: threads then meet in the cache lines of `dvalues` (`sparse_fwd/avx512/*`,

@@ -27,6 +27,7 @@ mod cross_entropy;
 mod dropout;
 mod embedding;
 mod glue;
+mod loss;
 mod masked;
 mod matmul;
 mod muon;
@@ -59,6 +60,7 @@ const FAMILIES: &[&[Case]] = &[
     activation::CASES,
     softmax::CASES,
     cross_entropy::CASES,
+    loss::CASES,
     dropout::CASES,
     embedding::CASES,
     bf16::CASES,

@@ -88,10 +88,28 @@ fn below(x: f64) -> f64 {
     (-x).clamp(0.0, 1e6)
 }
 
+/// [`log1p_unit`] of `|x|`, at most 1.
+struct Log1p;
+
+impl Function for Log1p {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
+        for i in 0..N {
+            x[i] = l.min(l.splat(1.0), l.abs(x[i]));
+        }
+        log1p_unit(l, x)
+    }
+}
+
+fn log1p_of_unit(x: f64) -> f64 {
+    x.abs().clamp(0.0, 1.0).ln_1p()
+}
+
 /// The bounds are those of the documentation of `activation`.
-const ENTRIES: [Entry; 12] = [
+const ENTRIES: [Entry; 13] = [
     Entry { name: "exp", run: value::<Exp>, exact: f64::exp, bound: ulp!(EXP_ULP) },
     Entry { name: "log", run: value::<Log>, exact: f64::ln, bound: ulp!(LOG_ULP) },
+    Entry { name: "log1p", run: value::<Log1p>, exact: log1p_of_unit, bound: ulp!(LOG1P_ULP) },
     Entry { name: "tanh", run: value::<Tanh>, exact: f64::tanh, bound: ulp!(4.5) },
     Entry {
         name: "sigmoid",

@@ -1,4 +1,4 @@
-//! Softmax and cross-entropy as a plain program has them.
+//! Softmax, cross-entropy and the elementwise losses as a plain program has them.
 
 use super::twins;
 use crate::lanes::{Kernel, Lanes, dispatch};
@@ -79,6 +79,55 @@ twins! {
                 *d = (*d / sum - spread) / n;
             }
             d[*label as usize] -= (1.0 - smoothing) / n;
+        }
+    }
+}
+
+twins! {
+    /// The squared error: its sum, and its gradient times `scale`.
+    mse, mse_auto, (x: &[f32], target: &[f32], scale: f32, dx: &mut [f32], sum: &mut f32) {
+        *sum = 0.0;
+        for ((x, t), dx) in x.iter().zip(target).zip(dx) {
+            let d = x - t;
+            *sum += d * d;
+            *dx = 2.0 * d * scale;
+        }
+    }
+}
+
+twins! {
+    /// The absolute error: its sum, and its gradient times `scale`.
+    l1, l1_auto, (x: &[f32], target: &[f32], scale: f32, dx: &mut [f32], sum: &mut f32) {
+        *sum = 0.0;
+        for ((x, t), dx) in x.iter().zip(target).zip(dx) {
+            let d = x - t;
+            *sum += d.abs();
+            *dx = if d > 0.0 { scale } else if d < 0.0 { -scale } else { 0.0 };
+        }
+    }
+}
+
+twins! {
+    /// The Huber loss: its sum, and its gradient times `scale`.
+    huber, huber_auto,
+    (x: &[f32], target: &[f32], delta: f32, scale: f32, dx: &mut [f32], sum: &mut f32) {
+        *sum = 0.0;
+        for ((x, t), dx) in x.iter().zip(target).zip(dx) {
+            let d = x - t;
+            *sum += if d.abs() <= delta { 0.5 * d * d } else { delta * (d.abs() - 0.5 * delta) };
+            *dx = d.clamp(-delta, delta) * scale;
+        }
+    }
+}
+
+twins! {
+    /// Binary cross-entropy of logits: its sum, and its gradient times `scale`.
+    bce_with_logits, bce_with_logits_auto,
+    (x: &[f32], target: &[f32], scale: f32, dx: &mut [f32], sum: &mut f32) {
+        *sum = 0.0;
+        for ((x, t), dx) in x.iter().zip(target).zip(dx) {
+            *sum += x.max(0.0) - x * t + (-x.abs()).exp().ln_1p();
+            *dx = (1.0 / (1.0 + (-x).exp()) - t) * scale;
         }
     }
 }
