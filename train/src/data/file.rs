@@ -4,6 +4,15 @@ use std::fs::{self, File, FileType};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+/// Byte-order marks of encodings that are refused, each with its bytes in words and its name: the longer of two that
+/// begin alike first.
+pub const MARKS: [(&[u8], &str, &str); 4] = [
+    (&[0xff, 0xfe, 0, 0], "ff fe 00 00", "UTF-32LE"),
+    (&[0, 0, 0xfe, 0xff], "00 00 fe ff", "UTF-32BE"),
+    (&[0xff, 0xfe], "ff fe", "UTF-16LE"),
+    (&[0xfe, 0xff], "fe ff", "UTF-16BE"),
+];
+
 /// A file that cannot be read. Each message names the file, the value and the rule.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -20,13 +20,18 @@ pub fn bits(value: f32) -> u32 {
     if value.is_nan() { 0x7fc0_0000 } else { value.to_bits() }
 }
 
-/// Continues with the bits of numbers.
-pub fn floats(hash: u64, values: &[f32]) -> u64 {
+/// Continues with words.
+pub fn words(hash: u64, words: impl IntoIterator<Item = u64>) -> u64 {
     // A bit that only moves up through products would never reach the low half: fold it down.
-    values.iter().fold(hash, |hash, v| {
-        let next = add(hash, bits(*v).into());
+    words.into_iter().fold(hash, |hash, word| {
+        let next = add(hash, word);
         next ^ next >> 32
     })
+}
+
+/// Continues with the bits of numbers.
+pub fn floats(hash: u64, values: &[f32]) -> u64 {
+    words(hash, values.iter().map(|&v| bits(v).into()))
 }
 
 /// SHA-256 of parts, each with its length, so that no byte can move from one to the next.

@@ -168,14 +168,6 @@ impl Source {
     }
 }
 
-/// Byte-order marks, the longer of two that begin alike first.
-const MARKS: [(&[u8], &str, &str); 4] = [
-    (&[0xff, 0xfe, 0, 0], "ff fe 00 00", "UTF-32LE"),
-    (&[0, 0, 0xfe, 0xff], "00 00 fe ff", "UTF-32BE"),
-    (&[0xff, 0xfe], "ff fe", "UTF-16LE"),
-    (&[0xfe, 0xff], "fe ff", "UTF-16BE"),
-];
-
 /// The text of a file, without byte-order mark and with the line ends of Unix.
 fn text(path: &Path, kind: Kind) -> Result<Vec<u8>, DataError> {
     // A character has at most four bytes.
@@ -186,7 +178,7 @@ fn text(path: &Path, kind: Kind) -> Result<Vec<u8>, DataError> {
 }
 
 fn clean(path: &Path, kind: Kind, bytes: &mut Vec<u8>) -> Result<(), DataError> {
-    if let Some(&(_, mark, encoding)) = MARKS.iter().find(|(mark, ..)| bytes.starts_with(mark)) {
+    if let Some(&(_, mark, encoding)) = file::MARKS.iter().find(|(mark, ..)| bytes.starts_with(mark)) {
         return Err(DataError::Encoding { path: path.to_owned(), encoding, mark });
     }
     if kind == Kind::Char {
