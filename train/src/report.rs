@@ -1,7 +1,7 @@
 //! The report: what each kernel does on this CPU, on each tier, against a plain loop and against the machine's
 //! limits, with proof that all tiers gave the same bits.
 
-mod limits;
+pub(crate) mod limits;
 mod measure;
 mod print;
 

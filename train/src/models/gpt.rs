@@ -9,7 +9,6 @@
 pub mod batch;
 pub mod bench;
 mod chunk;
-mod clock;
 pub mod config;
 pub mod decode;
 pub mod engine;

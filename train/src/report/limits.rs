@@ -43,6 +43,9 @@ impl Traffic {
 /// How long a rate of arithmetic is measured on each tier.
 const CHAIN_TIME: Duration = Duration::from_millis(150);
 
+/// How long each level of memory is measured.
+const LEVEL_TIME: Duration = Duration::from_millis(350);
+
 /// From how many bytes read for each written on a kernel is held against the bandwidth of reading.
 const MOSTLY_READS: f64 = 4.0;
 
@@ -89,9 +92,10 @@ impl Limits {
     /// Measures them, in about three seconds.
     pub fn measure(machine: &Machine, threads: usize) -> Self {
         let tiers = fast_tiers();
-        let mut levels = levels(machine, threads);
+        let places = places(machine, threads);
+        let mut levels: Vec<Level> = places.iter().map(|place| Level::new(place, threads)).collect();
         for level in &mut levels {
-            level.measure(&tiers);
+            level.measure(&tiers, LEVEL_TIME);
         }
         let rates = |count, run: fn(usize) -> f32| {
             tiers.iter().map(|t| (*t, peak(*t, CHAIN_TIME, count, run))).collect()
@@ -138,23 +142,49 @@ fn best(rates: &[(Tier, f64)]) -> f64 {
     rates.iter().map(|r| r.1).fold(0.0, f64::max)
 }
 
+/// A level of memory to measure.
+pub struct Place {
+    /// `L1`, `L2`, `L3` or `DRAM`.
+    pub name: &'static str,
+    /// Bytes it holds: of one core for L1 and L2.
+    pub capacity: usize,
+    /// Bytes to measure it on, all threads together.
+    set: usize,
+}
+
+impl Place {
+    /// Whether the cores share it, so that more threads do not have more of it.
+    pub fn is_shared(&self) -> bool {
+        is_shared(self.name)
+    }
+
+    /// Its bandwidth, by [`Traffic`], measured for about `time`.
+    pub fn bandwidth(&self, threads: usize, time: Duration) -> [f64; 3] {
+        let mut level = Level::new(self, threads);
+        level.measure(&fast_tiers(), time);
+        level.bandwidth
+    }
+}
+
+fn is_shared(name: &str) -> bool {
+    !matches!(name, "L1" | "L2")
+}
+
 /// The levels to measure. Half of a cache is used, so that stack and neighbours do not push the data out; of a large
 /// L3 at most 32 MiB, as other cores share it.
-fn levels(machine: &Machine, threads: usize) -> Vec<Level> {
+pub fn places(machine: &Machine, threads: usize) -> Vec<Place> {
+    let place = |name, capacity, set| Place { name, capacity, set };
     let [l1, l2, l3] = machine.caches;
-    let mut levels = vec![
-        Level::new("L1", l1, l1 / 2 * threads, threads),
-        Level::new("L2", l2, l2 / 2 * threads, threads),
-    ];
+    let mut places = vec![place("L1", l1, l1 / 2 * threads), place("L2", l2, l2 / 2 * threads)];
     // A third level that the second ones fill cannot be told from them.
     let outer = (l3 / 2).min(32 << 20).max(2 * l2 * threads);
     if outer < l3 {
-        levels.push(Level::new("L3", l3, outer, threads));
+        places.push(place("L3", l3, outer));
     }
     let beyond = (2 * l3).clamp(256 << 20, 1 << 30);
     let beyond = machine.memory.map_or(beyond, |m| beyond.min(m / 4));
-    levels.push(Level::new("DRAM", usize::MAX, beyond, threads));
-    levels
+    places.push(place("DRAM", usize::MAX, beyond));
+    places
 }
 
 /// A sample moves about this much, however small the set is: well above the clock's own cost.
@@ -163,7 +193,8 @@ const SAMPLE_BYTES: usize = 2 << 20;
 const PIECE_BYTES: usize = 64 << 20;
 
 impl Level {
-    fn new(name: &'static str, capacity: usize, set: usize, threads: usize) -> Self {
+    fn new(place: &Place, threads: usize) -> Self {
+        let Place { name, capacity, set } = *place;
         let pieces = set.div_ceil(PIECE_BYTES);
         // Whole lines in each half of each piece.
         let part = (set / threads / pieces / 128 * 32).max(32) * pieces;
@@ -173,12 +204,12 @@ impl Level {
 
     /// Whether the cores share it, so that more threads do not have more of it.
     fn is_shared(&self) -> bool {
-        !matches!(self.name, "L1" | "L2")
+        is_shared(self.name)
     }
 
     /// In rounds over the kinds of traffic and the tiers, each time keeping the best.
-    fn measure(&mut self, tiers: &[Tier]) {
-        let until = Instant::now() + Duration::from_millis(350);
+    fn measure(&mut self, tiers: &[Tier], time: Duration) {
+        let until = Instant::now() + time;
         let mut rounds = 0;
         while rounds < 3 || Instant::now() < until {
             rounds += 1;

@@ -8,13 +8,13 @@ use hotlanes::{Tier, limits};
 use rayon::ThreadPool;
 use serde::Serialize;
 
-use super::clock::{Part, Profile};
 use super::config::Config;
 use super::decode::Decoder;
 use super::engine::{Engine, EngineError, Optim};
 use super::params;
 use crate::rng::Rng;
-use crate::shell::profile::{Part as _, Span};
+use crate::shell::profile::analyse::{Analysis, Operation};
+use crate::shell::profile::{Recording, Work, step};
 use crate::shell::windows::{self, Way};
 
 /// A benchmark: the model and its batch, and for how long to measure them.
@@ -58,7 +58,7 @@ pub struct Phase {
     pub seconds: f64,
     /// Its share of the step.
     pub share: f64,
-    /// 1e9 floating-point operations per second, if the part is a matrix product.
+    /// 1e9 floating-point operations per second, if the part has any.
     pub gflops: Option<f64>,
 }
 
@@ -196,18 +196,22 @@ fn decode(decoder: &mut Decoder) -> u32 {
     token
 }
 
-/// The parts of a step, each the fastest of a few.
+/// The parts of a step, each the fastest of a few; none where this process has another subscriber of `tracing`.
 fn phases(engine: &mut Engine, tokens: &[u32], targets: &[u32]) -> Vec<Phase> {
-    let fastest = Profile::fastest((0..PROFILED).map(|_| {
-        engine.profile();
+    let Ok(mut recording) = Recording::new(PROFILED << 14) else { return Vec::new() };
+    for number in 0..PROFILED {
+        recording.switch(true);
+        let span = step(number as u64 + 1);
         engine.gradients(tokens, targets, 0, 1).expect("a batch of its shape");
         engine.step(1e-3);
-        engine.times()
-    }));
-    let total = fastest.seconds();
-    let phase = |(part, span): (Part, Span)| {
-        let (seconds, gflops) = (span.seconds, span.gflops());
-        Phase { name: part.name(), seconds, share: seconds / total, gflops }
+        drop(span);
+        recording.switch(false);
+    }
+    let fastest = Analysis::of(&recording.finish()).fastest();
+    let total: f64 = fastest.iter().map(|(_, seconds, _)| seconds).sum();
+    let phase = |(operation, seconds, work): (Operation, f64, Work)| {
+        let gflops = (work.flops > 0.0).then(|| work.flops / seconds / 1e9);
+        Phase { name: operation.name, seconds, share: seconds / total, gflops }
     };
-    fastest.spans().map(phase).collect()
+    fastest.into_iter().map(phase).collect()
 }

@@ -10,12 +10,12 @@ use hotlanes::dropout::Dropout;
 use hotlanes::embedding::{EmbeddingIndices, EmbeddingPlan};
 use hotlanes::matmul::Epilogue;
 
-use super::clock::{Clock, Layer, Part};
 use super::config::Config;
 use super::norms::{Normed, Norms, Sums};
 use super::params::{LayerPlaces, Places};
 use super::weights::{Linear, Weights};
 use crate::aligned::Aligned;
+use crate::shell::profile::{Work, op};
 
 /// What the kernels have to know about a model.
 pub(super) struct Kernels {
@@ -127,7 +127,6 @@ pub(super) struct Scratch {
     wide: Aligned,
     norm_fresh: Aligned,
     norm_scratch: Aligned,
-    pub(super) clock: Clock,
 }
 
 impl Scratch {
@@ -164,7 +163,6 @@ impl Scratch {
             wide: room(config.hidden()),
             norm_fresh,
             norm_scratch,
-            clock: Clock::default(),
         }
     }
 
@@ -213,7 +211,7 @@ impl Model<'_> {
         targets: &[u32],
         pass: Pass,
     ) {
-        s.clock.start();
+        let rows = tokens.len();
         chunk.tokens.set(tokens).expect("tokens were checked");
         let drops = match (pass, self.kernels.dropout) {
             (Pass::Train { mask, .. }, Some(dropout)) => Some(Drops {
@@ -225,17 +223,18 @@ impl Model<'_> {
         };
         self.forward(chunk, s, drops);
         let loss = &self.kernels.loss;
-        let rows = tokens.len();
         let (logits, losses) = (&mut s.logits[..rows * self.config.vocab], &mut s.losses[..rows]);
-        match pass {
-            Pass::Evaluate => loss.forward(logits, targets, Reduction::Sum, losses),
-            Pass::Train { weight, .. } => {
-                loss.forward_backward_in_place(logits, targets, Reduction::Scaled(weight), losses)
+        let (shape, n) = ([rows, self.config.vocab, 0], logits.len());
+        op!("cross-entropy, both ways", None, shape, Work::of_values(LOSS_FLOPS * n, 2 * n) => {
+            match pass {
+                Pass::Evaluate => loss.forward(logits, targets, Reduction::Sum, losses),
+                Pass::Train { weight, .. } => {
+                    loss.forward_backward_in_place(logits, targets, Reduction::Scaled(weight), losses)
+                }
             }
-        }
-        .expect("targets were checked");
-        chunk.loss = losses.iter().map(|&loss| f64::from(loss)).sum();
-        s.clock.lap(Part::Loss);
+            .expect("targets were checked");
+            chunk.loss = losses.iter().map(|&loss| f64::from(loss)).sum();
+        });
         if let Pass::Train { add, .. } = pass {
             self.backward(chunk, s, drops, add);
         }
@@ -247,22 +246,20 @@ impl Model<'_> {
         let Model { config, places, kernels, params, weights, time, .. } = *self;
         let (rows, dim) = (chunk.tokens.ids().len(), config.dim);
         let n = rows * dim;
-        let Scratch { acts, act, norm, logits, added, dropped, clock, .. } = s;
+        let Scratch { acts, act, norm, logits, added, dropped, .. } = s;
         let positions = &places.positions.of(params)[..time * dim];
         let table = places.tokens.of(params);
         let first = &mut acts[0];
-        match drops {
+        op!("embedding, both ways", None, [rows, dim, 0], Work::of_values(n, 3 * n) => match drops {
             None => chunk.tokens.forward_with_positions(table, positions, dim, &mut first.norm1.x[..n]),
             Some(drops) => {
                 chunk.tokens.forward_with_positions(table, positions, dim, &mut added[..n]);
                 drops.dropout.forward(&added[..n], &mut first.norm1.x[..n], drops.offset(0));
             }
-        }
-        clock.lap(Part::Embedding);
+        });
         for panel in panels(rows) {
             kernels.norm.forward(params, places.layers[0].norm1, &mut first.norm1, panel.clone());
-            clock.lap(Part::NormForward);
-            self.qkv(0, first, panel, clock);
+            self.qkv(0, first, panel);
         }
 
         for l in 0..config.layers {
@@ -270,8 +267,10 @@ impl Model<'_> {
             let Acts { norm1, qkv, attended, lse, norm2, pre } = &mut before[l];
             let (shape, lse) = (self.heads(rows), &mut lse[..rows * config.heads]);
             let [q, k, v] = split(&qkv[..3 * n], shape);
-            kernels.attention.forward(q, k, v, HeadsMut::interleaved(&mut attended[..n], shape), lse);
-            clock.lap(Part::AttentionForward);
+            let out = HeadsMut::interleaved(&mut attended[..n], shape);
+            op!("attention: forward", l, sizes(shape), attention(shape, 2, 4) => {
+                kernels.attention.forward(q, k, v, out, lse);
+            });
 
             let [_, proj, fc, fc_proj] = weights.layer(l);
             let place = &places.layers[l];
@@ -279,33 +278,30 @@ impl Model<'_> {
                 let of = |features: usize| panel.start * features..panel.end * features;
                 let added = &mut added[..panel.len() * dim];
                 proj.forward(params, &attended[of(dim)], added, Epilogue::default());
-                clock.lap_with(Part::Forward(Layer::Proj), || proj.work(panel.len()));
-                let residual = drop(drops, 2 * l + 1, added, panel.start * dim, dropped, clock);
+                let residual = drop(drops, 2 * l + 1, added, panel.start * dim, dropped);
                 kernels.norm.forward_add(params, place.norm2, &norm1.x, residual, norm2, panel.clone());
-                clock.lap(Part::NormForward);
 
                 let hidden = of(config.hidden());
                 // One after the other, in the cache: fused, the activation would be made of two vectors of a row at a
                 // time.
                 let (act, pre) = (&mut act[..hidden.len()], &mut pre[hidden]);
                 fc.forward(params, &norm2.y[of(dim)], pre, Epilogue::default());
-                kernels.activation.forward(pre, act);
-                clock.lap_with(Part::Forward(Layer::Fc), || fc.work(panel.len()));
+                let (shape, n) = ([panel.len(), config.hidden(), 0], act.len());
+                op!("activation: forward", l, shape, Work::of_values(ACTIVATION_FLOPS * n, 2 * n) => {
+                    kernels.activation.forward(pre, act);
+                });
                 fc_proj.forward(params, act, added, Epilogue::default());
-                clock.lap_with(Part::Forward(Layer::FcProj), || fc_proj.work(panel.len()));
-                let residual = drop(drops, 2 * l + 2, added, panel.start * dim, dropped, clock);
+                let residual = drop(drops, 2 * l + 2, added, panel.start * dim, dropped);
                 let (place, next) = match after.first_mut() {
                     Some(next) => (places.layers[l + 1].norm1, &mut next.norm1),
                     None => (places.norm, &mut *norm),
                 };
                 kernels.norm.forward_add(params, place, &norm2.x, residual, next, panel.clone());
-                clock.lap(Part::NormForward);
                 match after.first_mut() {
-                    Some(next) => self.qkv(l + 1, next, panel, clock),
+                    Some(next) => self.qkv(l + 1, next, panel),
                     None => {
                         let logits = &mut logits[of(config.vocab)];
                         weights.head().forward(params, &norm.y[of(dim)], logits, Epilogue::default());
-                        clock.lap_with(Part::Forward(Layer::Head), || weights.head().work(panel.len()));
                     }
                 }
             }
@@ -313,13 +309,12 @@ impl Model<'_> {
     }
 
     /// Queries, keys and values of some rows, which have been normalised.
-    fn qkv(&self, layer: usize, acts: &mut Acts, rows: Range<usize>, clock: &mut Clock) {
+    fn qkv(&self, layer: usize, acts: &mut Acts, rows: Range<usize>) {
         let dim = self.config.dim;
         let [qkv, ..] = self.weights.layer(layer);
         let x = &acts.norm1.y[rows.start * dim..rows.end * dim];
         let y = &mut acts.qkv[rows.start * 3 * dim..rows.end * 3 * dim];
         qkv.forward(self.params, x, y, Epilogue::default());
-        clock.lap_with(Part::Forward(Layer::Qkv), || qkv.work(rows.len()));
     }
 
     /// From the gradient of the logits to that of all parameters: panel by panel, as the forward, but for weights,
@@ -329,7 +324,7 @@ impl Model<'_> {
         let (rows, dim, hidden) = (chunk.tokens.ids().len(), config.dim, config.hidden());
         let n = rows * dim;
         let Scratch { acts, norm, logits, dropped, stream, other, narrow, wide, dattended, act, .. } = s;
-        let (clock, fresh, scratch) = (&mut s.clock, &mut s.norm_fresh[..], &mut s.norm_scratch[..]);
+        let (fresh, scratch) = (&mut s.norm_fresh[..], &mut s.norm_scratch[..]);
         let gradient = &mut chunk.gradient[..];
         let (stream, other, dattended) = (&mut stream[..n], &mut other[..n], &mut dattended[..n]);
         // The first panel's gradients of a norm replace what there is.
@@ -342,15 +337,12 @@ impl Model<'_> {
 
         let head = weights.head();
         head.weight_gradient(&logits[..rows * config.vocab], &norm.y[..n], gradient, add);
-        clock.lap_with(Part::WeightGradient(Layer::Head), || head.work(rows));
         for panel in panels(rows) {
             let of = |features: usize| panel.start * features..panel.end * features;
             let narrow = &mut narrow[..panel.len() * dim];
             head.input_gradient(&logits[of(config.vocab)], narrow);
-            clock.lap_with(Part::InputGradient(Layer::Head), || head.work(panel.len()));
             let (dx, sums) = (&mut stream[of(dim)], sums!(panel));
             kernels.norm.backward(params, places.norm, narrow, None, norm, dx, panel, sums);
-            clock.lap(Part::NormBackward);
         }
 
         for l in (0..config.layers).rev() {
@@ -358,63 +350,61 @@ impl Model<'_> {
             let LayerPlaces { norm1: place1, norm2: place2, .. } = places.layers[l];
             let [to_qkv, proj, fc, fc_proj] = weights.layer(l);
 
-            let dadded = drop_backward(drops, 2 * l + 2, stream, dropped, clock);
+            let dadded = drop_backward(drops, 2 * l + 2, stream, dropped);
             let dpre = &mut wide[..rows * hidden];
             for panel in panels(rows) {
                 let of = |features: usize| panel.start * features..panel.end * features;
                 let (dpre, narrow) = (&mut dpre[of(hidden)], &mut narrow[..panel.len() * dim]);
                 fc_proj.input_gradient(&dadded[of(dim)], dpre);
-                clock.lap_with(Part::InputGradient(Layer::FcProj), || fc_proj.work(panel.len()));
                 // What the activation gave is made again: to keep it would cost as much.
-                kernels.activation.forward(&pre[of(hidden)], &mut act[of(hidden)]);
-                kernels.activation.backward_in_place(dpre, &pre[of(hidden)]);
-                clock.lap(Part::ActivationBackward);
+                let (shape, n) = ([panel.len(), hidden, 0], dpre.len());
+                op!("activation: backward", l, shape, Work::of_values(2 * ACTIVATION_FLOPS * n, 5 * n) => {
+                    kernels.activation.forward(&pre[of(hidden)], &mut act[of(hidden)]);
+                    kernels.activation.backward_in_place(dpre, &pre[of(hidden)]);
+                });
                 fc.input_gradient(dpre, narrow);
-                clock.lap_with(Part::InputGradient(Layer::Fc), || fc.work(panel.len()));
                 let (dh, dx) = (Some(&stream[of(dim)]), &mut other[of(dim)]);
                 kernels.norm.backward(params, place2, narrow, dh, norm2, dx, panel.clone(), sums!(panel));
-                clock.lap(Part::NormBackward);
             }
-            parameters((fc, Layer::Fc), dpre, &norm2.y[..n], gradient, add, clock);
+            parameters(fc, dpre, &norm2.y[..n], gradient, add);
             let act = &act[..rows * hidden];
-            parameters((fc_proj, Layer::FcProj), dadded, act, gradient, add, clock);
+            parameters(fc_proj, dadded, act, gradient, add);
 
-            let dadded = drop_backward(drops, 2 * l + 1, other, dropped, clock);
-            parameters((proj, Layer::Proj), dadded, &attended[..n], gradient, add, clock);
+            let dadded = drop_backward(drops, 2 * l + 1, other, dropped);
+            parameters(proj, dadded, &attended[..n], gradient, add);
             proj.input_gradient(dadded, dattended);
-            clock.lap_with(Part::InputGradient(Layer::Proj), || proj.work(rows));
             let (shape, dqkv) = (self.heads(rows), &mut wide[..3 * n]);
             let [q, k, v] = split(&qkv[..3 * n], shape);
             let [dq, dk, dv] = split_mut(dqkv, shape);
             let (out, lse) = (Heads::interleaved(&attended[..n], shape), &lse[..rows * config.heads]);
             let dout = Heads::interleaved(dattended, shape);
-            kernels.attention.backward(dout, q, k, v, out, lse, dq, dk, dv);
-            clock.lap(Part::AttentionBackward);
-            parameters((to_qkv, Layer::Qkv), dqkv, &norm1.y[..n], gradient, add, clock);
+            op!("attention: backward", l, sizes(shape), attention(shape, 5, 8) => {
+                kernels.attention.backward(dout, q, k, v, out, lse, dq, dk, dv);
+            });
+            parameters(to_qkv, dqkv, &norm1.y[..n], gradient, add);
             for panel in panels(rows) {
                 let of = |features: usize| panel.start * features..panel.end * features;
                 let narrow = &mut narrow[..panel.len() * dim];
                 to_qkv.input_gradient(&dqkv[of(3 * dim)], narrow);
-                clock.lap_with(Part::InputGradient(Layer::Qkv), || to_qkv.work(panel.len()));
                 let (dh, dx) = (Some(&other[of(dim)]), &mut stream[of(dim)]);
                 kernels.norm.backward(params, place1, narrow, dh, norm1, dx, panel.clone(), sums!(panel));
-                clock.lap(Part::NormBackward);
             }
         }
 
-        let dx = drop_backward(drops, 0, stream, dropped, clock);
-        if !add {
-            // A tied table has the head's gradient already.
-            if !config.tied {
-                places.tokens.of_mut(gradient).fill(0.0);
+        let dx = drop_backward(drops, 0, stream, dropped);
+        op!("embedding, both ways", None, [rows, dim, 0], Work::of_values(2 * n, 5 * n) => {
+            if !add {
+                // A tied table has the head's gradient already.
+                if !config.tied {
+                    places.tokens.of_mut(gradient).fill(0.0);
+                }
+                places.positions.of_mut(gradient).fill(0.0);
             }
-            places.positions.of_mut(gradient).fill(0.0);
-        }
-        chunk.tokens_plan.rebuild(&chunk.tokens);
-        chunk.tokens_plan.backward(dx, dim, places.tokens.of_mut(gradient));
-        let positions = &mut places.positions.of_mut(gradient)[..self.time * dim];
-        chunk.places_plan.backward(dx, dim, positions);
-        clock.lap(Part::Embedding);
+            chunk.tokens_plan.rebuild(&chunk.tokens);
+            chunk.tokens_plan.backward(dx, dim, places.tokens.of_mut(gradient));
+            let positions = &mut places.positions.of_mut(gradient)[..self.time * dim];
+            chunk.places_plan.backward(dx, dim, positions);
+        });
     }
 
     fn heads(&self, rows: usize) -> HeadsShape {
@@ -432,19 +422,26 @@ fn panels(rows: usize) -> impl Iterator<Item = Range<usize>> {
     (0..rows.div_ceil(PANEL)).map(move |i| i * PANEL..rows.min((i + 1) * PANEL))
 }
 
+/// Floating-point operations of a value, about: of a loss with its gradient, and of an activation.
+const LOSS_FLOPS: usize = 24;
+const ACTIVATION_FLOPS: usize = 20;
+
+/// Sizes of attention as a profile lists them: sequences and heads, tokens, features.
+fn sizes(shape: HeadsShape) -> [usize; 3] {
+    [shape.batch * shape.heads, shape.seq, shape.dim]
+}
+
+/// The work of so many products of queries and visible keys, and so many tensors.
+fn attention(shape: HeadsShape, products: usize, tensors: usize) -> Work {
+    let HeadsShape { batch, heads, seq, dim } = shape;
+    let flops = products * batch * heads * dim * seq * (seq + 1);
+    Work::of_values(flops, tensors * batch * heads * seq * dim)
+}
+
 /// The gradients of a linear layer's parameters.
-fn parameters(
-    (linear, layer): (&Linear, Layer),
-    dy: &[f32],
-    x: &[f32],
-    gradient: &mut [f32],
-    add: bool,
-    clock: &mut Clock,
-) {
+fn parameters(linear: &Linear, dy: &[f32], x: &[f32], gradient: &mut [f32], add: bool) {
     linear.bias_gradient(dy, gradient, add);
-    clock.lap(Part::BiasGradients);
     linear.weight_gradient(dy, x, gradient, add);
-    clock.lap_with(Part::WeightGradient(layer), || linear.work(linear.rows(dy)));
 }
 
 /// Queries, keys and values of all heads, which one product made.
@@ -469,12 +466,12 @@ fn drop<'a>(
     x: &'a [f32],
     first: usize,
     dropped: &'a mut Aligned,
-    clock: &mut Clock,
 ) -> &'a [f32] {
     let Some(drops) = drops else { return x };
     let dropped = &mut dropped[..x.len()];
-    drops.dropout.forward(x, dropped, drops.offset(site) + first as u64);
-    clock.lap(Part::Dropout);
+    op!("dropout, both ways", None, [x.len(), 0, 0], Work::of_values(x.len(), 2 * x.len()) => {
+        drops.dropout.forward(x, dropped, drops.offset(site) + first as u64);
+    });
     dropped
 }
 
@@ -484,11 +481,11 @@ fn drop_backward<'a>(
     site: usize,
     dy: &'a [f32],
     dropped: &'a mut Aligned,
-    clock: &mut Clock,
 ) -> &'a [f32] {
     let Some(drops) = drops else { return dy };
     let dropped = &mut dropped[..dy.len()];
-    drops.dropout.backward(dy, dropped, drops.offset(site));
-    clock.lap(Part::Dropout);
+    op!("dropout, both ways", None, [dy.len(), 0, 0], Work::of_values(dy.len(), 2 * dy.len()) => {
+        drops.dropout.backward(dy, dropped, drops.offset(site));
+    });
     dropped
 }

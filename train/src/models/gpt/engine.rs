@@ -16,11 +16,11 @@ use hotlanes::reduce;
 use rayon::prelude::*;
 
 use super::chunk::{Chunk, Kernels, Model, Pass, Scratch};
-use super::clock::{Clock, Part, Profile};
 use super::config::Config;
 use super::params::Layout;
 use super::weights::Weights;
 use crate::aligned::Aligned;
+use crate::shell::profile::{Work, group, op, region};
 use crate::shell::settings::SettingError;
 
 /// How parameters follow gradients.
@@ -103,6 +103,9 @@ pub enum EngineError {
     },
 }
 
+/// AdamW's floating-point operations of a parameter.
+const ADAMW_FLOPS: usize = 14;
+
 /// Chunks that a batch is cut into at most.
 const MOST_CHUNKS: usize = 16;
 /// Tokens that a chunk has at least, if there are more than [`FEW_CHUNKS`] chunks: with fewer, more of the time goes to
@@ -148,7 +151,6 @@ pub struct Engine {
     /// One for each chunk that may be under way; the one that was used last is on top.
     scratch: Mutex<Vec<Scratch>>,
     loss_sum: f64,
-    clock: Clock,
 }
 
 impl Engine {
@@ -220,7 +222,6 @@ impl Engine {
             gradient: zeros(layout.len()),
             scratch: Mutex::new(scratch),
             loss_sum: 0.0,
-            clock: Clock::default(),
             params,
             layout,
             config,
@@ -286,7 +287,7 @@ impl Engine {
         let (model, chunks, scratch) = self.parts();
         // A thread that takes a chunk would else use the process's tier.
         let tier = hotlanes::tier();
-        chunks.par_iter_mut().with_max_len(1).for_each(|chunk| {
+        let run = |chunk: &mut Chunk| {
             let rows = (chunk.sequences.start - first) * time..(chunk.sequences.end - first) * time;
             let mut room = lock(scratch).pop().expect("one for each chunk");
             hotlanes::with_tier(tier, || {
@@ -294,6 +295,9 @@ impl Engine {
             })
             .expect("it is in use");
             lock(scratch).push(room);
+        };
+        region!("chunks" => {
+            chunks.par_iter_mut().with_max_len(1).for_each(|chunk| group!("chunk" => run(chunk)));
         });
         self.loss_sum = tree(&self.chunks);
         Ok(self.loss_sum / tokens.len() as f64)
@@ -322,13 +326,14 @@ impl Engine {
     /// that of the rank 1 further to its own, if its number is a multiple of 2; then that of the rank 2 further, if it
     /// is a multiple of 4; and so on. What rank 0 has in the end, all put here for [`Engine::step_with`].
     pub fn local_gradient(&mut self) -> &mut [f32] {
-        self.clock.start();
         let mut buffers: [&[f32]; MOST_CHUNKS] = [&[]; MOST_CHUNKS];
         for (buffer, chunk) in buffers.iter_mut().zip(&self.chunks) {
             *buffer = &chunk.gradient;
         }
-        reduce::aggregate(&mut self.gradient, &buffers[..self.chunks.len()], 1.0);
-        self.clock.lap(Part::Aggregate);
+        let (n, chunks) = (self.gradient.len(), self.chunks.len());
+        op!("sum of chunks", None, [n, chunks, 0], Work::of_values(n * chunks, n * (chunks + 1)) => {
+            reduce::aggregate(&mut self.gradient, &buffers[..chunks], 1.0);
+        });
         &mut self.gradient
     }
 
@@ -347,9 +352,10 @@ impl Engine {
     /// # Panics
     /// If `lr` is not finite or negative.
     pub fn step_with(&mut self, lr: f64) -> StepOutcome {
-        self.clock.start();
-        let norm = f64::from(reduce::norm(&self.gradient));
-        self.clock.lap(Part::GradientNorm);
+        let n = self.gradient.len();
+        let norm = op!("norm of the gradient", None, [n, 0, 0], Work::of_values(2 * n, n) => {
+            f64::from(reduce::norm(&self.gradient))
+        });
         let clip_factor = (self.clip / (norm + 1e-6)).min(1.0);
         // A norm so large that no factor is left is as good as infinite.
         if !norm.is_finite() || !(clip_factor as f32).is_normal() {
@@ -364,12 +370,14 @@ impl Engine {
             let step = adamw.with_lr(lr).and_then(|adamw| adamw.at(self.steps + 1));
             let step = step.and_then(|step| step.unscale(1.0 / clip_factor));
             let step = step.unwrap_or_else(|e| panic!("{e}"));
-            step.update(AdamWTensor { param, grad, m, v, v_max: None });
+            let n = param.len();
+            op!("clip and AdamW", None, [n, 0, 0], Work::of_values(ADAMW_FLOPS * n, 7 * n) => {
+                step.update(AdamWTensor { param, grad, m, v, v_max: None });
+            });
         }
         self.steps += 1;
-        self.clock.lap(Part::AdamW);
-        self.weights.pack(&self.params);
-        self.clock.lap(Part::Pack);
+        let n = self.config.weights();
+        op!("packing weights", None, [n, 0, 0], Work::of_values(0, 3 * n) => self.weights.pack(&self.params));
         StepOutcome { norm, clip_factor, skipped: false }
     }
 
@@ -421,19 +429,6 @@ impl Engine {
         }
         lock(scratch).push(room);
         Ok(())
-    }
-
-    /// Starts to time the parts of a step, from zero.
-    pub fn profile(&mut self) {
-        self.clock.reset();
-        lock(&self.scratch).iter_mut().for_each(|s| s.clock.reset());
-    }
-
-    /// The time of each part since [`Engine::profile`], of all threads together.
-    pub fn times(&self) -> Profile {
-        let mut profile = self.clock.profile();
-        lock(&self.scratch).iter().for_each(|s| profile.add(&s.clock.profile()));
-        profile
     }
 }
 

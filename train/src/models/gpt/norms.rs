@@ -8,6 +8,7 @@ use hotlanes::norm::{LayerNorm, RmsNorm};
 use super::config::{Config, NORM_EPS, Norm};
 use super::params::NormPlace;
 use crate::aligned::Aligned;
+use crate::shell::profile::{Work, open};
 
 /// The norm of a model.
 pub(super) enum Norms {
@@ -52,6 +53,10 @@ pub(super) struct Sums<'a> {
     pub(super) scratch: &'a mut [f32],
 }
 
+/// Floating-point operations of a value, about.
+const FORWARD_FLOPS: usize = 8;
+const BACKWARD_FLOPS: usize = 16;
+
 impl Norms {
     pub(super) fn new(config: &Config) -> Result<Self, HyperParamError> {
         Ok(match config.norm {
@@ -71,6 +76,9 @@ impl Norms {
     pub(super) fn forward(&self, params: &[f32], place: NormPlace, normed: &mut Normed, rows: Range<usize>) {
         let gamma = place.weights.of(params);
         let n = rows.start * gamma.len()..rows.end * gamma.len();
+        let shape = [rows.len(), gamma.len(), 0];
+        let work = Work::of_values(FORWARD_FLOPS * n.len(), 2 * n.len());
+        let _span = open!("norm, residual: forward", place.block, shape, work);
         let Normed { x, y, mean, rstd } = normed;
         let (x, y, rstd) = (&x[n.clone()], &mut y[n], &mut rstd[rows.clone()]);
         match self {
@@ -95,6 +103,9 @@ impl Norms {
     ) {
         let gamma = place.weights.of(params);
         let n = rows.start * gamma.len()..rows.end * gamma.len();
+        let shape = [rows.len(), gamma.len(), 0];
+        let work = Work::of_values((FORWARD_FLOPS + 1) * n.len(), 4 * n.len());
+        let _span = open!("norm, residual: forward", place.block, shape, work);
         let Normed { x: h, y, mean, rstd } = normed;
         let (x, h, y, rstd) = (&x[n.clone()], &mut h[n.clone()], &mut y[n], &mut rstd[rows.clone()]);
         match self {
@@ -122,6 +133,9 @@ impl Norms {
     ) {
         let gamma = place.weights.of(params);
         let dim = gamma.len();
+        let values = rows.len() * dim * if dh.is_some() { 4 } else { 3 };
+        let work = Work::of_values(BACKWARD_FLOPS * rows.len() * dim, values);
+        let _span = open!("norm, residual: backward", place.block, [rows.len(), dim, 0], work);
         let Normed { x, mean, rstd, .. } = normed;
         let x = &x[rows.start * dim..rows.end * dim];
         let (mean, rstd) = (&mean[rows.clone()], &rstd[rows]);

@@ -60,6 +60,8 @@ pub(super) struct LinearPlace {
 pub(super) struct NormPlace {
     pub(super) weights: Span,
     pub(super) bias: bool,
+    /// The block that it belongs to.
+    pub(super) block: Option<usize>,
 }
 
 impl NormPlace {
@@ -130,23 +132,23 @@ impl Layout {
         }
 
         let matrices = build.len;
-        let norm = |build: &mut Build, name: &str| {
+        let norm = |build: &mut Build, block: Option<usize>, name: &str| {
             let weights = build.add(&format!("transformer.{name}.weight"), &[dim]);
             if config.norm_bias() {
                 build.add(&format!("transformer.{name}.bias"), &[dim]);
             }
-            NormPlace { weights, bias: config.norm_bias() }
+            NormPlace { weights, bias: config.norm_bias(), block }
         };
         for (i, layer) in places.layers.iter_mut().enumerate() {
-            layer.norm1 = norm(&mut build, &format!("h.{i}.ln_1"));
-            layer.norm2 = norm(&mut build, &format!("h.{i}.ln_2"));
+            layer.norm1 = norm(&mut build, Some(i), &format!("h.{i}.ln_1"));
+            layer.norm2 = norm(&mut build, Some(i), &format!("h.{i}.ln_2"));
             if config.bias {
                 for (linear, name) in layer.linears() {
                     linear.bias = Some(build.add(&format!("transformer.h.{i}.{name}.bias"), &[linear.out]));
                 }
             }
         }
-        places.norm = norm(&mut build, "ln_f");
+        places.norm = norm(&mut build, None, "ln_f");
         debug_assert_eq!(build.len, config.parameters());
         Layout { tensors: build.tensors, matrices, places }
     }

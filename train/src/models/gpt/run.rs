@@ -10,6 +10,7 @@ use super::params;
 use super::settings::Settings;
 use super::state::Values;
 use crate::data::text::Corpus;
+use crate::shell::profile::{Work, op};
 use crate::shell::ranks::{self, Ranks};
 use crate::shell::settings::SettingError;
 
@@ -184,7 +185,10 @@ impl<'a> Run<'a> {
         let rows = self.engine.sequences();
         let mut sum = 0.0;
         for micro in 0..accumulate {
-            self.batch.draw(&self.corpus.train, block, At { seed, step, micro }, rows.clone());
+            let (at, values) = (At { seed, step, micro }, rows.len() * block);
+            op!("windows of the text", None, [rows.len(), block, 0], Work::of_values(0, 3 * values) => {
+                self.batch.draw(&self.corpus.train, block, at, rows.clone());
+            });
             self.engine.gradients(&self.batch.tokens, &self.batch.targets, micro, accumulate)?;
             sum += self.loss_of_all();
         }
@@ -196,7 +200,11 @@ impl<'a> Run<'a> {
         let outcome = if self.ranks.size() == 1 {
             self.engine.step(lr)
         } else {
-            ranks::sum(self.ranks, self.engine.local_gradient(), &mut self.scratch);
+            let gradient = self.engine.local_gradient();
+            let n = gradient.len();
+            op!("sum over ranks", None, [n, self.ranks.size(), 0], Work::of_values(n, 3 * n) => {
+                ranks::sum(self.ranks, gradient, &mut self.scratch);
+            });
             self.engine.step_with(lr)
         };
         let History { step, skipped, skipped_in_row, pending, training, .. } = &mut self.history;

@@ -6,11 +6,29 @@ use hotlanes::reduce::column_sums;
 use rayon::prelude::*;
 
 use super::config::Config;
-use super::params::{Layout, LinearPlace};
-use crate::shell::profile::Work;
+use super::params::{LayerPlaces, Layout, LinearPlace};
+use crate::shell::profile::{Work, open};
+
+/// What a linear layer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Makes queries, keys and values.
+    Qkv,
+    /// Takes attention's output back to the residual stream.
+    Proj,
+    /// The perceptron's first layer.
+    Fc,
+    /// The perceptron's second layer.
+    FcProj,
+    /// Makes the logits.
+    Head,
+}
 
 /// A linear layer's weights.
 pub(super) struct Linear {
+    role: Role,
+    /// The block that it belongs to.
+    block: Option<usize>,
     place: LinearPlace,
     /// `[in][out]`, for the output.
     forward: Packed,
@@ -29,14 +47,21 @@ pub(super) struct Weights {
 impl Weights {
     pub(super) fn new(config: &Config, layout: &Layout) -> Self {
         let places = &layout.places;
-        let of_layers = places.layers.iter().flat_map(|l| [l.qkv, l.proj, l.fc, l.fc_proj]);
-        let linear = |place: LinearPlace| Linear {
+        let of_block = |(i, l): (usize, &LayerPlaces)| {
+            let places =
+                [(Role::Qkv, l.qkv), (Role::Proj, l.proj), (Role::Fc, l.fc), (Role::FcProj, l.fc_proj)];
+            places.map(|(role, place)| (role, Some(i), place))
+        };
+        let of_blocks = places.layers.iter().enumerate().flat_map(of_block);
+        let linear = |(role, block, place): (Role, Option<usize>, LinearPlace)| Linear {
+            role,
+            block,
             place,
             forward: Packed::new(place.input, place.out),
             backward: Packed::new(place.out, place.input),
             rounded: vec![0; if config.bf16 { place.weights.len } else { 0 }],
         };
-        Weights { linears: of_layers.chain([places.head]).map(linear).collect() }
+        Weights { linears: of_blocks.chain([(Role::Head, None, places.head)]).map(linear).collect() }
     }
 
     /// The linear layers of a block.
@@ -58,9 +83,28 @@ impl Weights {
     }
 }
 
+/// The span of one of a linear layer's products.
+macro_rules! product {
+    ($linear:expr, $what:literal, $shape:expr) => {{
+        let (block, shape): (_, [usize; 3]) = ($linear.block, $shape);
+        match $linear.role {
+            Role::Qkv => open!(concat!("qkv: ", $what), block, shape, work(shape)),
+            Role::Proj => open!(concat!("proj: ", $what), block, shape, work(shape)),
+            Role::Fc => open!(concat!("fc: ", $what), block, shape, work(shape)),
+            Role::FcProj => open!(concat!("fc proj: ", $what), block, shape, work(shape)),
+            Role::Head => open!(concat!("head: ", $what), block, shape, work(shape)),
+        }
+    }};
+}
+
+/// The work of a product of these rows, columns and inner size.
+fn work([rows, cols, k]: [usize; 3]) -> Work {
+    Work::of_values(2 * rows * cols * k, rows * k + k * cols + rows * cols)
+}
+
 impl Linear {
     fn pack(&mut self, params: &[f32]) {
-        let Linear { place, forward, backward, rounded } = self;
+        let Linear { place, forward, backward, rounded, .. } = self;
         let weights = place.weights.of(params);
         if rounded.is_empty() {
             let w = Mat::new(weights, place.out, place.input);
@@ -74,15 +118,8 @@ impl Linear {
         }
     }
 
-    /// The work of one of the layer's three products for so many rows.
-    pub(super) fn work(&self, rows: usize) -> Work {
-        let LinearPlace { out, input, .. } = self.place;
-        let elements = rows * input + rows * out + input * out;
-        Work { flops: (2 * rows * input * out) as f64, bytes: (4 * elements) as f64 }
-    }
-
     /// Rows of the layer's outputs.
-    pub(super) fn rows(&self, y: &[f32]) -> usize {
+    fn rows(&self, y: &[f32]) -> usize {
         y.len() / self.place.out
     }
 
@@ -96,6 +133,7 @@ impl Linear {
     ) {
         let LinearPlace { out, input, bias, .. } = self.place;
         let rows = x.len() / input;
+        let _span = product!(self, "forward", [rows, out, input]);
         epilogue.bias = bias.map(|b| b.of(params));
         matmul_with(Mat::new(x, rows, input), &self.forward, MatMut::new(y, rows, out), epilogue);
     }
@@ -104,6 +142,7 @@ impl Linear {
     pub(super) fn input_gradient(&self, dy: &[f32], dx: &mut [f32]) {
         let LinearPlace { out, input, .. } = self.place;
         let rows = self.rows(dy);
+        let _span = product!(self, "input gradient", [rows, input, out]);
         let dx = MatMut::new(dx, rows, input);
         matmul_with(Mat::new(dy, rows, out), &self.backward, dx, Epilogue::default());
     }
@@ -112,6 +151,7 @@ impl Linear {
     pub(super) fn weight_gradient(&self, dy: &[f32], x: &[f32], gradient: &mut [f32], add: bool) {
         let LinearPlace { weights, out, input, .. } = self.place;
         let rows = self.rows(dy);
+        let _span = product!(self, "weight gradient", [out, input, rows]);
         let dw = MatMut::new(weights.of_mut(gradient), out, input);
         let epilogue = Epilogue { accumulate: add, ..Epilogue::default() };
         matmul_with(Mat::new(dy, rows, out).t(), Mat::new(x, rows, input), dw, epilogue);
@@ -120,6 +160,8 @@ impl Linear {
     /// The sums of the columns of `dy`, if there are biases.
     pub(super) fn bias_gradient(&self, dy: &[f32], gradient: &mut [f32], add: bool) {
         if let Some(bias) = self.place.bias {
+            let shape = [self.rows(dy), self.place.out, 0];
+            let _span = open!("bias gradients", self.block, shape, Work::of_values(dy.len(), dy.len()));
             column_sums(dy, bias.of_mut(gradient), add);
         }
     }

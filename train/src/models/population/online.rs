@@ -12,6 +12,7 @@ use super::plan::groups;
 use super::stream::Block;
 use super::train::{Individual, SCALE};
 use crate::aligned::Aligned;
+use crate::shell::profile::{Work, op};
 
 /// A network in the form for one example at a time. It is made for a block of examples and gives its weights back after
 /// it.
@@ -105,19 +106,23 @@ impl Online {
     /// # Panics
     /// If the image has not as many pixels as there are inputs, or the label is no class.
     pub fn step(&mut self, image: &[u8], label: u32, lr: f64) -> Result<f32, HyperParamError> {
-        self.unpack(image);
-        self.forward();
-        let loss = self.loss(label);
-        self.backward(lr)?;
+        // What a product passes over depends on the data: its work is not counted.
+        let shape = [self.sums.len(), self.acts.len(), 1];
+        op!("forward", None, shape, Work::default() => {
+            self.unpack(image);
+            self.forward();
+        });
+        let loss = op!("loss", None, [1, self.outputs, 0], Work::default() => self.loss(label));
+        op!("backward and update", None, shape, Work::default() => self.backward(lr))?;
         Ok(loss)
     }
 
-    pub(super) fn unpack(&mut self, image: &[u8]) {
+    fn unpack(&mut self, image: &[u8]) {
         hotlanes::convert::u8_to_f32(image, SCALE, &mut self.acts[..self.inputs]);
     }
 
     /// The loss, and its gradient into the outputs' places.
-    pub(super) fn loss(&mut self, label: u32) -> f32 {
+    fn loss(&mut self, label: u32) -> f32 {
         let first = self.sums.len() - self.outputs;
         self.logits.copy_from_slice(&self.sums[first..]);
         let mut loss = [0.0];
@@ -129,7 +134,7 @@ impl Online {
         loss[0]
     }
 
-    pub(super) fn forward(&mut self) {
+    fn forward(&mut self) {
         for level in &self.levels {
             let sums = &mut self.sums[level.rows.clone()];
             if level.parts.is_empty() {
@@ -152,7 +157,7 @@ impl Online {
         }
     }
 
-    pub(super) fn backward(&mut self, lr: f64) -> Result<(), HyperParamError> {
+    fn backward(&mut self, lr: f64) -> Result<(), HyperParamError> {
         for level in self.levels.iter_mut().rev() {
             let (before, own) = self.grads.split_at_mut(level.rows.start);
             for (activation, rows) in &level.groups {

@@ -7,6 +7,7 @@ use hotlanes::activation::Activation;
 use hotlanes::sparse::{Csr, Plan};
 
 use super::network::Network;
+use crate::shell::profile::{Work, op};
 
 /// The kernels' matrices for one network.
 #[derive(Clone, Debug, Default)]
@@ -93,15 +94,18 @@ impl Plans {
 
     /// Copies the levels' weights to the transposed matrices, after each step.
     pub(super) fn transpose(&mut self) {
-        for back in &mut self.back {
-            let transposed = back.csr.values_mut();
-            for (level, copies) in &back.copies {
-                let values = self.levels[*level].csr.values();
-                for &[to, from] in copies {
-                    transposed[to as usize] = values[from as usize];
+        let copies: usize = self.back.iter().map(|back| back.csr.values().len()).sum();
+        op!("transposed weights", None, [copies, 0, 0], Work::of_values(0, 4 * copies) => {
+            for back in &mut self.back {
+                let transposed = back.csr.values_mut();
+                for (level, copies) in &back.copies {
+                    let values = self.levels[*level].csr.values();
+                    for &[to, from] in copies {
+                        transposed[to as usize] = values[from as usize];
+                    }
                 }
             }
-        }
+        });
     }
 }
 

@@ -13,6 +13,7 @@ use super::stream::{Block, Order};
 use super::train::{self, Individual, Optimizer, Rooms, Score, Scratch};
 use crate::data::idx::{CLASSES, Split};
 use crate::rng::Rng;
+use crate::shell::profile::{Work, group, op, region};
 use crate::shell::settings::SettingError;
 use crate::store::number;
 
@@ -192,8 +193,13 @@ impl<'a> Run<'a> {
         let left = generation - done % generation;
         let most = (Block::batches_for(batch, self.data.train.features) * batch) as u64;
         let count = left.min(most);
-        let examples: Vec<usize> = (done..done + count).map(|place| self.order.at(place)).collect();
-        let block = Block::new(&self.data.train, &examples, batch);
+        let features = self.data.train.features;
+        let bytes = (2 * features) as f64 * count as f64;
+        let shape = [count as usize, features, 0];
+        let block = op!("block of examples", None, shape, Work { flops: 0.0, bytes } => {
+            let examples: Vec<usize> = (done..done + count).map(|place| self.order.at(place)).collect();
+            Block::new(&self.data.train, &examples, batch)
+        });
         self.times.data += started.elapsed();
 
         let started = Instant::now();
@@ -213,7 +219,10 @@ impl<'a> Run<'a> {
                 hotlanes::with_tier(tier, || f(individual, scratch)).expect("the tier is in use")
             })
         };
-        self.population.individuals.par_iter_mut().with_max_len(1).map(one).collect()
+        let individuals = self.population.individuals.par_iter_mut().with_max_len(1);
+        region!("individuals" => {
+            individuals.map(|individual| group!("individual" => one(individual))).collect()
+        })
     }
 
     /// What everybody makes of the validation images.
@@ -268,16 +277,14 @@ impl<'a> Run<'a> {
             births: [births.len(), births.iter().filter(|b| b.other.is_some()).count()],
         };
         let individuals = &self.population.individuals;
-        let children: Vec<Individual> = (births.par_iter().with_max_len(1))
-            .map(|birth| {
-                child(
-                    individuals,
-                    birth,
-                    &evolution,
-                    &mut Rng::new(seed, CHILDREN, number, birth.place as u64),
-                )
+        let born = |birth: &Birth| {
+            let mut rng = Rng::new(seed, CHILDREN, number, birth.place as u64);
+            op!("children and their plans", None, [0; 3], Work::default() => {
+                child(individuals, birth, &evolution, &mut rng)
             })
-            .collect();
+        };
+        let children: Vec<Individual> =
+            region!("children" => births.par_iter().with_max_len(1).map(born).collect());
         for (birth, child) in births.iter().zip(children) {
             self.population.individuals[birth.place] = child;
         }

@@ -7,12 +7,14 @@ use hotlanes::adamw::{AdamW, AdamWConfig, AdamWTensor};
 use hotlanes::convert;
 use hotlanes::cross_entropy::{CrossEntropy, Reduction};
 use hotlanes::sgd::{Sgd, SgdConfig, SgdTensor};
+use hotlanes::sparse::Csr;
 
 use super::network::Network;
 use super::online;
 use super::plan::{Level, Plans};
 use super::stream::Block;
 use crate::aligned::Aligned;
+use crate::shell::profile::{Work, op, open, phase};
 
 /// A network, its plans, and how far it has come.
 #[derive(Clone, Debug)]
@@ -65,6 +67,14 @@ impl Optimizer {
         Ok(Optimizer::AdamW(AdamW::new(AdamWConfig { lr, weight_decay, ..Default::default() })?))
     }
 
+    /// The work of a step on so many weights.
+    fn work(&self, weights: usize) -> Work {
+        match self {
+            Optimizer::Sgd(_) => Work::of_values(2 * weights, 3 * weights),
+            Optimizer::AdamW(_) => Work::of_values(14 * weights, 7 * weights),
+        }
+    }
+
     /// One step on all weights, which the plans hold; the first is number 1. The gradients of the nodes are there.
     pub(super) fn step(
         &self,
@@ -78,9 +88,10 @@ impl Optimizer {
         value_gradients(network, plans, batch, s);
         let number = "steps count from 1";
         let [_, m, v] = network.slots_mut();
-        for Level { csr, slots, .. } in &mut plans.levels {
+        for (i, Level { csr, slots, .. }) in plans.levels.iter_mut().enumerate() {
             let (param, grad) = (csr.values_mut(), &s.dvalues[slots.clone()]);
-            match self {
+            let n = slots.len();
+            op!("update", i, [n, 0, 0], self.work(n) => match self {
                 Optimizer::Sgd(sgd) => {
                     sgd.at(step).expect(number).update(SgdTensor { param, grad, buffer: &mut [] });
                 }
@@ -88,7 +99,7 @@ impl Optimizer {
                     let (m, v) = (&mut m[slots.clone()], &mut v[slots.clone()]);
                     adamw.at(step).expect(number).update(AdamWTensor { param, grad, m, v, v_max: None });
                 }
-            }
+            });
         }
         plans.transpose();
     }
@@ -149,6 +160,23 @@ impl Rooms {
     }
 }
 
+/// Floating-point operations of a logit's loss and gradient, about.
+const LOSS_FLOPS: usize = 24;
+
+/// The work of a product of a matrix' connections and a batch: bytes of weights, sources, and the values of rows and
+/// columns.
+fn products(csr: &Csr<u16>, batch: usize) -> Work {
+    let connections = csr.values().len();
+    let values = (csr.rows() + csr.cols()) * batch;
+    let bytes = (4 + 2) * connections + 4 * values;
+    Work { flops: (2 * connections * batch) as f64, bytes: bytes as f64 }
+}
+
+/// A product's sizes as a profile lists them.
+fn sizes(csr: &Csr<u16>, batch: usize) -> [usize; 3] {
+    [csr.rows(), csr.cols(), batch]
+}
+
 /// What a pixel of 255 becomes.
 pub(super) const SCALE: f32 = 1.0 / 255.0;
 
@@ -183,7 +211,13 @@ pub fn batch_gradient(individual: &mut Individual, block: &Block) -> (f64, Vec<f
 }
 
 /// Forward and backward of a batch, to the gradients of all nodes; gives the sum of the losses.
-fn gradient(network: &Network, plans: &Plans, tile: &[u8], labels: &[u32], scratch: &mut Scratch) -> f64 {
+pub(super) fn gradient(
+    network: &Network,
+    plans: &Plans,
+    tile: &[u8],
+    labels: &[u32],
+    scratch: &mut Scratch,
+) -> f64 {
     let batch = labels.len();
     unpack(network, tile, batch, scratch);
     forward(network, plans, batch, scratch);
@@ -193,16 +227,20 @@ fn gradient(network: &Network, plans: &Plans, tile: &[u8], labels: &[u32], scrat
 }
 
 /// The inputs and the constant.
-pub(super) fn unpack(network: &Network, tile: &[u8], batch: usize, s: &mut Scratch) {
-    convert::u8_to_f32(tile, SCALE, &mut s.acts[..tile.len()]);
-    s.acts[tile.len()..network.first_row() * batch].fill(1.0);
+fn unpack(network: &Network, tile: &[u8], batch: usize, s: &mut Scratch) {
+    let n = tile.len();
+    op!("pixels to f32", None, [n, 0, 0], Work { flops: n as f64, bytes: 5.0 * n as f64 } => {
+        convert::u8_to_f32(tile, SCALE, &mut s.acts[..n]);
+        s.acts[n..network.first_row() * batch].fill(1.0);
+    });
 }
 
 /// All sums, and what the nodes give on.
-pub(super) fn forward(network: &Network, plans: &Plans, batch: usize, s: &mut Scratch) {
+fn forward(network: &Network, plans: &Plans, batch: usize, s: &mut Scratch) {
     let first = network.first_row();
-    for level in &plans.levels {
+    for (i, level) in plans.levels.iter().enumerate() {
         let (before, after) = s.acts.split_at_mut((first + level.rows.start) * batch);
+        let _span = open!("forward", i, sizes(&level.csr, batch), products(&level.csr, batch));
         let x = &before[level.first_source * batch..];
         level.csr.matmul(x, batch, &mut s.sums[level.rows.start * batch..level.rows.end * batch]);
         for (activation, rows) in &level.groups {
@@ -214,8 +252,10 @@ pub(super) fn forward(network: &Network, plans: &Plans, batch: usize, s: &mut Sc
 }
 
 /// Softmax cross-entropy of the outputs, and its gradient into theirs; gives the sum of the losses.
-pub(super) fn loss(network: &Network, labels: &[u32], s: &mut Scratch) -> f64 {
+fn loss(network: &Network, labels: &[u32], s: &mut Scratch) -> f64 {
     let (batch, outputs) = (labels.len(), network.outputs());
+    let n = batch * outputs;
+    let _span = open!("loss", None, [batch, outputs, 0], Work::of_values(LOSS_FLOPS * n, 6 * n));
     let first = (network.rows() - outputs) * batch;
     for (c, sums) in s.sums[first..].chunks_exact(batch).enumerate() {
         for (e, &sum) in sums.iter().enumerate() {
@@ -234,8 +274,9 @@ pub(super) fn loss(network: &Network, labels: &[u32], s: &mut Scratch) -> f64 {
 }
 
 /// The gradients of all sums, from the last level to the first.
-pub(super) fn node_gradients(plans: &Plans, batch: usize, s: &mut Scratch) {
-    for (level, back) in plans.levels.iter().zip(&plans.back).rev() {
+fn node_gradients(plans: &Plans, batch: usize, s: &mut Scratch) {
+    for (i, (level, back)) in plans.levels.iter().zip(&plans.back).enumerate().rev() {
+        let _span = open!("backward: nodes", i, sizes(&back.csr, batch), products(&back.csr, batch));
         let (own, later) = s.grads.split_at_mut(level.rows.end * batch);
         let own = &mut own[level.rows.start * batch..];
         back.csr.matmul(later, batch, own);
@@ -249,7 +290,8 @@ pub(super) fn node_gradients(plans: &Plans, batch: usize, s: &mut Scratch) {
 /// The gradients of all weights. Inputs need none, and nodes have theirs from [`node_gradients`].
 fn value_gradients(network: &Network, plans: &Plans, batch: usize, s: &mut Scratch) {
     let mut dvalues = std::mem::take(&mut s.dvalues);
-    for level in &plans.levels {
+    for (i, level) in plans.levels.iter().enumerate() {
+        let _span = open!("backward: weights", i, sizes(&level.csr, batch), products(&level.csr, batch));
         let (x, dy) = s.of_level(network, level, batch);
         let dvalues = &mut dvalues[level.slots.clone()];
         level.plan.matmul_backward(&level.csr, x, dy, batch, None, Some(dvalues));
@@ -277,6 +319,10 @@ impl Score {
 
 /// Classifies the examples of some blocks; the batch-minor kernels, whatever the individual was trained by.
 pub fn evaluate(individual: &mut Individual, blocks: &[Block], scratch: &mut Scratch) -> Score {
+    phase!("evaluation" => score(individual, blocks, scratch))
+}
+
+fn score(individual: &mut Individual, blocks: &[Block], scratch: &mut Scratch) -> Score {
     let Individual { network, plans, .. } = individual;
     plans.load(network.values());
     let mut score = Score::default();

@@ -10,7 +10,8 @@ use crate::models::population::network::Network;
 use crate::models::population::online::Online;
 use crate::models::population::stream::Block;
 use crate::models::population::train::{self, Individual, Optimizer, Scratch};
-use crate::shell::profile::{Clock, Part, Profile, Span, parts};
+use crate::shell::profile::analyse::Analysis;
+use crate::shell::profile::{Recording, Work, op, step};
 
 /// A part of a step.
 #[derive(Clone, Debug, Serialize)]
@@ -47,29 +48,8 @@ pub fn clock_ghz() -> f64 {
     4.0 * LINKS as f64 / best / 1e9
 }
 
-parts!(
-    enum Loop {
-        Forward = "forward",
-        Backward = "backward and update",
-    }
-);
-parts!(
-    enum Exact {
-        Forward = "forward",
-        Loss = "loss",
-        Backward = "backward and update",
-    }
-);
-parts!(
-    enum Batch {
-        Unpack = "pixels to f32",
-        Forward = "forward",
-        Loss = "loss",
-        Nodes = "backward: nodes",
-        Weights = "backward: weights, update",
-        Transpose = "transposed weights",
-    }
-);
+/// Operations and their seconds.
+type Parts = Vec<(&'static str, f64)>;
 
 /// Measurements, of which the fastest of each part is kept.
 const PASSES: usize = 20;
@@ -92,76 +72,51 @@ pub(super) fn phases(
     all
 }
 
-fn plain_loop(network: &Network, singles: &Block, floats: &[f32], few: usize) -> Vec<(&'static str, f64)> {
+fn plain_loop(network: &Network, singles: &Block, floats: &[f32], few: usize) -> Parts {
     let mut baseline = Baseline::new(network);
-    let mut clock = Clock::default();
-    named(Profile::fastest((0..PASSES).map(|_| {
-        clock.reset();
+    recorded(PASSES, |_| {
         for (x, &label) in floats.chunks_exact(singles.features).zip(&singles.labels).take(few) {
-            clock.start();
-            baseline.forward(x);
-            clock.lap(Loop::Forward);
-            black_box(baseline.loss(label));
-            clock.start();
-            baseline.backward::<true>(0.01);
-            clock.lap(Loop::Backward);
+            op!("forward", None, [0; 3], Work::default() => baseline.forward(x));
+            op!("loss", None, [0; 3], Work::default() => black_box(baseline.loss(label)));
+            op!("backward and update", None, [0; 3], Work::default() => baseline.backward::<true>(0.01));
         }
-        clock.profile()
-    })))
+    })
 }
 
-fn exact(network: &Network, singles: &Block, few: usize) -> Vec<(&'static str, f64)> {
+fn exact(network: &Network, singles: &Block, few: usize) -> Parts {
     let mut online = Online::new(network);
-    let mut clock = Clock::default();
-    named(Profile::fastest((0..PASSES).map(|_| {
-        clock.reset();
+    recorded(PASSES, |_| {
         for (image, labels) in singles.batches().take(few) {
-            clock.start();
-            online.unpack(image);
-            online.forward();
-            clock.lap(Exact::Forward);
-            black_box(online.loss(labels[0]));
-            clock.lap(Exact::Loss);
-            online.backward(0.01).expect("the rate is fine");
-            clock.lap(Exact::Backward);
+            black_box(online.step(image, labels[0], 0.01)).expect("the rate is fine");
         }
-        clock.profile()
-    })))
+    })
 }
 
-fn batches(network: &Network, block: &Block, optimizer: &Optimizer) -> Vec<(&'static str, f64)> {
+fn batches(network: &Network, block: &Block, optimizer: &Optimizer) -> Parts {
     let Individual { mut network, mut plans, .. } = Individual::new(network.clone());
     let mut scratch = Scratch::default();
     let batch = block.batch;
     scratch.fit(&network, batch);
     plans.load(network.values());
-    let mut clock = Clock::default();
-    let passes = (0..PASSES).flat_map(|_| block.batches());
-    let mut parts = named(Profile::fastest(passes.enumerate().map(|(step, (tile, labels))| {
-        clock.reset();
-        clock.start();
-        train::unpack(&network, tile, batch, &mut scratch);
-        clock.lap(Batch::Unpack);
-        train::forward(&network, &plans, batch, &mut scratch);
-        clock.lap(Batch::Forward);
-        black_box(train::loss(&network, labels, &mut scratch));
-        clock.lap(Batch::Loss);
-        train::node_gradients(&plans, batch, &mut scratch);
-        clock.lap(Batch::Nodes);
-        optimizer.step(&mut network, &mut plans, batch, step as u64 + 1, &mut scratch);
-        clock.lap(Batch::Weights);
-        // Done by the step above as well; repeated to time it alone.
-        plans.transpose();
-        clock.lap(Batch::Transpose);
-        clock.profile()
-    })));
-    parts[Batch::Weights as usize].1 -= parts[Batch::Transpose as usize].1;
-    parts
+    let all: Vec<_> = block.batches().collect();
+    recorded(PASSES * all.len(), |pass| {
+        let (tile, labels) = all[pass % all.len()];
+        black_box(train::gradient(&network, &plans, tile, labels, &mut scratch));
+        optimizer.step(&mut network, &mut plans, batch, pass as u64 + 1, &mut scratch);
+    })
 }
 
-/// Each part's name and seconds.
-fn named<P: Part>(profile: Profile<P>) -> Vec<(&'static str, f64)> {
-    profile.spans().map(|(part, span): (P, Span)| (part.name(), span.seconds)).collect()
+/// The name and seconds of each operation, in its fastest pass; none where this process has another subscriber of
+/// `tracing`.
+fn recorded(passes: usize, mut pass: impl FnMut(usize)) -> Parts {
+    let Ok(mut recording) = Recording::new(1 << 18) else { return Vec::new() };
+    recording.switch(true);
+    for number in 0..passes {
+        let _span = step(number as u64 + 1);
+        pass(number);
+    }
+    let fastest = Analysis::of(&recording.finish()).fastest();
+    fastest.into_iter().map(|(operation, seconds, _)| (operation.name, seconds)).collect()
 }
 
 /// The divisor of a way's times.
@@ -173,7 +128,7 @@ struct Table {
 }
 
 impl Table {
-    fn rows(&self, parts: Vec<(&'static str, f64)>) -> Vec<Phase> {
+    fn rows(&self, parts: Parts) -> Vec<Phase> {
         let total: f64 = parts.iter().map(|(_, seconds)| seconds).sum();
         let phase = |(name, seconds): (&'static str, f64)| {
             let nanoseconds = seconds * 1e9 / self.examples as f64;
