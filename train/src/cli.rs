@@ -4,15 +4,17 @@
 //! 128 + N: stopped by signal N, after saving if there was something to save.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::report::LEGEND;
-use crate::shell::progress::note;
+use crate::shell::error::Error;
+use crate::shell::progress::{self, note};
 
 mod bench;
+mod config;
 mod generate;
 mod gpt;
 mod population;
@@ -72,7 +74,12 @@ pub fn command() -> clap::Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let command = command();
+    let words = match config::expand(&command, std::env::args_os().collect()) {
+        Ok(expanded) => expanded.words,
+        Err(why) => return fail(2, why),
+    };
+    let parsed = command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         // Help or version, which was asked for.
@@ -102,11 +109,9 @@ fn fail<W: Display>(code: u8, why: W) -> ExitCode {
 
 /// The end of a command that exists to print something: whether that could be written.
 fn printed(result: io::Result<()>) -> ExitCode {
-    match result {
+    match progress::printed(result) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader has seen enough: not a failure.
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(e) => fail(1, format_args!("cannot write to standard output: {e}")),
+        Err(e) => fail(1, Error::Output(e)),
     }
 }
 

@@ -5,28 +5,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
-#[path = "../../tests/common/limited.rs"]
-mod limited;
+mod common;
 
-use limited::output;
+use common::{output, text, told};
 
 /// The program in a directory.
 fn hotlanes(directory: &Path, arguments: &[&str], more: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hotlanes"));
-    output(command.args(arguments).args(more).current_dir(directory).stdin(Stdio::null()))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[track_caller]
-fn told(code: i32, output: &Output, message: &str) {
-    let err = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{err}");
-    assert!(err.contains(message), "{err}: {message}");
+    output(common::hotlanes(arguments).args(more).current_dir(directory))
 }
 
 const GPT: [&str; 20] = [

@@ -5,19 +5,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
-#[path = "../../tests/common/limited.rs"]
-mod limited;
+mod common;
 
-use limited::{Limited, output};
-
-fn hotlanes(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hotlanes"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
+use common::{Limited, events, hotlanes, output, stop, text, told};
 
 /// A small run, whose cosine does not depend on where it stops.
 const SMALL: [&str; 25] = [
@@ -61,27 +54,6 @@ fn resume(directory: &Path, more: &[&str]) -> Output {
 fn generate(directory: &Path, more: &[&str]) -> Output {
     let model = ["generate", "--model", directory.to_str().unwrap()];
     output(&mut hotlanes(&[&model[..], more].concat()))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn told(code: i32, output: Output, message: &str) {
-    let err = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{err}");
-    assert!(err.contains(message), "{err}: {message}");
-}
-
-/// The lines of a directory's log of this kind.
-fn events(directory: &Path, kind: &str) -> Vec<serde_json::Value> {
-    let log = fs::read_to_string(directory.join("log.jsonl")).unwrap();
-    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    lines.filter(|line| line["event"] == kind).collect()
-}
-
-fn stop(directory: &Path) -> serde_json::Value {
-    events(directory, "stop").pop().unwrap()
 }
 
 /// A run without end whose first evaluation after a step is done.

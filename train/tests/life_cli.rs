@@ -8,10 +8,9 @@ use std::path::Path;
 use std::process::{ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
-#[path = "../../tests/common/limited.rs"]
-mod limited;
+mod common;
 
-use limited::{Limited, output};
+use common::{Limited, hotlanes, output, stop, text, told};
 
 /// A trainer with small settings, the option for its end, and what a line begins with after which there is a
 /// checkpoint.
@@ -59,23 +58,6 @@ const TRAINERS: [Trainer; 2] = [
     },
 ];
 
-fn hotlanes(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hotlanes"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[track_caller]
-fn told(code: i32, output: &Output, message: &str) {
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "{out}{err}");
-    assert!(format!("{out}{err}").contains(message), "{out}{err}: {message}");
-}
-
 impl Trainer {
     fn start(&self, out: &Path, goal: u64, more: &[&str]) -> Command {
         let goal = format!("{}={goal}", self.goal);
@@ -105,13 +87,6 @@ impl Trainer {
         }
         (child, lines)
     }
-}
-
-/// The last "stop" of a log.
-fn stop(out: &Path) -> serde_json::Value {
-    let log = fs::read_to_string(out.join("log.jsonl")).unwrap();
-    let mut lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    lines.rfind(|line| line["event"] == "stop").unwrap()
 }
 
 /// Whether this process was started under nohup, which its children inherit.

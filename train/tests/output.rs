@@ -130,6 +130,9 @@ fn help_version_and_errors() {
     for arguments in [&["--help"][..], &["--version"], &["train", "gpt", "--help"], &["report", "-h"]] {
         check(arguments, &ALL, 0, true);
     }
+    for kind in ["gpt", "population"] {
+        check(&["train", kind, "--print-config"], &ALL, 0, true);
+    }
     // Each prints at most a message.
     check(&["--no-such-option"], &ALL, 2, false);
     check(&["bench"], &ALL, 2, false);

@@ -5,15 +5,17 @@ use std::process::ExitCode;
 
 use clap::builder::RangedU64ValueParser;
 
+use super::config::{self, Printed, named};
 use super::run::{ENDS, Plan, RunArgs};
 use crate::data::text::Source;
 use crate::data::tokenizer::Kind;
-use crate::models::gpt::config::{Act, Norm};
+use crate::models::gpt::config::{Act, Config, Norm};
+use crate::models::gpt::schedule::Schedule;
 use crate::models::gpt::settings::{Preset, Settings};
 use crate::models::gpt::trainer::Recipe;
 use crate::shell::error::Error;
 use crate::shell::ranks::{Alone, Ranks};
-use crate::shell::session::Ending;
+use crate::shell::session::{Ending, Samples};
 
 const HELP: &str = "\
 Text: --data FILE; without it the program writes stories of its own. The validation split is the end of the text, or
@@ -26,7 +28,7 @@ same ones each time; in the end over all of it.
 
 Left in --out: gpt.json and gpt-*.safetensors (the checkpoints, optimizer included), best.json and best-*.safetensors
 (the model with the least validation loss), log.jsonl (one JSON object a line: run, step, evaluation, checkpoint,
-final, stop), metrics.csv, loss.svg. A run depends on settings and text alone, to the bit, whatever the CPU, the
+sample, final, stop), metrics.csv, loss.svg. A run depends on settings and text alone, to the bit, whatever the CPU, the
 threads, the ranks, and however often it was stopped, killed and resumed: hotlanes verify shows it.
 
 nanoGPT's names are understood: --batch-size, --block-size, --n-layer, --n-head, --n-embd, --max-iters,
@@ -36,7 +38,7 @@ nanoGPT's names are understood: --batch-size, --block-size, --n-layer, --n-head,
 
 /// The help after the options.
 pub(super) fn help() -> String {
-    format!("{HELP}\n{ENDS}")
+    format!("{HELP}\n{}\n\n{ENDS}", config::HELP)
 }
 
 #[derive(clap::Args)]
@@ -53,15 +55,21 @@ pub(super) struct Args {
     /// Step at which to stop, counted from the run's beginning [default: the preset's, or the resumed run's own].
     #[arg(long, value_name = "N", alias = "max-iters", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
+    /// Print a text of the model after every so many steps, and log it. It changes nothing about the run.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    sample_every: Option<u64>,
+    /// Tokens of such a text.
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "sample_every", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    sample_tokens: u32,
     /// Skip the final pass over the whole validation split.
     #[arg(long)]
     no_whole_validation: bool,
     /// Run as an MPI rank: all processes that mpirun started train one model, with the bits of one process. Needs a
     /// build with the feature `mpi`.
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long, conflicts_with_all = ["dry_run", "print_config"])]
     mpi: bool,
     #[command(flatten)]
-    run: RunArgs,
+    pub(super) run: RunArgs,
     // Last, as their headings hold for what follows.
     #[command(flatten)]
     text: TextArgs,
@@ -202,6 +210,11 @@ fn set<T>(place: &mut T, given: Option<T>) {
     }
 }
 
+/// A tenth, of 15 digits: 0.00003 of 0.0003, where a division gives 0.000029999999999999997.
+fn tenth(rate: f64) -> f64 {
+    format!("{:.14e}", rate / 10.0).parse().expect("a number as it is printed")
+}
+
 impl Args {
     /// The settings, and where the run ends.
     fn settings(&self) -> (Settings, u64) {
@@ -221,7 +234,7 @@ impl Args {
         set(&mut to.dropout, model.dropout);
         let to = &mut settings.schedule;
         set(&mut to.lr, learning.lr);
-        to.min_lr = learning.min_lr.unwrap_or(0.1 * to.lr);
+        to.min_lr = learning.min_lr.unwrap_or_else(|| tenth(to.lr));
         to.decay = self.tunable.decay_steps.unwrap_or(steps);
         // A short run has a short warm-up, unless one is asked for.
         to.warmup = learning.warmup.unwrap_or(to.warmup.min(to.decay / 10));
@@ -239,17 +252,14 @@ impl Args {
     }
 
     fn train(&self, ranks: &dyn Ranks) -> Result<Ending, Error> {
-        let TextArgs { tokenizer, vocab, validation, stories } = self.text;
+        let tokens = self.sample_tokens.into();
         let plan = Plan {
             goal: self.steps,
             checkpoint_every: 250,
             finish: !self.no_whole_validation,
-            recipe: &|| {
-                let (settings, steps) = self.settings();
-                let (file, validation_file) = (self.data.clone(), self.validation_data.clone());
-                let source = Source { file, validation_file, stories, tokenizer, vocab, validation };
-                Ok((Recipe { settings, source: source.absolute()? }, steps))
-            },
+            samples: self.sample_every.map(|every| Samples { every, tokens }),
+            recipe: &|| self.recipe(),
+            print: &|recipe, steps| self.print(recipe, steps),
             change: &|recipe: &mut Recipe| {
                 recipe.source.relocate(self.data.as_deref(), self.validation_data.as_deref())?;
                 self.tunable.change(&mut recipe.settings);
@@ -257,6 +267,72 @@ impl Args {
             },
         };
         self.run.train(&plan, ranks)
+    }
+
+    /// The recipe.
+    pub(super) fn recipe(&self) -> Result<(Recipe, u64), Error> {
+        let TextArgs { tokenizer, vocab, validation, stories } = self.text;
+        let (settings, steps) = self.settings();
+        let (file, validation_file) = (self.data.clone(), self.validation_data.clone());
+        let source = Source { file, validation_file, stories, tokenizer, vocab, validation };
+        Ok((Recipe { settings, source: source.absolute()? }, steps))
+    }
+
+    /// The options that give a recipe, and those of this command.
+    pub(super) fn print(&self, recipe: &Recipe, steps: u64) -> Result<Printed, Error> {
+        let Recipe { settings, source } = recipe;
+        let Source { file, validation_file, stories, tokenizer, vocab, validation } = source;
+        let mut to = Printed::default();
+        to.title("For hotlanes train gpt --config FILE.");
+        to.title("Text");
+        to.put("data", file.as_deref())?;
+        to.put("validation-data", validation_file.as_deref())?;
+        // A file of its own takes the share's place.
+        to.put("validation", validation_file.is_none().then_some(*validation))?;
+        to.put("stories", *stories)?;
+        to.put("tokenizer", &*named(tokenizer))?;
+        to.put("vocab", *vocab)?;
+        #[rustfmt::skip]
+        let Settings {
+            model, schedule, batch, accumulate, beta1, beta2, weight_decay, clip,
+            eval_every, eval_batches, patience, log_every, seed,
+        } = settings;
+        // The vocabulary's size is the text's.
+        let Config { layers, heads, dim, block, vocab: _, norm, act, tied, bias, bf16, dropout } = model;
+        to.title("Model");
+        to.put("layers", *layers)?;
+        to.put("heads", *heads)?;
+        to.put("dim", *dim)?;
+        to.put("block", *block)?;
+        to.put("norm", &*named(norm))?;
+        to.put("act", &*named(act))?;
+        to.put("tied", *tied)?;
+        to.put("bias", *bias)?;
+        to.put("bf16", *bf16)?;
+        to.put("dropout", *dropout)?;
+        let Schedule { lr, min_lr, warmup, decay } = schedule;
+        to.title("Learning; without min-lr, warmup and decay-steps those follow lr and steps");
+        to.put("batch", *batch)?;
+        to.put("accumulate", *accumulate)?;
+        to.put("lr", *lr)?;
+        to.put("min-lr", *min_lr)?;
+        to.put("warmup", *warmup)?;
+        to.put("decay-steps", *decay)?;
+        to.put("beta1", *beta1)?;
+        to.put("beta2", *beta2)?;
+        to.put("weight-decay", *weight_decay)?;
+        to.put("clip", *clip)?;
+        to.put("seed", *seed)?;
+        to.title("Length, evaluations, samples");
+        to.put("steps", steps)?;
+        to.put("eval-every", *eval_every)?;
+        to.put("eval-batches", *eval_batches)?;
+        to.put("patience", *patience)?;
+        to.put("log-every", *log_every)?;
+        to.put("no-whole-validation", self.no_whole_validation)?;
+        to.put("sample-every", self.sample_every)?;
+        to.put("sample-tokens", self.sample_every.map(|_| self.sample_tokens))?;
+        Ok(to)
     }
 }
 

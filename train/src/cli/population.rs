@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::config::{self, Printed};
 use super::run::{ENDS, Plan, RunArgs};
 use crate::data::idx::{Pair, Place, Source};
 use crate::models::population::evolve::{Evolution, Mutation, Selection};
 use crate::models::population::run::{Config, OptimizerKind};
 use crate::models::population::trainer::Recipe;
+use crate::shell::error::Error;
 use crate::shell::ranks::Alone;
 
 const HELP: &str = "\
@@ -25,7 +27,7 @@ resumed: hotlanes verify shows it.
 
 /// The help after the options.
 pub(super) fn help() -> String {
-    format!("{HELP}\n{ENDS}")
+    format!("{HELP}\n{}\n\n{ENDS}", config::HELP)
 }
 
 #[derive(clap::Args)]
@@ -38,7 +40,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     generations: Option<u64>,
     #[command(flatten)]
-    run: RunArgs,
+    pub(super) run: RunArgs,
     // Last, as its heading holds for what follows.
     #[command(flatten)]
     evolution: EvolutionArgs,
@@ -202,6 +204,78 @@ impl Settings {
     }
 }
 
+impl Args {
+    /// The recipe, and where the run ends.
+    pub(super) fn recipe(&self) -> Result<(Recipe, u64), Error> {
+        let config = self.settings.config(self.evolution.evolution());
+        let source = self.settings.source(self.data.place()).absolute()?;
+        Ok((Recipe { config, source }, self.generations.unwrap_or(GENERATIONS)))
+    }
+}
+
+/// The options that give a recipe.
+pub(super) fn print(recipe: &Recipe, generations: u64) -> Result<Printed, Error> {
+    let Recipe { config, source } = recipe;
+    let Source { place, digits, validation } = source;
+    let mut to = Printed::default();
+    to.title("For hotlanes train population --config FILE.");
+    to.title("Data");
+    match place {
+        None => {}
+        Some(Place::Directory(directory)) => to.put("data", directory.as_path())?,
+        Some(Place::Files { train, test }) => {
+            to.put("images", train.images.as_path())?;
+            to.put("labels", train.labels.as_path())?;
+            to.put("test-images", test.as_ref().map(|pair| pair.images.as_path()))?;
+            to.put("test-labels", test.as_ref().map(|pair| pair.labels.as_path()))?;
+        }
+    }
+    to.put("digits", *digits)?;
+    to.put("validation", *validation)?;
+    #[rustfmt::skip]
+    let Config {
+        population, hidden, input_density, density, batch, optimizer, lr, weight_decay, generation, evolution, seed,
+    } = config;
+    to.title("Networks and learning; without lr and generation those follow batch and optimizer");
+    to.put("population", *population)?;
+    to.put("hidden", &hidden[..])?;
+    to.put("input-density", *input_density)?;
+    to.put("density", *density)?;
+    to.put("batch", *batch)?;
+    to.put("optimizer", optimizer_name(*optimizer))?;
+    to.put("lr", *lr)?;
+    to.put("weight-decay", *weight_decay)?;
+    to.put("generation", *generation)?;
+    to.put("generations", generations)?;
+    to.put("seed", *seed)?;
+    let Evolution { selection, cull, elites, crossover, mutation } = evolution;
+    to.title("Evolution");
+    to.put("selection", &*selection.to_string())?;
+    to.put("cull", *cull)?;
+    to.put("elites", *elites)?;
+    to.put("crossover", *crossover)?;
+    #[rustfmt::skip]
+    let Mutation {
+        add_connections, remove_connections, split, remove_node, activation, perturb, perturb_by,
+    } = mutation;
+    to.put("add-connections", *add_connections)?;
+    to.put("remove-connections", *remove_connections)?;
+    to.put("split", *split)?;
+    to.put("remove-node", *remove_node)?;
+    to.put("change-activation", *activation)?;
+    to.put("perturb", *perturb)?;
+    to.put("perturb-by", *perturb_by)?;
+    Ok(to)
+}
+
+/// The optimizer's name as it is typed.
+fn optimizer_name(kind: OptimizerKind) -> &'static str {
+    match kind {
+        OptimizerKind::Sgd => "sgd",
+        OptimizerKind::AdamW => "adamw",
+    }
+}
+
 /// Generations of a run that is not told otherwise.
 const GENERATIONS: u64 = 50;
 
@@ -210,11 +284,9 @@ pub(super) fn run(args: Args) -> ExitCode {
         goal: args.generations,
         checkpoint_every: 10,
         finish: true,
-        recipe: &|| {
-            let config = args.settings.config(args.evolution.evolution());
-            let source = args.settings.source(args.data.place()).absolute()?;
-            Ok((Recipe { config, source }, args.generations.unwrap_or(GENERATIONS)))
-        },
+        samples: None,
+        recipe: &|| args.recipe(),
+        print: &print,
         change: &|recipe: &mut Recipe| {
             if let Some(place) = args.data.place() {
                 recipe.source.place = Some(place.absolute()?);

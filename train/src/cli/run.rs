@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use hotlanes::Tier;
 
+use super::config::{self, Printed};
 use crate::shell::error::Error;
+use crate::shell::progress;
 use crate::shell::ranks::Ranks;
 use crate::shell::rehearse;
-use crate::shell::session::{self, Ending, Options};
+use crate::shell::session::{self, Ending, Options, Samples};
 use crate::shell::settings::{self, number};
 use crate::shell::signals::{self, Notes};
 use crate::shell::trainer::Recipe;
@@ -66,6 +68,12 @@ pub(super) struct RunArgs {
     /// Checkpoints to keep, the newest ones.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     keep: u32,
+    /// Take options from this TOML file; those of the command line win.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print all settings of the run, new or resumed, as a file for --config, and write nothing.
+    #[arg(long, conflicts_with = "dry_run")]
+    print_config: bool,
     /// Check settings and data, print parameters, memory and an estimate of the time, and write nothing.
     #[arg(long, conflicts_with = "resume")]
     dry_run: bool,
@@ -85,6 +93,10 @@ pub(super) struct Plan<'a, R> {
     pub(super) recipe: &'a (dyn Fn() -> Result<(R, u64), Error> + Sync),
     /// Changes to a resumed one.
     pub(super) change: &'a (dyn Fn(&mut R) -> Result<(), Error> + Sync),
+    /// The options of a run that ends there.
+    pub(super) print: &'a (dyn Fn(&R, u64) -> Result<Printed, Error> + Sync),
+    /// Samples to take while it trains.
+    pub(super) samples: Option<Samples>,
 }
 
 impl RunArgs {
@@ -97,6 +109,9 @@ impl RunArgs {
     pub(super) fn train<R: Recipe>(&self, plan: &Plan<'_, R>, ranks: &dyn Ranks) -> Result<Ending, Error> {
         let default = PathBuf::from(format!("{}-run", R::KIND));
         let out = self.resume.as_ref().or(self.out.as_ref()).unwrap_or(&default);
+        if self.print_config {
+            return self.print(plan, out);
+        }
         let mut options = Options {
             out: out.clone(),
             goal: plan.goal,
@@ -104,6 +119,7 @@ impl RunArgs {
             checkpoint_every: self.checkpoint_every.unwrap_or(plan.checkpoint_every),
             keep: self.keep as usize,
             finish: plan.finish,
+            samples: plan.samples,
             quiet: self.machine.quiet,
             command: command_line(),
             disk: &System,
@@ -117,6 +133,37 @@ impl RunArgs {
         }
         options.goal = Some(goal);
         session::start(recipe, &options, ranks)
+    }
+
+    /// Prints the options of the run, new or resumed.
+    fn print<R: Recipe>(&self, plan: &Plan<'_, R>, directory: &Path) -> Result<Ending, Error> {
+        let (recipe, goal) = match &self.resume {
+            None => (plan.recipe)()?,
+            Some(directory) => {
+                let mut about = session::stored::<R>(directory)?;
+                (plan.change)(&mut about.recipe)?;
+                (about.recipe, plan.goal.unwrap_or(about.goal))
+            }
+        };
+        recipe.check()?;
+        let mut printed = (plan.print)(&recipe, goal)?;
+        self.put(&mut printed, directory, plan.checkpoint_every)?;
+        progress::printed(progress::tell(printed)).map_err(Error::Output)?;
+        Ok(Ending::Done)
+    }
+
+    /// Adds these options.
+    pub(super) fn put(&self, to: &mut Printed, directory: &Path, checkpoint_every: u64) -> Result<(), Error> {
+        let Machine { threads, tier, quiet } = self.machine;
+        to.title("Run");
+        // A new run cannot lie where the resumed one does.
+        to.put("out", self.resume.is_none().then_some(directory))?;
+        to.put("minutes", self.minutes)?;
+        to.put("checkpoint-every", self.checkpoint_every.unwrap_or(checkpoint_every))?;
+        to.put("keep", self.keep)?;
+        to.put("threads", threads)?;
+        to.put("tier", tier.map(Tier::name))?;
+        to.put("quiet", quiet)
     }
 
     /// Runs `train` where it is to run, and gives the command's exit code.
@@ -133,7 +180,10 @@ impl RunArgs {
         signals::install(self.notes());
         match self.machine.run(train) {
             Ok(Ok(ending)) => ExitCode::from(ending.exit_code()),
-            Ok(Err(why)) => fail(why.exit_code(), why.to_string()),
+            Ok(Err(why)) => {
+                let (code, why) = (why.exit_code(), why.to_string());
+                fail(code, if self.config.is_some() { config::located(why) } else { why })
+            }
             Err(why) => fail(2, why),
         }
     }
