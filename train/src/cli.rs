@@ -15,6 +15,7 @@ use crate::shell::progress::{self, note};
 
 mod bench;
 mod config;
+mod eval;
 mod generate;
 mod gpt;
 mod population;
@@ -43,6 +44,9 @@ enum Command {
     /// Continue a text with a GPT that was trained here.
     #[command(after_long_help = generate::HELP)]
     Generate(generate::Args),
+    /// Compute the loss of a GPT on its validation split or on another text.
+    #[command(after_long_help = eval::HELP)]
+    Eval(eval::Args),
     /// Execute a run again, and compare it with its log to the bit.
     #[command(after_long_help = verify::HELP)]
     Verify(verify::Args),
@@ -65,11 +69,12 @@ enum Train {
 pub fn command() -> clap::Command {
     // Said here and not at the options, since the benchmark has the settings, too, and no --resume.
     let own = ["Settings", "EvolutionArgs"];
-    Cli::command().mut_subcommand("train", |train| {
+    let cli = Cli::command().mut_subcommand("train", |train| {
         train.mut_subcommand("population", |population| {
             population.mut_arg("resume", |resume| resume.conflicts_with_all(own))
         })
-    })
+    });
+    cli.mut_subcommand("eval", |eval| eval.mut_arg("quiet", |quiet| quiet.help("Print nothing but the loss")))
 }
 
 /// Runs the command that the process was started with.
@@ -95,6 +100,7 @@ pub fn main() -> ExitCode {
         Some(Command::Train(Train::Population(args))) => population::run(*args),
         Some(Command::Train(Train::Gpt(args))) => gpt::run(*args),
         Some(Command::Generate(args)) => generate::run(args),
+        Some(Command::Eval(args)) => eval::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Bench(bench)) => bench::run(bench),
         None => report::run(cli.report),

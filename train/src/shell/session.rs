@@ -227,6 +227,12 @@ pub fn about<R: Recipe>(directory: &Path, index: &Index) -> Result<About<R>, Err
 /// # Errors
 /// There is none of this trainer, or it is damaged.
 pub fn stored<R: Recipe>(directory: &Path) -> Result<About<R>, Error> {
+    let is_there = |kind: &&str| checkpoint::index_path(directory, kind).exists();
+    let other = KINDS.into_iter().filter(|kind| *kind != BEST).find(is_there);
+    if let Some(have) = other.filter(|_| !is_there(&R::KIND)) {
+        let (directory, have) = (directory.to_owned(), have.to_owned());
+        return Err(Error::OtherKind { directory, have, want: R::KIND });
+    }
     about(directory, &checkpoint::index(directory, R::KIND)?)
 }
 
