@@ -23,7 +23,7 @@ mod report;
 mod run;
 mod verify;
 
-/// CPU training kernels in explicit SIMD: what they do on this machine, and what is trained with them.
+/// CPU training kernels in explicit SIMD: measure them on this machine, and train models with them.
 #[derive(Parser)]
 #[command(name = "hotlanes", version, args_conflicts_with_subcommands = true, after_long_help = LEGEND)]
 struct Cli {
@@ -38,16 +38,16 @@ enum Command {
     /// Measure every kernel on every tier against a plain loop and this machine's limits (the default).
     #[command(after_long_help = LEGEND)]
     Report(report::Args),
-    /// Train.
+    /// Train a model.
     #[command(subcommand)]
     Train(Train),
-    /// Continue a text with a GPT that was trained here.
+    /// Generate text with a GPT that was trained here.
     #[command(after_long_help = generate::HELP)]
     Generate(generate::Args),
-    /// Compute the loss of a GPT on its validation split or on another text.
+    /// Compute a GPT's loss on its validation split or on another text.
     #[command(after_long_help = eval::HELP)]
     Eval(eval::Args),
-    /// Execute a run again, and compare it with its log to the bit.
+    /// Execute a run again and compare it with its log, bit for bit.
     #[command(after_long_help = verify::HELP)]
     Verify(verify::Args),
     /// Measure whole training steps.
@@ -57,10 +57,10 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Train {
-    /// Evolve a population of sparse networks that learn by gradient.
+    /// Evolve a population of sparse networks that learn by gradient descent.
     #[command(after_long_help = population::help())]
     Population(Box<population::Args>),
-    /// Train a GPT on text, with its whole gradient.
+    /// Train a GPT on text.
     #[command(after_long_help = gpt::help())]
     Gpt(Box<gpt::Args>),
 }

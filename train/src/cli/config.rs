@@ -25,9 +25,9 @@ mod tests;
 
 /// How such files work, for the help of training commands.
 pub(super) const HELP: &str = "\
---config FILE takes options from a TOML file: lr = 0.001, batch_size = 12, quiet = true, hidden = [128, 64]. Its keys
-are the long names of options, with - or _; the command line wins over the file; relative paths start at the current
-directory. --print-config shows such a file with every setting of the run, which gives the same run again.";
+--config FILE reads options from a TOML file, one a line: lr = 0.001, eval-every = 50, quiet = true. Keys are the long
+names of options, with - or _; the command line overrides them; relative paths are relative to the current directory.
+--print-config prints such a file with every setting of the run: as --config it gives the same run, to the bit.";
 
 /// The id of the option that names the file.
 const CONFIG: &str = "config";

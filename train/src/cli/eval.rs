@@ -12,10 +12,10 @@ use crate::shell::signals;
 
 pub(super) const HELP: &str = "\
 Prints the mean loss in nats per token over windows that cover the whole text, its perplexity exp(loss), and, where a
-token is a character or a byte, the loss in bits per byte. On the run's own validation split it is the loss that
-training prints in its end (\"whole\", or \"whole_best\" for --best, in log.jsonl), to the bit on every CPU.
+token is a character or a byte, the loss in bits per byte. On the run's own validation split it is what training
+computes at its end (in log.jsonl \"whole\", and \"whole_best\" for --best), to the bit on every CPU.
 
-Writes nothing, so that the directory may be read-only, or that of a run which is training.
+Nothing is written: the directory may be read-only, or that of a run in progress.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + N stopped by signal N (130: Ctrl-C).";
 
@@ -24,13 +24,13 @@ pub(super) struct Args {
     /// Directory of a run of `hotlanes train gpt`.
     #[arg(value_name = "RUN", default_value = "gpt-run")]
     run: PathBuf,
-    /// File to evaluate on, of the same kind as the run's [default: the run's validation split].
+    /// File to evaluate on, of the kind that the run was trained on [default: the run's validation split].
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Evaluate the best model by validation, not the one of the latest checkpoint.
+    /// Evaluate the model with the lowest validation loss instead of the latest checkpoint.
     #[arg(long)]
     best: bool,
-    /// Print one JSON object, with every digit.
+    /// Print one JSON object, with all digits.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

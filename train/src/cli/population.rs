@@ -13,16 +13,17 @@ use crate::shell::error::Error;
 use crate::shell::ranks::Alone;
 
 const HELP: &str = "\
-Data: --data DIR has MNIST's files, plain or .gz. With train-images-idx3-ubyte and train-labels-idx1-ubyte those are
-learnt from and t10k-... is the test; with t10k-... alone every fifth image is held out (8,000 and 2,000). A dot for a
-dash, upper case and test-... are known too; of several files for one purpose the plain one of the original name is
-taken. Files of other names: --images and --labels. Without either the program draws digits itself. The test images
-choose nothing: individuals are ranked by training images that are set aside.
+Data: --data DIR holds MNIST's files, plain or .gz. The networks learn from train-images-idx3-ubyte and
+train-labels-idx1-ubyte, and t10k-... is the test set; with t10k-... alone every fifth image is held out (8,000 and
+2,000). Names with dots for dashes, in upper case, or with test-... for t10k-... are recognised; if several files fit,
+the uncompressed one with the original name is used. Files of other names: --images and --labels. Without either, the
+program draws digits itself. Test images never influence selection: networks are ranked on training images that are
+set aside.
 
-Left in --out: population.json and population-*.safetensors (the checkpoints), log.jsonl (one JSON object a line: run,
-generation, checkpoint, final, stop), metrics.csv, accuracy.svg, connections.svg, nodes.svg. A run depends on
-settings, data and seed alone, to the bit, whatever the CPU, the threads, and however often it was stopped and
-resumed: hotlanes verify shows it.
+Written to --out: population.json and population-*.safetensors (the checkpoints), log.jsonl (one JSON object a line:
+run, generation, checkpoint, final, stop), metrics.csv, accuracy.svg, connections.svg, nodes.svg. Settings and data
+determine a run to the bit, whatever the CPU and threads, and however often it was stopped, killed and resumed: hotlanes verify
+proves it.
 ";
 
 /// The help after the options.
@@ -36,7 +37,7 @@ pub(super) struct Args {
     settings: Settings,
     #[command(flatten)]
     data: DataArgs,
-    /// Generations at which to stop, counted from the run's beginning [default: 50, or the resumed run's own].
+    /// Train up to this generation of the run [default: 50, or the resumed run's own].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     generations: Option<u64>,
     #[command(flatten)]
@@ -49,10 +50,10 @@ pub(super) struct Args {
 /// Where the images come from.
 #[derive(clap::Args)]
 pub(super) struct DataArgs {
-    /// Directory of MNIST's IDX files; without data, the program draws digits.
+    /// Directory of MNIST's IDX files; without files, the program draws digits.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["images", "labels", "test_images", "test_labels"])]
     data: Option<PathBuf>,
-    /// IDX file of the training images, plain or gzip, in place of --data.
+    /// IDX file of the training images, plain or gzip, instead of --data.
     #[arg(long, value_name = "FILE", requires = "labels")]
     images: Option<PathBuf>,
     /// IDX file of the training images' labels.
@@ -82,40 +83,40 @@ impl DataArgs {
 /// What a network is and how it learns.
 #[derive(clap::Args)]
 pub(super) struct Settings {
-    /// Individuals.
+    /// Number of networks.
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(super) population: usize,
-    /// Nodes of the hidden layers of the first networks.
+    /// Sizes of the first networks' hidden layers.
     #[arg(long, value_name = "N,N,...", default_value = "128,64", value_delimiter = ',')]
     pub(super) hidden: Vec<usize>,
-    /// The share of the layer before that a node of a later layer reads.
+    /// Share of the previous layer that a node reads, from the second layer on.
     #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
     pub(super) density: f64,
-    /// The share of the pixels that a node of the first layer reads.
+    /// Share of the pixels that a node of the first layer reads.
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     pub(super) input_density: f64,
     /// Examples per step; 1 is exact online learning.
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub(super) batch: usize,
-    /// How weights follow gradients.
+    /// Optimizer.
     #[arg(long, value_name = "NAME", default_value = "sgd", value_parser = ["sgd", "adamw"])]
     optimizer: String,
-    /// Learning rate [default: sgd 0.01 times the batch, at most 0.3; adamw 0.002].
+    /// Learning rate [default: for sgd 0.01 times the batch, at most 0.3; for adamw 0.002].
     #[arg(long, value_name = "RATE")]
     lr: Option<f64>,
     /// AdamW's weight decay.
     #[arg(long, value_name = "RATE", default_value_t = 0.01)]
     weight_decay: f64,
-    /// Examples in a generation [default: 8000, less what the batch does not divide].
+    /// Examples per generation [default: 8000, rounded down to whole batches].
     #[arg(long, value_name = "N")]
     generation: Option<u64>,
-    /// Training images set aside to select by.
+    /// Training images set aside for selection.
     #[arg(long, value_name = "N", default_value_t = 500)]
     validation: usize,
-    /// Digits that the program draws where it is given no files; every fifth is held out.
+    /// Number of digits that the program draws if given no files; every fifth is held out.
     #[arg(long, value_name = "N", default_value_t = 5000)]
     digits: usize,
-    /// All randomness.
+    /// Seed of all random numbers.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
 }
@@ -124,37 +125,38 @@ pub(super) struct Settings {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Evolution")]
 struct EvolutionArgs {
-    /// How parents are chosen: tournament:N or truncation:SHARE.
+    /// How parents are chosen: tournament:N (the best of N drawn at random) or truncation:SHARE (any of the best
+    /// SHARE of the population).
     #[arg(long, value_name = "HOW", default_value_t = Evolution::default().selection)]
     selection: Selection,
-    /// The share of the population that children replace after each generation.
+    /// Share of the population that children replace after each generation.
     #[arg(long, value_name = "SHARE", default_value_t = Evolution::default().cull)]
     cull: f64,
-    /// At least so many of the best are never replaced.
+    /// At least this many of the best networks are never replaced.
     #[arg(long, value_name = "N", default_value_t = Evolution::default().elites)]
     elites: usize,
-    /// The probability that a child has two parents.
+    /// Probability that a child has two parents.
     #[arg(long, value_name = "P", default_value_t = Evolution::default().crossover)]
     crossover: f64,
-    /// Connections that a child gains.
+    /// Connections added to a child.
     #[arg(long, value_name = "N", default_value_t = Evolution::default().mutation.add_connections)]
     add_connections: usize,
-    /// Connections that a child loses.
+    /// Connections removed from a child.
     #[arg(long, value_name = "N", default_value_t = Evolution::default().mutation.remove_connections)]
     remove_connections: usize,
-    /// The probability that a node splits one of a child's connections.
+    /// Probability that a new node splits one of a child's connections.
     #[arg(long, value_name = "P", default_value_t = Evolution::default().mutation.split)]
     split: f64,
-    /// The probability that a child loses a node.
+    /// Probability that a child loses a node.
     #[arg(long, value_name = "P", default_value_t = Evolution::default().mutation.remove_node)]
     remove_node: f64,
-    /// The probability that a node of a child changes its activation.
+    /// Probability that one of a child's nodes changes its activation.
     #[arg(long, value_name = "P", default_value_t = Evolution::default().mutation.activation)]
     change_activation: f64,
-    /// The share of a child's weights that is perturbed.
+    /// Share of a child's weights that are perturbed.
     #[arg(long, value_name = "SHARE", default_value_t = Evolution::default().mutation.perturb)]
     perturb: f64,
-    /// The standard deviation of a perturbation.
+    /// Standard deviation of a perturbation.
     #[arg(long, value_name = "SIZE", default_value_t = Evolution::default().mutation.perturb_by)]
     perturb_by: f32,
 }

@@ -25,13 +25,14 @@ Ctrl-C, SIGTERM and SIGHUP save and stop; a second one stops at once. Exit codes
 /// Where a command computes.
 #[derive(clap::Args)]
 pub(super) struct Machine {
-    /// Threads [default: all cores]. The results are the same.
+    /// Number of threads [default: all cores]; results do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) threads: Option<u16>,
-    /// Instruction set [default: HOTLANES_TIER, else the best of this CPU]. The results are the same.
+    /// Instruction set: scalar, avx2, avx512 or neon [default: HOTLANES_TIER, else this CPU's best]; results do not
+    /// depend on it.
     #[arg(long, value_name = "NAME")]
     pub(super) tier: Option<Tier>,
-    /// Print nothing but errors.
+    /// Print errors only.
     #[arg(long)]
     pub(super) quiet: bool,
 }
@@ -59,22 +60,22 @@ pub(super) struct RunArgs {
     /// Resume the run in this directory, with its own settings.
     #[arg(long, value_name = "DIR")]
     pub(super) resume: Option<PathBuf>,
-    /// Stop after so many minutes.
+    /// Stop after this many minutes.
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
-    /// Steps (or generations) from one checkpoint to the next [default: 250 (10)].
+    /// Steps or generations between checkpoints [default: 250 steps, 10 generations].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     checkpoint_every: Option<u64>,
-    /// Checkpoints to keep, the newest ones.
+    /// Number of newest checkpoints to keep.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     keep: u32,
-    /// Take options from this TOML file; those of the command line win.
+    /// Read options from this TOML file; the command line overrides them.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print all settings of the run, new or resumed, as a file for --config, and write nothing.
+    /// Print all settings of the run, new or resumed, as a file for --config, and exit.
     #[arg(long, conflicts_with = "dry_run")]
     print_config: bool,
-    /// Check settings and data, print parameters, memory and an estimate of the time, and write nothing.
+    /// Check settings and data, print parameters, memory and estimated time, and write nothing.
     #[arg(long, conflicts_with = "resume")]
     dry_run: bool,
     #[command(flatten)]
@@ -146,6 +147,7 @@ impl RunArgs {
             }
         };
         recipe.check()?;
+        self.minutes.map(minutes).transpose()?;
         let mut printed = (plan.print)(&recipe, goal)?;
         self.put(&mut printed, directory, plan.checkpoint_every)?;
         progress::printed(progress::tell(printed)).map_err(Error::Output)?;

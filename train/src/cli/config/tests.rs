@@ -228,7 +228,7 @@ fn what_is_wrong_is_told_with_file_line_option_and_rule() {
             "{conflict}"
         );
     }
-    let tunable = "eval-every = 5\nlog_every = 3\ndecay-steps = 9\ndata = 'a'\nsteps = 2\nquiet = true\nsample-every = 1";
+    let tunable = "eval-every = 5\nlog_every = 3\ndecay-steps = 9\ndata = 'a'\nsteps = 2\nsample-every = 1";
     assert_eq!(told("gpt", "--resume r", tunable.as_bytes()), "");
     assert!(told("population", "--resume r", b"cull = 0.1").starts_with("c.toml, line 1: the argument '--"));
 }

@@ -10,7 +10,7 @@ use crate::data::tokenizer::{Tokenizer, TokenizerError, Utf8Stream};
 use crate::rng::Rng;
 
 /// Purpose of the seeds of samples.
-const PURPOSE: u64 = 0x6c6f_6f6b_696e_67;
+const PURPOSE: u64 = 0x006c_6f6f_6b69_6e67;
 
 /// Temperature of samples: that of `hotlanes generate` by default.
 const TEMPERATURE: f32 = 0.8;
@@ -85,8 +85,8 @@ impl Generator {
     }
 }
 
-/// Text that the model of a run makes at its step, from an empty prompt. Its random numbers depend on the run's seed and
-/// on the step, and the run does not see them.
+/// Text from a run's model as it is, without a prompt. Its random numbers depend on the run's seed and step alone, and
+/// the run uses none of them.
 ///
 /// # Errors
 /// See [`GenerateError`].
