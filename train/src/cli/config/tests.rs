@@ -150,6 +150,19 @@ proptest! {
         }
         round_trip(kind, &options);
     }
+
+    #[test]
+    fn any_file_is_read_or_told_with_its_name(
+        lines in proptest::collection::vec(
+            ("(lr|seed|data|hidden|tied|quiet|[a-z_-]{0,4})", "[=.\\[ ]{0,2}", "[-+0-9xbeE_.\\[\\]{}\"'a-f,#\té]{0,9}"), 0..4,
+        ),
+    ) {
+        let lines: Vec<String> = lines.iter().map(|(key, is, value)| format!("{key} {is} {value}\n")).collect();
+        for kind in KINDS {
+            let told = told(kind, "", lines.concat().as_bytes());
+            prop_assert!(told.is_empty() || told.starts_with("c.toml, line "), "{:?}: {}", lines, told);
+        }
+    }
 }
 
 /// The error for a file of `train gpt`, or of another command with these options.
