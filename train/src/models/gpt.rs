@@ -12,6 +12,7 @@ mod chunk;
 pub mod config;
 pub mod decode;
 pub mod engine;
+pub mod evaluate;
 pub mod generate;
 mod norms;
 pub mod params;
