@@ -9,5 +9,6 @@ pub mod data;
 pub mod models;
 pub mod report;
 pub mod rng;
+pub mod schedule;
 pub mod shell;
 pub mod store;

@@ -10,7 +10,7 @@ use super::run::{ENDS, Plan, RunArgs};
 use crate::data::text::Source;
 use crate::data::tokenizer::Kind;
 use crate::models::gpt::config::{Act, Config, Norm};
-use crate::models::gpt::schedule::Schedule;
+use crate::schedule::Schedule;
 use crate::models::gpt::settings::{Preset, Settings};
 use crate::models::gpt::trainer::Recipe;
 use crate::shell::error::Error;

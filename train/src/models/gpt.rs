@@ -18,7 +18,6 @@ mod norms;
 pub mod params;
 pub mod run;
 pub mod sample;
-pub mod schedule;
 pub mod settings;
 pub mod state;
 pub mod trainer;

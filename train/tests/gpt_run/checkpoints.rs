@@ -174,7 +174,7 @@ fn what_diverges_says_so_and_leaves_the_last_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
     let mut settings = settings();
     settings.schedule =
-        hotlanes_train::models::gpt::schedule::Schedule { lr: 1e30, min_lr: 1e30, warmup: 0, decay: 100 };
+        hotlanes_train::schedule::Schedule { lr: 1e30, min_lr: 1e30, warmup: 0, decay: 100 };
     settings.eval_every = 1000;
     let error = start(settings, &options(directory.path(), 100), &Alone).unwrap_err();
     assert!(matches!(error, Error::Diverged(_)), "{error}");

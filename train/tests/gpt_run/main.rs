@@ -8,7 +8,7 @@ mod learning;
 use hotlanes_train::data::text::{Corpus, Source};
 use hotlanes_train::data::tokenizer::Kind;
 use hotlanes_train::models::gpt::config::{Act, Config, Norm};
-use hotlanes_train::models::gpt::schedule::Schedule;
+use hotlanes_train::schedule::Schedule;
 use hotlanes_train::models::gpt::settings::Settings;
 
 /// Stories.

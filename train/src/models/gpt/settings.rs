@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Act, Config, Norm};
 use super::engine::{Optim, chunks};
-use super::schedule::Schedule;
+use crate::schedule::Schedule;
 use crate::shell::memory;
 use crate::shell::settings::{self, SettingError, number};
 
