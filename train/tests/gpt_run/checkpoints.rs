@@ -33,6 +33,7 @@ fn options(out: &Path, steps: u64) -> Options<'static> {
         finish: false,
         quiet: true,
         command: "test".into(),
+        profile: None,
         disk: &System,
     }
 }

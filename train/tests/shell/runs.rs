@@ -67,6 +67,7 @@ pub fn options<'a>(out: &Path, goal: Option<u64>, disk: &'a dyn Disk) -> Options
         finish: true,
         quiet: true,
         command: "test".into(),
+        profile: None,
         disk,
     }
 }
