@@ -1,5 +1,6 @@
 //! Options and launch of every command that trains, or executes a run again.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use hotlanes::Tier;
 
 use super::config::{self, Printed};
 use crate::shell::error::Error;
+use crate::shell::profile;
 use crate::shell::progress;
 use crate::shell::ranks::Ranks;
 use crate::shell::rehearse;
@@ -78,8 +80,25 @@ pub(super) struct RunArgs {
     /// Check settings and data, print parameters, memory and estimated time, and write nothing.
     #[arg(long, conflicts_with = "resume")]
     dry_run: bool,
+    /// Directory for a profile of some steps: where their time goes, as tables, plots and a trace.
+    #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+    profile: Option<PathBuf>,
+    /// Steps to profile, from after step A to step B; for a population, blocks of examples [default: 10 after 5 of
+    /// warm-up].
+    #[arg(long, value_name = "A..B", requires = "profile", value_parser = steps)]
+    profile_steps: Option<Range<u64>>,
     #[command(flatten)]
     pub(super) machine: Machine,
+}
+
+/// Parses `A..B`.
+fn steps(text: &str) -> Result<Range<u64>, String> {
+    let parsed = || {
+        let (start, end) = text.split_once("..")?;
+        Some(start.parse().ok()?..end.parse().ok()?)
+    };
+    let steps: Range<u64> = parsed().ok_or("must be two whole numbers, as in 5..15")?;
+    if steps.is_empty() { Err("must end after it begins, as in 5..15".into()) } else { Ok(steps) }
 }
 
 /// The part of a run that differs between training commands.
@@ -123,8 +142,13 @@ impl RunArgs {
             samples: plan.samples,
             quiet: self.machine.quiet,
             command: command_line(),
+            profile: self
+                .profile
+                .clone()
+                .map(|directory| profile::Plan { directory, steps: self.profile_steps.clone() }),
             disk: &System,
         };
+        options.profile.as_ref().map_or(Ok(()), |plan| plan.check(out))?;
         if self.resume.is_some() {
             return session::resume(plan.change, &options, ranks);
         }

@@ -6,7 +6,7 @@ use plotters::prelude::*;
 
 use axis::Scale;
 
-mod axis;
+pub(super) mod axis;
 
 /// A plot of lines over a common axis.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +73,7 @@ const TITLE: usize = 88;
 
 /// Told apart by colour-blind readers, and visible on white (Okabe and Ito, "Color Universal Design", 2008; without
 /// yellow).
-const COLOURS: [RGBColor; 7] = [
+pub(super) const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -179,7 +179,7 @@ fn drawable(series: &Series) -> Vec<(f64, f64)> {
 }
 
 /// The text as XML can hold it, cut where it would not fit.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let valid = |c: char| if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { ' ' } else { c };
     let text: String = text.chars().map(valid).collect();
     match text.char_indices().nth(TITLE) {

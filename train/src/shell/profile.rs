@@ -7,9 +7,16 @@
 use tracing::span::EnteredSpan;
 
 pub mod analyse;
+pub mod memory;
+mod plots;
+pub mod profiler;
 pub mod record;
 pub mod roof;
+mod summary;
+mod trace;
 
+pub use memory::{Memory, bytes};
+pub use profiler::{Plan, Profiler};
 pub use record::{Kind, Record, RecordError, Recording, Span, Thread, is_on};
 
 /// The work of an operation.

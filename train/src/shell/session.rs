@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::error::Error;
 use super::lock::Lock;
 use super::machine;
+use super::profile;
 use super::ranks::Ranks;
 use super::signals::Signal;
 use super::trainer::{BEST, PLOTS, Recipe, Trainer};
@@ -47,6 +48,8 @@ pub struct Options<'a> {
     pub quiet: bool,
     /// The command, for the log and the lock.
     pub command: String,
+    /// The profile to make of some steps; it decides no bit.
+    pub profile: Option<profile::Plan>,
     /// The file system.
     pub disk: &'a dyn Disk,
 }

@@ -2,6 +2,7 @@
 //! shell does everything else.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::Error;
+use super::profile::Memory;
 use super::ranks::Ranks;
 use crate::store::checkpoint::{CheckpointError, Saved, Stored};
 use crate::store::tensors::{Named, Tensors};
@@ -181,6 +183,12 @@ pub trait Trainer {
 
     /// Bytes of memory that it needs, about.
     fn memory(&self) -> f64;
+
+    /// Bytes of its buffers, by kind, as they are.
+    fn memory_by_kind(&self) -> Memory;
+
+    /// Steps done, and those done at a goal, as `--profile-steps` counts them: how often [`Trainer::advance`] trains.
+    fn steps(&self, goal: u64) -> Range<u64>;
 
     /// Fields of the log that depend on clock and machine, and the same in words.
     fn speed(&self, session: Duration) -> (Value, String);

@@ -34,6 +34,7 @@ fn options(out: &Path, steps: u64) -> Options<'static> {
         samples: None,
         quiet: true,
         command: "test".into(),
+        profile: None,
         disk: &System,
     }
 }

@@ -68,6 +68,7 @@ pub fn options<'a>(out: &Path, goal: Option<u64>, disk: &'a dyn Disk) -> Options
         samples: None,
         quiet: true,
         command: "test".into(),
+        profile: None,
         disk,
     }
 }

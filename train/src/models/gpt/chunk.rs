@@ -15,7 +15,7 @@ use super::norms::{Normed, Norms, Sums};
 use super::params::{LayerPlaces, Places};
 use super::weights::{Linear, Weights};
 use crate::aligned::Aligned;
-use crate::shell::profile::{Work, op};
+use crate::shell::profile::{Work, bytes, op};
 
 /// What the kernels have to know about a model.
 pub(super) struct Kernels {
@@ -164,6 +164,22 @@ impl Scratch {
             norm_fresh,
             norm_scratch,
         }
+    }
+
+    /// Bytes of what the forward pass leaves for the backward pass, and of all else.
+    pub(super) fn bytes(&self) -> [f64; 2] {
+        let acts = |acts: &Acts| {
+            let Acts { norm1, qkv, attended, lse, norm2, pre } = acts;
+            norm1.bytes()
+                + norm2.bytes()
+                + [qkv, attended, lse, pre].map(|buffer| bytes(buffer)).iter().sum::<f64>()
+        };
+        let Scratch { acts: all, act, norm, logits, losses, added, dropped, stream, other, .. } = self;
+        let Scratch { narrow, dattended, wide, norm_fresh, norm_scratch, .. } = self;
+        let left =
+            [act, losses, added, dropped, stream, other, narrow, dattended, wide, norm_fresh, norm_scratch];
+        let activations = all.iter().map(acts).sum::<f64>() + norm.bytes() + bytes(logits);
+        [activations, left.map(|buffer| bytes(buffer)).iter().sum()]
     }
 
     /// The logits of the last evaluation.

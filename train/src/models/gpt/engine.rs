@@ -20,7 +20,7 @@ use super::config::Config;
 use super::params::Layout;
 use super::weights::Weights;
 use crate::aligned::Aligned;
-use crate::shell::profile::{Work, group, op, region};
+use crate::shell::profile::{Memory, Work, bytes, group, op, region};
 use crate::shell::settings::SettingError;
 
 /// How parameters follow gradients.
@@ -379,6 +379,23 @@ impl Engine {
         let n = self.config.weights();
         op!("packing weights", None, [n, 0, 0], Work::of_values(0, 3 * n) => self.weights.pack(&self.params));
         StepOutcome { norm, clip_factor, skipped: false }
+    }
+
+    /// Bytes of its buffers, but for data.
+    pub fn memory(&self) -> Memory {
+        let mut memory = Memory {
+            parameters: bytes(&self.params) + self.weights.bytes(),
+            gradients: bytes(&self.gradient)
+                + self.chunks.iter().map(|chunk| bytes(&chunk.gradient)).sum::<f64>(),
+            optimizer: bytes(&self.m) + bytes(&self.v),
+            ..Memory::default()
+        };
+        for scratch in lock(&self.scratch).iter() {
+            let [activations, others] = scratch.bytes();
+            memory.activations += activations;
+            memory.scratch += others;
+        }
+        memory
     }
 
     /// The parameters.

@@ -8,7 +8,7 @@ use hotlanes::norm::{LayerNorm, RmsNorm};
 use super::config::{Config, NORM_EPS, Norm};
 use super::params::NormPlace;
 use crate::aligned::Aligned;
-use crate::shell::profile::{Work, open};
+use crate::shell::profile::{Work, bytes, open};
 
 /// The norm of a model.
 pub(super) enum Norms {
@@ -38,6 +38,11 @@ impl Normed {
         normed.mean.resize(rows);
         normed.rstd.resize(rows);
         normed
+    }
+
+    /// Bytes of its buffers.
+    pub(super) fn bytes(&self) -> f64 {
+        [&self.x, &self.y, &self.mean, &self.rstd].map(|buffer| bytes(buffer)).iter().sum()
     }
 }
 

@@ -10,7 +10,7 @@ use super::params;
 use super::settings::Settings;
 use super::state::Values;
 use crate::data::text::Corpus;
-use crate::shell::profile::{Work, op};
+use crate::shell::profile::{Work, bytes, op};
 use crate::shell::ranks::{self, Ranks};
 use crate::shell::settings::SettingError;
 
@@ -225,6 +225,11 @@ impl<'a> Run<'a> {
         self.times.train += started.elapsed();
         let (clip, skipped) = (outcome.clip_factor, outcome.skipped);
         Ok(Step { step: *step, loss, mean, lr, norm: outcome.norm, clip, skipped })
+    }
+
+    /// Bytes of the last batch.
+    pub(super) fn batch_bytes(&self) -> f64 {
+        bytes(&self.batch.tokens) + bytes(&self.batch.targets)
     }
 
     /// The mean loss of the last batch over all ranks.

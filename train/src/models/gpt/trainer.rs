@@ -1,6 +1,7 @@
 //! A GPT as a [`Trainer`].
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::data::text::{Corpus, DataError, Source};
 use crate::shell::error::Error;
 use crate::shell::peak::fma_peak;
 use crate::shell::plot::{Axis, Legend, Plot, Series};
+use crate::shell::profile::{Memory, bytes};
 use crate::shell::ranks::Ranks;
 use crate::shell::trainer::{self, Event, Position, Trainer};
 use crate::shell::verify::FINAL;
@@ -277,6 +279,17 @@ impl Trainer for Run<'_> {
 
     fn memory(&self) -> f64 {
         memory_needed(&self.settings().model, self.settings().batch, self.ranks().size())
+    }
+
+    fn memory_by_kind(&self) -> Memory {
+        let text = bytes(&self.corpus().train) + bytes(&self.corpus().validation);
+        let mut memory = self.engine.memory();
+        memory.data = text + self.batch_bytes();
+        memory
+    }
+
+    fn steps(&self, goal: u64) -> Range<u64> {
+        self.history.step..goal
     }
 
     fn speed(&self, session: Duration) -> (Value, String) {

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::config::Config;
 use super::params::{LayerPlaces, Layout, LinearPlace};
-use crate::shell::profile::{Work, open};
+use crate::shell::profile::{Work, bytes, open};
 
 /// What a linear layer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,13 @@ impl Weights {
     pub(super) fn layer(&self, layer: usize) -> [&Linear; 4] {
         let all = &self.linears[4 * layer..][..4];
         [&all[0], &all[1], &all[2], &all[3]]
+    }
+
+    /// Bytes of all of them in the products' form, about: without what fills up their last tiles.
+    pub(super) fn bytes(&self) -> f64 {
+        let packed = |packed: &Packed| (packed.rows() * packed.cols() * size_of::<f32>()) as f64;
+        let linear = |l: &Linear| packed(&l.forward) + packed(&l.backward) + bytes(&l.rounded);
+        self.linears.iter().map(linear).sum()
     }
 
     pub(super) fn head(&self) -> &Linear {

@@ -8,6 +8,7 @@
 use hotlanes::activation::Activation;
 
 use crate::rng::Rng;
+use crate::shell::profile::bytes;
 use crate::store::hash;
 
 mod check;
@@ -108,6 +109,11 @@ pub struct Layers<'a> {
 }
 
 impl Network {
+    /// Bytes of nodes, levels and connections, without what the connections have.
+    pub(super) fn structure_bytes(&self) -> f64 {
+        bytes(&self.nodes) + bytes(&self.levels) + bytes(&self.indptr) + bytes(&self.sources)
+    }
+
     /// A layered network with ReLU in between: each node reads as many nodes of the layer before as the density says
     /// (at least one), chosen at random, and the constant. Weights are uniform with variance 2 / connections (He et
     /// al., "Delving Deep into Rectifiers", arXiv 1502.01852), biases 0.

@@ -7,7 +7,7 @@ use hotlanes::activation::Activation;
 use hotlanes::sparse::{Csr, Plan};
 
 use super::network::Network;
-use crate::shell::profile::{Work, op};
+use crate::shell::profile::{Work, bytes, op};
 
 /// The kernels' matrices for one network.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +47,19 @@ impl Plans {
         let mut plans = Plans::default();
         plans.update(network);
         plans
+    }
+
+    /// Bytes of the matrices, of their transposes, and of the plans for the backward pass, about.
+    pub(super) fn bytes(&self) -> f64 {
+        let matrix = |csr: &Csr<u16>| bytes(csr.values()) + bytes(csr.indices()) + bytes(csr.indptr());
+        let level = |level: &Level| {
+            // A plan lists each connection by source: where it leads, and where its value stands.
+            let plan = (2 * size_of::<u32>() * level.csr.values().len()) as f64;
+            matrix(&level.csr) + plan + (size_of::<usize>() * level.csr.cols()) as f64
+        };
+        let back =
+            |back: &Back| matrix(&back.csr) + back.copies.iter().map(|copies| bytes(&copies.1)).sum::<f64>();
+        self.levels.iter().map(level).sum::<f64>() + self.back.iter().map(back).sum::<f64>()
     }
 
     /// Levels that were built anew, ever.

@@ -13,7 +13,7 @@ use super::stream::{Block, Order};
 use super::train::{self, Individual, Optimizer, Rooms, Score, Scratch};
 use crate::data::idx::{CLASSES, Split};
 use crate::rng::Rng;
-use crate::shell::profile::{Work, group, op, region};
+use crate::shell::profile::{Memory, Work, bytes, group, op, region};
 use crate::shell::settings::SettingError;
 use crate::store::number;
 
@@ -191,8 +191,7 @@ impl<'a> Run<'a> {
         let Config { batch, generation, .. } = self.config;
         let done = self.population.examples;
         let left = generation - done % generation;
-        let most = (Block::batches_for(batch, self.data.train.features) * batch) as u64;
-        let count = left.min(most);
+        let count = left.min(self.block_examples());
         let features = self.data.train.features;
         let bytes = (2 * features) as f64 * count as f64;
         let shape = [count as usize, features, 0];
@@ -208,6 +207,28 @@ impl<'a> Run<'a> {
         self.population.examples += count;
         self.times.train += started.elapsed();
         (count == left).then(|| self.end_generation())
+    }
+
+    /// Examples of a block, but for the last one of a generation.
+    pub(super) fn block_examples(&self) -> u64 {
+        let Config { batch, .. } = self.config;
+        (Block::batches_for(batch, self.data.train.features) * batch) as u64
+    }
+
+    /// Bytes of its buffers.
+    pub(super) fn memory_by_kind(&self) -> Memory {
+        let Split { train, validation, test, .. } = self.data;
+        let blocks = self.validation.iter().chain(&self.test);
+        let pixels = [train, validation, test].map(|data| bytes(&data.pixels) + bytes(&data.labels));
+        let block = train.features as f64 * self.block_examples() as f64;
+        let data = blocks.map(|block| bytes(&block.tiles) + bytes(&block.labels)).sum::<f64>();
+        let mut memory = self.rooms.memory();
+        memory.data = pixels.iter().sum::<f64>() + data + block;
+        for Individual { network, plans, .. } in &self.population.individuals {
+            memory.parameters += bytes(network.values()) + network.structure_bytes() + plans.bytes();
+            memory.optimizer += network.moments().map(|moment| bytes(moment)).iter().sum::<f64>();
+        }
+        memory
     }
 
     /// Calls `f` for every individual, in parallel, on this thread's tier; results by place.

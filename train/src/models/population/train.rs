@@ -14,7 +14,7 @@ use super::online;
 use super::plan::{Level, Plans};
 use super::stream::Block;
 use crate::aligned::Aligned;
-use crate::shell::profile::{Work, op, open, phase};
+use crate::shell::profile::{Memory, Work, bytes, op, open, phase};
 
 /// A network, its plans, and how far it has come.
 #[derive(Clone, Debug)]
@@ -146,6 +146,18 @@ impl Scratch {
 pub struct Rooms(Mutex<Vec<Scratch>>);
 
 impl Rooms {
+    /// Bytes of it; gradients are those of weights.
+    pub(super) fn memory(&self) -> Memory {
+        let mut memory = Memory::default();
+        for room in self.0.lock().expect("nothing fails while it holds the lock").iter() {
+            let Scratch { acts, sums, grads, dvalues, logits, losses } = room;
+            memory.activations += bytes(acts) + bytes(sums);
+            memory.gradients += bytes(dvalues);
+            memory.scratch += bytes(grads) + bytes(logits) + bytes(losses);
+        }
+        memory
+    }
+
     /// Calls `f` with room of its own, which is taken and given back, not held: within `f` a large batch may send the
     /// thread to another individual.
     ///

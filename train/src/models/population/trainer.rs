@@ -1,6 +1,7 @@
 //! A population as a [`Trainer`].
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::data::digits;
 use crate::data::idx::{DataError, Pair, Place, Source, Split};
 use crate::shell::error::Error;
 use crate::shell::plot::{Axis, Legend, Plot, Series};
+use crate::shell::profile::Memory;
 use crate::shell::ranks::Ranks;
 use crate::shell::trainer::{self, Event, Position, Trainer};
 use crate::shell::verify::FINAL;
@@ -168,6 +170,18 @@ impl Trainer for Run<'_> {
         let data = self.data();
         let examples = [&data.train, &data.validation, &data.test].map(|d| d.len()).iter().sum();
         self.config().memory_needed(data.train.features, examples)
+    }
+
+    fn memory_by_kind(&self) -> Memory {
+        Run::memory_by_kind(self)
+    }
+
+    fn steps(&self, goal: u64) -> Range<u64> {
+        let (generation, block) = (self.config().generation, self.block_examples());
+        let blocks = generation.div_ceil(block);
+        let examples = self.population.examples;
+        let done = (examples / generation).saturating_mul(blocks) + (examples % generation).div_ceil(block);
+        done..goal.saturating_mul(blocks)
     }
 
     fn speed(&self, session: Duration) -> (Value, String) {

@@ -9,7 +9,7 @@ pub(super) const LARGEST: f64 = f64::MAX / 16.0;
 
 /// A linear scale with marks at multiples of 1, 2 or 5 times a power of ten.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scale {
+pub(in crate::shell) struct Scale {
     low: f64,
     high: f64,
     /// From mark to mark: `digit` times ten to the `exponent`.
@@ -20,7 +20,7 @@ pub(super) struct Scale {
 impl Scale {
     /// The scale of values of at most [`LARGEST`], with at most `marks` of them marked, and only whole numbers if
     /// `whole`.
-    pub(super) fn of(values: impl Iterator<Item = f64>, marks: usize, whole: bool) -> Self {
+    pub(in crate::shell) fn of(values: impl Iterator<Item = f64>, marks: usize, whole: bool) -> Self {
         let (least, most) = values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
         let (low, high) = match least <= most {
             true => with_margin(least, most, whole),
@@ -38,7 +38,7 @@ impl Scale {
         }
     }
 
-    fn marks(&self) -> Vec<f64> {
+    pub(in crate::shell) fn marks(&self) -> Vec<f64> {
         let step = self.step();
         let (first, last) = ((self.low / step).ceil(), (self.high / step).floor());
         // Adding zero takes the sign of a negative zero away.
@@ -46,7 +46,7 @@ impl Scale {
     }
 
     /// A mark's label, with as many digits as tell it from the next.
-    pub(super) fn label(&self, value: f64) -> String {
+    pub(in crate::shell) fn label(&self, value: f64) -> String {
         let largest = self.low.abs().max(self.high.abs());
         if largest < 1e8 && self.exponent >= -6 {
             grouped(&format!("{value:.*}", (-self.exponent).max(0) as usize))
@@ -59,7 +59,7 @@ impl Scale {
     }
 
     /// Characters of the longest label.
-    pub(super) fn longest_label(&self) -> usize {
+    pub(in crate::shell) fn longest_label(&self) -> usize {
         self.marks().iter().map(|&mark| self.label(mark).len()).max().unwrap_or(0)
     }
 }

@@ -8,6 +8,8 @@ use super::{About, CHECKPOINT, Ending, Options};
 use crate::shell::error::Error;
 use crate::shell::lock::Lock;
 use crate::shell::machine;
+use crate::shell::profile::Profiler;
+use crate::shell::profile::profiler;
 use crate::shell::progress::{Progress, say};
 use crate::shell::ranks::Ranks;
 use crate::shell::signals::{self, Signal};
@@ -27,6 +29,8 @@ pub(super) struct Session<'a, R: Recipe + 'a> {
     started: Instant,
     /// Count at the last look at whether a checkpoint is due.
     counted: u64,
+    /// The profile to make, if this is the first rank.
+    profiler: Option<Profiler>,
     /// Whether the model is the best, and not logged and not saved as such yet.
     best_is_due: BestIsDue,
 }
@@ -81,6 +85,8 @@ impl<'a, R: Recipe> Session<'a, R> {
         desk: Option<Desk<'a>>,
     ) -> Self {
         let counted = trainer.count();
+        let plan = options.profile.as_ref().filter(|_| desk.is_some());
+        let profiler = plan.map(|plan| Profiler::new(plan, trainer.steps(about.goal)));
         Session {
             trainer,
             about,
@@ -89,6 +95,7 @@ impl<'a, R: Recipe> Session<'a, R> {
             desk,
             started: Instant::now(),
             counted,
+            profiler,
             best_is_due: BestIsDue::default(),
         }
     }
@@ -103,7 +110,10 @@ impl<'a, R: Recipe> Session<'a, R> {
             say(format_args!("{threads} threads, tier {}", hotlanes::tier()));
             desk.progress = Progress::new(at, end.max(at), unit);
         }
-        let ending = self.train().and_then(|ending| self.end(ending));
+        let trained = self.train();
+        // Whatever stopped it: what was recorded until then is a profile, too.
+        let profiled = self.profile();
+        let ending = trained.and_then(|ending| self.end(ending)).and_then(|ending| profiled.map(|()| ending));
         if let Err(why) = &ending {
             self.fail(why);
         }
@@ -127,9 +137,30 @@ impl<'a, R: Recipe> Session<'a, R> {
                     return Ok(Ending::OutOfTime);
                 }
             }
-            let event = self.trainer.advance()?;
-            self.advanced(event)?;
+            let trainer = &mut self.trainer;
+            let event = match &mut self.profiler {
+                Some(profiler) if !trainer.is_due() => {
+                    profiler.step(trainer.steps(self.about.goal).start, || trainer.advance())
+                }
+                _ => trainer.advance(),
+            };
+            self.advanced(event?)?;
         }
+    }
+
+    /// Writes the profile, if one is to be made.
+    fn profile(&mut self) -> Result<(), Error> {
+        let Some(profiler) = self.profiler.take() else { return Ok(()) };
+        let title = self.trainer.describe(self.about.goal).into_iter().next().unwrap_or_default();
+        let about = profiler::About { title, memory: self.trainer.memory_by_kind() };
+        let done = self.trainer.steps(self.about.goal).start;
+        let lines = profiler.finish(self.options.disk, &about, done)?;
+        if let Some(desk) = &self.desk
+            && !self.options.quiet
+        {
+            lines.iter().for_each(|line| desk.progress.line(line));
+        }
+        Ok(())
     }
 
     /// The first rank's number that is not 0, if any is: the same answer at all of them.
