@@ -16,7 +16,7 @@
 //! | [`bf16`] | `f32` to bf16 and back, rounded to the nearest or split exactly | copy bandwidth |
 //! | [`softmax`](mod@softmax) | softmax and log-softmax, forward and backward | copy bandwidth; exponentials in L2 |
 //! | [`cross_entropy`] | loss of class labels, with the gradient in the same sweep | copy bandwidth; exponentials in L2 |
-//! | [`loss`] | MSE, L1, Huber, binary cross-entropy of logits, with the gradient in the same sweep | copy bandwidth; exponentials in L2 |
+//! | [`loss`] | MSE, L1, Huber, binary cross-entropy; gradient in the same sweep | copy bandwidth; exponentials |
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD, online SGD over non-zero inputs | read bandwidth, multipliers |
 //! | [`dropout`] | dropout forward and backward, its mask recomputed from the element's number | integer operations |
 //! | [`embedding`] | embedding forward, with position rows, and backward | copy bandwidth |

@@ -11,8 +11,8 @@
 //! BceWithLogits    max(x, 0) - x t + ln(1 + e^-|x|)                  sigmoid(x) - t
 //! ```
 //!
-//! The conventions are those of PyTorch's `MSELoss`, `L1Loss`, `HuberLoss` and `BCEWithLogitsLoss`. Every function returns the sum
-//! of the losses; the gradient is `dx = scale * dloss/dx`, so a `scale` of `1 / n` makes it the mean's.
+//! The conventions are those of PyTorch's `MSELoss`, `L1Loss`, `HuberLoss` and `BCEWithLogitsLoss`. Every function
+//! returns the sum of the losses; the gradient is `dx = scale * dloss/dx`, so a `scale` of `1 / n` makes it the mean's.
 //!
 //! ```
 //! use hotlanes::loss::Loss;
@@ -24,8 +24,8 @@
 //! ```
 //!
 //! # Accuracy
-//! With u = 2^-24, and for the binary cross-entropy `f` the distance of the target from the class that the logit votes for,
-//! `1 - t` where `x > 0`, else `t`, and `q = sigmoid(-|x|)`:
+//! With u = 2^-24, and for the binary cross-entropy `f` the distance of the target from the class that the logit votes
+//! for, `1 - t` where `x > 0`, else `t`, and `q = sigmoid(-|x|)`:
 //!
 //! ```text
 //!                  a loss                                     dx, times |scale|
@@ -35,22 +35,24 @@
 //! BceWithLogits    u (2 |x f| + 5 ln(1 + e^-|x|)) + 2^-126    u (2 |f| + 5 q + 2 |gradient|) + 2^-126
 //! ```
 //!
-//! and 2^-149 more for each `dx`. The sum is off by the errors of its losses and 70 u times the sum of their absolute values,
-//! however many they are (up to 2^40). A loss or a sum of 4096 losses beyond f32's range is infinite.
+//! and 2^-149 more for each `dx`. The sum is off by the errors of its losses and 70 u times the sum of their absolute
+//! values, however many they are (up to 2^40). A loss or a sum of 4096 losses beyond f32's range is infinite.
 //!
-//! Where a logit votes for the right one of two hard targets neither loss nor gradient cancels, so both keep their digits, where
-//! the formulas above lose them: at 20 against 1, the gradient is -2e-9 and not 0.
+//! Where a logit votes for the right one of two hard targets neither loss nor gradient cancels, so both keep their
+//! digits, where the formulas above lose them: at 20 against 1, the gradient is -2e-9 and not 0.
 //!
 //! # Order, and with it bits
-//! The losses of four vectors of sixteen lanes are added by halving, the groups of a block of 4096 elements one after the other, and
-//! its lanes by halving, in f32; what follows the last whole group of a piece is a block of its own. From there on everything is
-//! f64: the blocks of a piece of [`PIECE`] elements one after the other, the pieces by a tree that halves their number. So neither
-//! tier nor threads nor thresholds change a bit, and in place means the same bits.
+//! The losses of four vectors of sixteen lanes are added by halving, the groups of a block of 4096 elements one after
+//! the other, and its lanes by halving, in f32; what follows the last whole group of a piece is a block of its own.
+//! From there on everything is f64: the blocks of a piece of [`PIECE`] elements one after the other, the pieces by a
+//! tree that halves their number. So neither tier nor threads nor thresholds change a bit, and in place means the same
+//! bits.
 //!
 //! # NaN and infinity
-//! A NaN among predictions or targets makes the sum and its own gradient NaN. Infinities follow the formulas: equal ones in `x` and
-//! `t` have the difference NaN; an infinite logit has an infinite loss, or NaN where the target is right (as in PyTorch), and the
-//! gradient's limit. Targets of `BceWithLogits` are not checked: beyond [0, 1] the formulas hold as they stand.
+//! A NaN among predictions or targets makes the sum and its own gradient NaN. Infinities follow the formulas: equal
+//! ones in `x` and `t` have the difference NaN; an infinite logit has an infinite loss, or NaN where the target is
+//! right (as in PyTorch), and the gradient's limit. Targets of `BceWithLogits` are not checked: beyond [0, 1] the
+//! formulas hold as they stand.
 
 use crate::error::{HyperParamError, MAX_FACTOR, check_len};
 use crate::parallel;
@@ -74,7 +76,8 @@ pub enum Loss {
     Mse,
     /// The absolute error, `|x - t|`.
     L1,
-    /// The Huber loss: squared near the target, absolute far from it (Huber, "Robust Estimation of a Location Parameter", 1964).
+    /// The Huber loss: squared near the target, absolute far from it (Huber, "Robust Estimation of a Location
+    /// Parameter", 1964).
     Huber(Huber),
     /// Binary cross-entropy of logits with targets from 0 to 1, hard or soft.
     BceWithLogits,
@@ -111,10 +114,11 @@ impl Default for Huber {
 }
 
 impl Loss {
-    /// The sum of the losses of `x` against `target`, 0 if they are empty. Parallel from [`tuning::LOSS_PARALLEL`] elements on.
+    /// The sum of the losses of `x` against `target`, 0 if they are empty. Parallel from [`tuning::LOSS_PARALLEL`]
+    /// elements on.
     ///
-    /// Deterministic: the same bits on every tier and for every thread count. See the [module](self) for formulas, error and NaN
-    /// behaviour.
+    /// Deterministic: the same bits on every tier and for every thread count. See the [module](self) for formulas,
+    /// error and NaN behaviour.
     ///
     /// # Panics
     /// If the lengths differ.

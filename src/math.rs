@@ -186,19 +186,23 @@ pub(crate) fn log1p_unit<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L
         0.020_104_676,
         -0.003_294_952_2,
     ];
-    let mut p = [l.splat(C[8]); N];
-    for k in [7, 6, 5, 4, 3, 2, 1, 0] {
-        let c = l.splat(C[k]);
+    let (mut square, mut p) = (x, [l.splat(C[8]); N]);
+    for i in 0..N {
+        square[i] = l.mul(x[i], x[i]);
+    }
+    // By pairs, as of Estrin: as many operations as Horner's rule, in a chain half as long.
+    for k in [6, 4, 2, 0] {
+        let (c0, c1) = (l.splat(C[k]), l.splat(C[k + 1]));
         for i in 0..N {
-            p[i] = l.mul_add(p[i], x[i], c);
+            p[i] = l.mul_add(p[i], square[i], l.mul_add(c1, x[i], c0));
         }
     }
     for i in 0..N {
-        x[i] = l.mul_add(l.mul(x[i], x[i]), p[i], x[i]);
+        x[i] = l.mul_add(square[i], p[i], x[i]);
     }
     x
 }
 
-/// Above the greatest error of [`log1p_unit`]: 1.16, near 0.98.
+/// Above the greatest error of [`log1p_unit`]: 1.20, near 0.98.
 #[cfg(test)]
-pub(crate) const LOG1P_ULP: f64 = 1.2;
+pub(crate) const LOG1P_ULP: f64 = 1.25;

@@ -93,7 +93,7 @@ impl Halve for Range<usize> {
     }
 }
 
-/// Results of the single parts of `whole` (of the indices of a range, at least one), combined by a fixed tree: that of its
+/// Results of the single parts of `whole` (the indices of a range, at least one), combined by a fixed tree: that of its
 /// halves. With `spread` the halves of what has more than `piece` of `size` may run on two threads.
 pub(crate) fn reduce<P: Halve, T: Send>(
     whole: P,

@@ -96,6 +96,18 @@ cases! {
     cross_entropy_fwd
     cross_entropy_fwd_smooth
     cross_entropy_total
+    mse
+    mse_in_place
+    mse_fwd
+    l1
+    l1_in_place
+    l1_fwd
+    huber
+    huber_in_place
+    huber_fwd
+    bce_with_logits
+    bce_with_logits_in_place
+    bce_with_logits_fwd
     dropout
     embedding_fwd
     embedding_fwd_pos

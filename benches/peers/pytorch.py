@@ -101,6 +101,22 @@ def cross_entropy(rows, classes):
     return both
 
 
+def loss(f, backward=True):
+    """A mean loss of predictions with targets from 0 to 1; with its gradient unless told otherwise."""
+
+    def build(n):
+        x, target = torch.randn(n, requires_grad=backward), torch.rand(n)
+
+        def both():
+            with torch.enable_grad():
+                x.grad = None
+                f(x, target).backward()
+
+        return both if backward else lambda: f(x, target)
+
+    return build
+
+
 def softmax_bwd(rows, features):
     y, dy = torch.softmax(torch.randn(rows, features), -1), torch.randn(rows, features)
     return lambda: aten._softmax_backward_data(dy, y, -1, torch.float32)
@@ -192,6 +208,14 @@ KERNELS = {
     "log_softmax_fwd": lambda r, f: (lambda x: lambda: torch.log_softmax(x, -1))(torch.randn(r, f)),
     "softmax_bwd": softmax_bwd,
     "cross_entropy": cross_entropy,
+    "mse": loss(F.mse_loss),
+    "mse_fwd": loss(F.mse_loss, False),
+    "l1": loss(F.l1_loss),
+    "l1_fwd": loss(F.l1_loss, False),
+    "huber": loss(F.huber_loss),
+    "huber_fwd": loss(F.huber_loss, False),
+    "bce_with_logits": loss(F.binary_cross_entropy_with_logits),
+    "bce_with_logits_fwd": loss(F.binary_cross_entropy_with_logits, False),
     "attention_fwd": lambda b, h, kv, q, k, d: attention(b, h, q, d, False),
     "attention_bwd": lambda b, h, kv, q, k, d: attention(b, h, q, d, True),
     "sparse_matvec": sparse,

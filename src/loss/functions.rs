@@ -116,8 +116,8 @@ impl Function for BceWithLogits {
     // e^-200 is 0.
     const FREE: f32 = -200.0;
 
-    /// With `far` the target's distance from the class that the logit votes for, the loss is `|x| far + ln(1 + e^-|x|)` and the
-    /// gradient `far - sigmoid(-|x|)` with the sign of `x`: neither cancels where the vote is right.
+    /// With `far` the target's distance from the class that the logit votes for, the loss is `|x| far + ln(1 + e^-|x|)`
+    /// and the gradient `far - sigmoid(-|x|)` with the sign of `x`: neither cancels where the vote is right.
     #[inline(always)]
     fn terms<L: Lanes, const N: usize, const MODE: u8>(
         self,

@@ -8,8 +8,8 @@ use crate::reduce::BLOCK;
 use crate::softmax::rows::{IN_PLACE, SUM};
 use crate::tier::Active;
 
-/// Vectors whose losses are added before they go to the accumulator: its chain of additions is then a quarter as long, and four
-/// vectors take each operation together where the registers allow it.
+/// Vectors whose losses are added before they go to the accumulator: its chain of additions is then a quarter as long,
+/// and four vectors take each operation together where the registers allow it.
 const GROUP: usize = 4;
 /// Groups in a block.
 const GROUPS: usize = BLOCK / (GROUP * LANES);
@@ -18,8 +18,8 @@ const AHEAD: usize = 16;
 
 type Group = [Chunk; GROUP];
 
-/// Some elements. `MODE` says whether their gradient is written: not at all (`SUM`), to `dx` (`WRITE`), or over the predictions,
-/// which then are in `dx` (`IN_PLACE`).
+/// Some elements. `MODE` says whether their gradient is written: not at all (`SUM`), to `dx` (`WRITE`), or over the
+/// predictions, which then are in `dx` (`IN_PLACE`).
 pub(super) struct Sweep<'a, F, const MODE: u8> {
     pub(super) active: Active,
     pub(super) function: F,

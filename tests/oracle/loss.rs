@@ -4,6 +4,7 @@ use hotlanes::loss::{Huber, Loss, PIECE};
 use hotlanes::reduce::BLOCK;
 
 use crate::common::{Rng, assert_same, for_each_tier, panic_message};
+use crate::golden::{parse, relative};
 use crate::settings::{data, walk};
 use crate::softmax::{U, ratio};
 
@@ -233,6 +234,27 @@ fn the_gradient_is_the_derivative_of_the_loss() {
             seen += 1;
         }
         assert!(seen > 40);
+    }
+}
+
+#[test]
+fn losses_follow_pytorch() {
+    let sections = parse(include_str!("../golden/elementwise.txt"));
+    let golden = &sections[0];
+    let (x, target) = (golden.get("x"), golden.get("target"));
+    let names = [("mse", Loss::Mse), ("l1", Loss::L1), ("huber", huber(1.5)), ("bce", Loss::BceWithLogits)];
+    for (name, loss) in names {
+        for_each_tier(|tier| {
+            let (sum, dx) = run(loss, x, target, 1.0);
+            for (key, got, bound) in
+                [(name.to_owned(), vec![sum as f32], 2e-7), (format!("d{name}"), dx, 1.2e-7)]
+            {
+                let right = golden.get(&format!("{key}64"));
+                let (error, torch) = (relative(&got, right), relative(golden.get(&key), right));
+                println!("{tier} {key}: error {error:.1e}, PyTorch's {torch:.1e}");
+                assert!(error <= bound, "{tier} {key}: error {error:e}");
+            }
+        });
     }
 }
 

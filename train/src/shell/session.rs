@@ -301,7 +301,7 @@ fn refuse_occupied(directory: &Path) -> Result<(), Error> {
 }
 
 /// Names of checkpoints, of all trainers.
-pub const KINDS: [&str; 3] = ["gpt", "population", BEST];
+pub const KINDS: [&str; 4] = ["gpt", "mlp", "population", BEST];
 
 /// What a session depends on that decides no bit.
 fn environment(options: &Options<'_>, ranks: &dyn Ranks) -> Value {

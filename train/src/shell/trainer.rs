@@ -165,6 +165,12 @@ pub trait Trainer {
         None
     }
 
+    /// Whether [`Trainer::best`] gives the best model at any time, not only while it is the current one: then its file is
+    /// written with the next checkpoint, not at once.
+    fn keeps_best(&self) -> bool {
+        false
+    }
+
     /// A last evaluation, which leaves the state as it is; `None` if `stop` said so, or there is none.
     ///
     /// # Errors

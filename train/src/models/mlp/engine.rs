@@ -15,7 +15,7 @@ use super::layout::{Layout, Linear};
 use super::settings::{LossKind, Settings};
 use crate::aligned::Aligned;
 use crate::rng::Rng;
-use crate::shell::profile::{Work, op, region};
+use crate::shell::profile::{Memory, Work, op, region};
 use crate::shell::settings::SettingError;
 
 /// Chunks of a batch at most: each has a gradient of its own.
@@ -31,29 +31,6 @@ pub fn chunk_rows(batch: usize) -> usize {
     CHUNK_ROWS.max(batch.div_ceil(MOST_CHUNKS).next_multiple_of(16))
 }
 
-/// Bytes that an engine takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Memory {
-    /// The parameters.
-    pub parameters: f64,
-    /// A gradient for each chunk, and their sum.
-    pub gradients: f64,
-    /// The moments.
-    pub optimizer: f64,
-    /// What the backward reads again.
-    pub activations: f64,
-    /// Gradients of activations.
-    pub scratch: f64,
-}
-
-impl Memory {
-    /// All of it.
-    pub fn total(&self) -> f64 {
-        let Memory { parameters, gradients, optimizer, activations, scratch } = self;
-        parameters + gradients + optimizer + activations + scratch
-    }
-}
-
 /// The memory of an engine of such a model and batch.
 pub fn memory_needed(layout: &Layout, batch: usize) -> Memory {
     let (rows, parameters) = (batch as f64, 4.0 * layout.len() as f64);
@@ -65,6 +42,7 @@ pub fn memory_needed(layout: &Layout, batch: usize) -> Memory {
         optimizer: 2.0 * parameters,
         activations: 4.0 * rows * (2.0 * hidden + layout.outputs() as f64),
         scratch: 4.0 * rows * (2.0 * layout.widest() as f64 + 1.0),
+        data: 0.0,
     }
 }
 
@@ -308,6 +286,11 @@ impl Engine {
     /// The loss.
     pub fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// Bytes of its buffers.
+    pub fn memory(&self) -> Memory {
+        memory_needed(&self.layout, self.rows)
     }
 
     /// The parameters.

@@ -15,7 +15,7 @@ use crate::aligned::Aligned;
 use crate::data::table::Part;
 use crate::rng::Rng;
 use crate::schedule::Schedule;
-use crate::shell::profile::{Work, op, phase};
+use crate::shell::profile::{Work, bytes, op, phase};
 use crate::shell::settings::SettingError;
 
 /// Purpose of the random numbers.
@@ -140,7 +140,6 @@ impl<'a> Run<'a> {
         settings.check_memory(&layout, data.rows())?;
         let rows = data.train.rows;
         let steps = rows.div_ceil(settings.batch) as u64;
-        // No batch is larger than the data, and cut as it would be anyway.
         let mut rooms = [Aligned::default(), Aligned::default()];
         rooms.iter_mut().for_each(|room| room.resize(TILE * layout.widest()));
         let tested = data.validation.rows.max(data.test.rows);
@@ -185,6 +184,16 @@ impl<'a> Run<'a> {
     /// Epochs done.
     pub fn epoch(&self) -> u64 {
         self.history.step / self.steps
+    }
+
+    /// Bytes of the buffers of an evaluation, and of a batch.
+    pub(super) fn rooms_bytes(&self) -> f64 {
+        self.rooms.iter().map(|room| bytes(room)).sum::<f64>() + bytes(&self.outputs) + bytes(&self.losses)
+    }
+
+    pub(super) fn batch_bytes(&self) -> f64 {
+        let Batch { x, numbers, classes } = &self.batch;
+        bytes(x) + bytes(numbers) + bytes(classes) + bytes(&self.order)
     }
 
     /// Changes the schedule, of which the steps to come are made.
