@@ -1,8 +1,10 @@
 //! All that is printed, and a bar on standard error if that is a terminal. Nothing here panics where standard output or
 //! standard error is closed, or is a file on a full disk.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -36,7 +38,14 @@ pub fn note(line: impl Display) {
 
 /// A bar.
 #[derive(Debug)]
-pub struct Progress(ProgressBar);
+pub struct Progress {
+    bar: ProgressBar,
+    /// When it last moved; `None` before.
+    moved: Cell<Option<Instant>>,
+}
+
+/// From one look of the bar to the next.
+const REFRESH: Duration = Duration::from_millis(50);
 
 impl Progress {
     /// A bar that ends at `end` things of a kind, such as "examples", and starts at `start`.
@@ -45,7 +54,7 @@ impl Progress {
         let template = format!("{{bar:24}} {{human_pos}}/{{human_len}} {things} {{msg}} {{eta}} left");
         bar.set_style(ProgressStyle::with_template(&template).expect("a template that is right"));
         bar.reset_eta();
-        Progress(bar)
+        Progress::of(bar)
     }
 
     /// A counter of steps whose end is not known.
@@ -53,27 +62,37 @@ impl Progress {
         let bar = ProgressBar::no_length();
         let template = format!("{{spinner}} {unit} {{human_pos}} {{msg}} {{elapsed}}");
         bar.set_style(ProgressStyle::with_template(&template).expect("a template that is right"));
-        Progress(bar)
+        Progress::of(bar)
     }
 
     /// None at all.
     pub fn hidden() -> Self {
-        Progress(ProgressBar::hidden())
+        Progress::of(ProgressBar::hidden())
+    }
+
+    fn of(bar: ProgressBar) -> Self {
+        Progress { bar, moved: Cell::new(None) }
+    }
+
+    /// Whether it is seen, and has not moved for a while: small steps need not say where they are each time.
+    pub fn is_stale(&self) -> bool {
+        !self.bar.is_hidden() && self.moved.get().is_none_or(|moved| moved.elapsed() >= REFRESH)
     }
 
     /// Where the run is, and what there is to say about it.
     pub fn at(&self, position: u64, message: String) {
-        self.0.set_position(position);
-        self.0.set_message(message);
+        self.moved.set(Some(Instant::now()));
+        self.bar.set_position(position);
+        self.bar.set_message(message);
     }
 
     /// Prints a line on standard output, above the bar.
     pub fn line(&self, text: &str) {
-        self.0.suspend(|| say(text));
+        self.bar.suspend(|| say(text));
     }
 
     /// Takes the bar away.
     pub fn finish(&self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }

@@ -345,8 +345,9 @@ impl<R: Recipe> Verification<'_, R> {
             return Ok(Err(Other::Enough));
         }
         let event = trainer.advance()?;
-        let at = trainer.progress(u64::MAX).at;
-        self.progress.at(at, trainer.status());
+        if self.progress.is_stale() {
+            self.progress.at(trainer.progress(u64::MAX).at, trainer.status());
+        }
         Ok(Ok(event))
     }
 }

@@ -27,8 +27,9 @@ pub(super) struct Session<'a, R: Recipe + 'a> {
     /// What the first rank has, which alone writes.
     desk: Option<Desk<'a>>,
     started: Instant,
-    /// Count at the last look at whether a checkpoint is due.
+    /// Count at the last look at whether a checkpoint is due, and whether one is.
     counted: u64,
+    checkpoint_is_due: bool,
     /// The profile to make, if this is the first rank.
     profiler: Option<Profiler>,
     /// Whether the model is the best, and not logged and not saved as such yet.
@@ -38,7 +39,8 @@ pub(super) struct Session<'a, R: Recipe + 'a> {
 #[derive(Clone, Copy, Default)]
 struct BestIsDue {
     line: bool,
-    file: bool,
+    /// The position at which the model was the best.
+    file: Option<u64>,
 }
 
 /// Where everything is written.
@@ -95,6 +97,7 @@ impl<'a, R: Recipe> Session<'a, R> {
             desk,
             started: Instant::now(),
             counted,
+            checkpoint_is_due: false,
             profiler,
             best_is_due: BestIsDue::default(),
         }
@@ -175,16 +178,18 @@ impl<'a, R: Recipe> Session<'a, R> {
         let count = self.trainer.count();
         let moved = std::mem::replace(&mut self.counted, count) != count;
         let Some(desk) = &mut self.desk else { return Ok(()) };
-        let (speed, words) = self.trainer.speed(self.started.elapsed());
-        let at = self.trainer.progress(self.about.goal).at;
-        desk.progress.at(at, format!("{}, {words}", self.trainer.status()));
+        let mut words = String::new();
+        let mut speed = Value::Null;
+        if event.is_some() || desk.progress.is_stale() {
+            (speed, words) = self.trainer.speed(self.started.elapsed());
+            let at = self.trainer.progress(self.about.goal).at;
+            desk.progress.at(at, format!("{}, {words}", self.trainer.status()));
+        }
+        self.checkpoint_is_due |= moved && count.is_multiple_of(self.options.checkpoint_every);
         // What is due comes first: it belongs to the same state.
-        let mut save = moved && count.is_multiple_of(self.options.checkpoint_every) && !self.trainer.is_due();
+        let mut save = self.checkpoint_is_due && !self.trainer.is_due();
         let mut state = None;
-        let mut plot = false;
         if let Some(event) = event {
-            // A step's line alone is not worth a plot.
-            plot = event.hashed && self.counted > 0;
             let mut fields = event.fields;
             if event.hashed {
                 let hash = State::of(&self.trainer);
@@ -198,12 +203,12 @@ impl<'a, R: Recipe> Session<'a, R> {
                 desk.progress.line(format!("{line} {words}").trim_end());
             }
             if event.best {
-                self.best_is_due = BestIsDue { line: true, file: true };
+                self.best_is_due = BestIsDue { line: true, file: Some(self.trainer.position()) };
             }
             save |= event.save;
             desk.write(event.name, &fields, &speed)?;
             // The best model first: a kill between the two repeats the event, and writes the same model again.
-            self.save_best()?;
+            self.save_best(!self.trainer.keeps_best())?;
         }
         if moved {
             // Before a checkpoint, so that a run that is killed leaves no sample out.
@@ -211,8 +216,6 @@ impl<'a, R: Recipe> Session<'a, R> {
         }
         if save {
             self.save(state)?;
-        }
-        if plot {
             self.plot()?;
         }
         Ok(())
@@ -232,6 +235,12 @@ impl<'a, R: Recipe> Session<'a, R> {
 
     /// Saves the state, if it is not saved yet. Everything is tried, whatever fails, and the first error told.
     fn save(&mut self, state: Option<State>) -> Result<(), Error> {
+        self.checkpoint_is_due = false;
+        let best = self.save_best(true);
+        self.save_state(state).and(best)
+    }
+
+    fn save_state(&mut self, state: Option<State>) -> Result<(), Error> {
         let Some(desk) = &mut self.desk else { return Ok(()) };
         let State { snapshot, sha256 } = state.unwrap_or_else(|| State::of(&self.trainer));
         let step = self.trainer.position();
@@ -258,22 +267,27 @@ impl<'a, R: Recipe> Session<'a, R> {
         Ok(())
     }
 
-    /// Logs and saves the model as the best one, as far as that is due. Both are tried.
-    fn save_best(&mut self) -> Result<(), Error> {
+    /// Logs the best model, and with `file` saves it, as far as that is due. Both are tried.
+    fn save_best(&mut self, file: bool) -> Result<(), Error> {
         let due = std::mem::take(&mut self.best_is_due);
-        let (Some(desk), Some((snapshot, tensors)), true) = (&mut self.desk, self.trainer.best(), due.file)
+        let (Some(desk), Some((snapshot, tensors)), Some(step)) =
+            (&mut self.desk, self.trainer.best(), due.file)
         else {
             return Ok(());
         };
-        let (step, sha256) = (self.trainer.position(), tensors.digest(&snapshot));
+        let sha256 = tensors.digest(&snapshot);
         let mut logged = Ok(());
         if due.line {
             let fields = json!({ R::POSITION: step, "hash": sha256 }).to_string();
             logged = desk.write(BEST, &fields, &Value::Null);
         }
+        if !file {
+            self.best_is_due.file = due.file;
+            return logged;
+        }
         let saved = Saved { step, sha256, log: None, snapshot };
         let written = desk.best.save(json!({ "model": self.about.model }), saved, &tensors);
-        self.best_is_due.file = written.is_err();
+        self.best_is_due.file = due.file.filter(|_| written.is_err());
         written?;
         logged
     }
@@ -349,8 +363,8 @@ impl<'a, R: Recipe> Session<'a, R> {
         let writing =
             matches!(why, Error::Io { .. } | Error::Checkpoint(checkpoint::CheckpointError::Io { .. }));
         // A state whose best model is lost is worse than the one before.
-        let _ = self.save_best();
-        if writing && !self.best_is_due.file {
+        let _ = self.save_best(true);
+        if writing && self.best_is_due.file.is_none() {
             let _ = self.save(None);
         }
         let Some(desk) = &mut self.desk else { return };
