@@ -1,23 +1,23 @@
 //! Tables from CSV files: numbers and categories, with a target to predict.
 //!
 //! # What is read
-//! Records as RFC 4180 has them, with any delimiter: a cell in double quotes may hold delimiters, line ends, and quotes
-//! written twice. Lines end with LF or CR LF. A byte-order mark, blank lines, and spaces around a cell are left out. The
-//! text must be UTF-8 where it is used.
+//! Records as RFC 4180 has them, with any delimiter: a cell in double quotes may hold delimiters, line
+//! ends, and quotes written twice. Lines end with LF or CR LF. A byte-order mark, blank lines, and spaces around a cell
+//! are left out. The text must be UTF-8 where it is used.
 //!
-//! A number is written with a decimal point, and must be finite as `f32`. It is kept as `f64` until it is standardised, so
-//! that small differences of large numbers are not lost.
+//! A number is written with a decimal point, and must be finite as `f32`. It is kept as `f64` until it is standardised,
+//! so that small differences of large numbers are not lost.
 //!
 //! # Columns
-//! A column is given by its name in the header or by its number, from 0; a name wins over a number. Without a header there
-//! are only numbers. Features are in the order of the file, however they are given. A `one_hot` column and a target of
-//! classes are texts, of which two are equal if their bytes are (`1` and `1.0` differ); they are sorted by their values if
-//! all of them are numbers, else by their bytes. Each category of all rows is a feature: one that no row for training has
-//! is always 0.
+//! A column is given by its name in the header or by its number, from 0; a name wins over a number. Without a
+//! header there are only numbers. Features are in the order of the file, however they are given. A `one_hot` column and
+//! a target of classes are texts, of which two are equal if their bytes are (`1` and `1.0` differ); they are sorted by
+//! their values if all of them are numbers, else by their bytes. Each category of all rows is a feature: one that no
+//! row for training has is always 0.
 //!
 //! # Bad rows
-//! With `skip_bad_rows` a row with a bad cell or of another length is left out and counted. What makes the rest of the file
-//! doubtful, such as a quote that never closes, is always an error.
+//! With `skip_bad_rows` a row with a bad cell or of another length is left out and counted. What makes the
+//! rest of the file doubtful, such as a quote that never closes, is always an error.
 
 use std::cmp::Ordering;
 use std::io::Read;

@@ -3,9 +3,9 @@
 //! ```text
 //! y = 10 sin(pi x0 x1) + 20 (x2 - 1/2)^2 + 10 x3 + 5 x4 + noise,     x uniform in [0, 1)^5
 //! ```
-//! (Friedman, "Multivariate Adaptive Regression Splines", Annals of Statistics 19, 1991.) The sine is Bhaskara's rational
-//! function, within 0.0017 of it and as smooth: the bits of a libm's sine differ between machines. The noise has standard
-//! deviation 0.1 and the function 4.9, so that the best R² that a model can have is 0.9996.
+//! (Friedman, "Multivariate Adaptive Regression Splines", Annals of Statistics 19, 1991.) The sine is Bhaskara's
+//! rational function, within 0.0017 of it and as smooth: the bits of a libm's sine differ between machines. The noise
+//! has standard deviation 0.1 and the function 4.9, so that the best R² that a model can have is 0.9996.
 
 use super::table::{Column, Kind, Schema, Table};
 use crate::rng::Rng;

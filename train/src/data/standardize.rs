@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Standardised values are cut at so many standard deviations: a value far from all that a nearly constant column had in
-/// training stays finite, and so do a network's products with it.
+/// Standardised values are cut at so many standard deviations: a value far from all that a nearly constant column had
+/// in training stays finite, and so do a network's products with it.
 const LIMIT: f64 = 1e12;
 
 /// The mean and scale of one column.
@@ -79,8 +79,8 @@ impl Scale {
     }
 }
 
-/// The scales of a row's features. A feature that was constant in training becomes 0 whatever its value, as no weight of
-/// it was trained.
+/// The scales of a row's features. A feature that was constant in training becomes 0 whatever its value, as no weight
+/// of it was trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Standardizer(Vec<Scale>);
@@ -218,7 +218,7 @@ mod tests {
             features.apply(&[12345.0], &mut out);
             assert_eq!(out, [0.0], "whatever the value");
         }
-        assert_eq!(fit(&[0.0, -0.0]).is_constant, true);
+        assert!(fit(&[0.0, -0.0]).is_constant);
     }
 
     #[test]

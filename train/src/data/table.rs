@@ -19,8 +19,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table of `[rows][columns]` values and `[rows]` targets, which must be those that the schema allows: a category's
-    /// or class's index is below their number.
+    /// A table of `[rows][columns]` values and `[rows]` targets, which must be those that the schema allows: a
+    /// category's or class's index is below their number.
     ///
     /// # Panics
     /// If there are not as many values as columns for each target, or an index has no category.

@@ -54,7 +54,9 @@ fn separated(text: &str) -> Option<Fault> {
         (1, 0) if grouped(text, ',') => Some(Fault::Either(decimal(text)?, without(',')?)),
         (1, 0) => decimal(text).map(Fault::Comma),
         // 1,234.5
-        (1.., 1) if grouped(before('.'), ',') => without(',').map(Fault::Thousands),
+        (1.., 1) if grouped(before('.'), ',') && text.rfind(',') < text.find('.') => {
+            without(',').map(Fault::Thousands)
+        }
         // 1.234,5
         (1, 1..) if grouped(before(','), '.') && text.rfind('.') < text.find(',') => {
             decimal(&text.replace('.', "")).map(Fault::Comma)
@@ -86,6 +88,16 @@ pub fn shown(cell: &[u8]) -> String {
         None => format!("{text:?}"),
         Some((end, _)) => format!("{:?}...", &text[..end]),
     }
+}
+
+/// The first few of some names, and how many more there are.
+pub fn listed(names: impl ExactSizeIterator<Item = String>, most: usize) -> String {
+    let more = names.len().saturating_sub(most);
+    let mut shown: Vec<String> = names.take(most).collect();
+    if more > 0 {
+        shown.push(format!("and {more} more"));
+    }
+    shown.join(", ")
 }
 
 #[cfg(test)]
@@ -151,6 +163,8 @@ mod tests {
             ("1\u{a0}234", Thousands(fixed("1234"))),
             ("1_000", Thousands(fixed("1000"))),
             ("1,2,3", Text(Hint::None)),
+            ("1,2.5", Text(Hint::None)),
+            ("1.5,234.5", Text(Hint::None)),
             ("1 2", Text(Hint::None)),
             ("a,b", Text(Hint::None)),
             (",", Text(Hint::None)),

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::cell::{number, shown, text};
+use super::cell::{listed, number, shown, text};
 use super::error::Fault;
 use super::records::Records;
 use super::{CsvError, Options, Task};
@@ -62,7 +62,7 @@ impl Columns {
                 Err(Fault::Empty(_)) => names.push(String::new()),
                 Err(fault) => {
                     let (column, cell) = (i.to_string(), shown(records.cell(i)));
-                    return Err(CsvError::Cell { name: file, line, column, cell, fault });
+                    return Err(CsvError::Cell { name: file, line, column, cell, fault: Box::new(fault) });
                 }
             }
         }
@@ -92,11 +92,7 @@ impl Columns {
 
     /// The names there are, for messages.
     fn list(&self) -> String {
-        let mut names: Vec<String> = (0..self.names.len().min(LISTED)).map(|i| self.label(i)).collect();
-        if self.names.len() > LISTED {
-            names.push(format!("and {} more", self.names.len() - LISTED));
-        }
-        names.join(", ")
+        listed((0..self.names.len()).map(|i| self.label(i)), LISTED)
     }
 
     /// The column of a name or, if there is none, of a number.
@@ -147,12 +143,6 @@ impl Columns {
         if features.is_empty() {
             taken.fill(Some(Kind::Number));
             taken[target] = None;
-            if let Some(index) = self.names.iter().position(String::is_empty).filter(|&i| i != target) {
-                let rule = format!(
-                    "column {index} has no name in the header: name it, or choose columns by --features"
-                );
-                return Err(self.choice("features", "all", rule));
-            }
         }
         for (option, wanted) in [("features", features), ("one-hot", one_hot)] {
             let kind = if option == "features" { Kind::Number } else { Kind::Categories(Vec::new()) };
@@ -170,6 +160,12 @@ impl Columns {
                 }
                 taken[index] = Some(kind.clone());
             }
+        }
+        // A model could not find it by name.
+        let unnamed = |(kind, name): (&Option<Kind>, &String)| kind.is_some() && name.is_empty();
+        if let Some(index) = taken.iter().zip(&self.names).position(unnamed) {
+            let rule = "has no name in the header: name it, or choose other columns by --features".to_owned();
+            return Err(self.choice("features", &format!("column {index}"), rule));
         }
         let column = |number: usize, kind| Column { name: self.names[number].clone(), number, kind };
         let kind = match task {
@@ -207,8 +203,8 @@ impl Columns {
     }
 }
 
-/// Whether these are a row's values: all numbers, or one that is not whole. A count such as 0, 1, 2 is what pandas names
-/// columns that have no names, and years are names too.
+/// Whether these are a row's values: all numbers, or one that is not whole. A count such as 0, 1, 2 is what pandas
+/// names columns that have no names, and years are names too.
 fn looks_like_numbers(names: &[String]) -> bool {
     let values: Vec<Option<f64>> = names.iter().map(|name| number(name.as_bytes())).collect();
     if values.iter().flatten().any(|value| value.trunc() != *value) {

@@ -117,7 +117,7 @@ pub enum CsvError {
         /// The cell's text, quoted.
         cell: String,
         /// What is wrong with it.
-        fault: Fault,
+        fault: Box<Fault>,
     },
     /// The end of the file is in a quoted cell.
     #[error("{name}: line {line}, column {column}: a quote opens here and never closes")]

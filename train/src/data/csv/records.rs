@@ -1,5 +1,5 @@
-//! The records of a CSV file with their lines, read by the crate `csv`, which takes whatever it is given: what that is not
-//! told about is told here.
+//! The records of a CSV file with their lines, read by the crate `csv`, which takes whatever it is given: what that is
+//! not told about is told here.
 
 use std::io::{self, Chain, Cursor, Read};
 
@@ -114,8 +114,8 @@ impl<R: Read> Records<R> {
         }
     }
 
-    /// Whether the last record goes on to the end of the file. Any other has ended with a line end before: with the first
-    /// of the two that were added, if the file has none at its end.
+    /// Whether the last record goes on to the end of the file. Any other has ended with a line end before: with the
+    /// first of the two that were added, if the file has none at its end.
     fn is_open(&self) -> bool {
         let input = self.csv.get_ref();
         input.ended && self.csv.position().byte() == input.read

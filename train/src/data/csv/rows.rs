@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Read;
 
-use super::cell::{self, diagnose, number, shown};
+use super::cell::{self, diagnose, listed, number, shown};
 use super::columns::Columns;
 use super::error::{Fault, Hint};
 use super::records::Records;
@@ -33,11 +33,7 @@ impl Categories {
     }
 
     fn list(&self) -> String {
-        let mut names: Vec<String> = self.names.iter().take(LISTED).map(|name| format!("{name:?}")).collect();
-        if self.names.len() > LISTED {
-            names.push(format!("and {} more", self.names.len() - LISTED));
-        }
-        names.join(", ")
+        listed(self.names.iter().map(|name| format!("{name:?}")), LISTED)
     }
 }
 
@@ -98,8 +94,8 @@ impl Cells {
         Cells { wanted, learns, width: names.len(), first: *line, header: *header }
     }
 
-    /// Appends the values of a record, a number or a category's index for each column. After an error `out` may have some
-    /// of them.
+    /// Appends the values of a record, a number or a category's index for each column. After an error `out` may have
+    /// some of them.
     pub fn read(&mut self, records: &Records<impl Read>, out: &mut Vec<f64>) -> Result<(), CsvError> {
         let have = records.len();
         if have != self.width {
@@ -162,7 +158,7 @@ impl Cells {
             },
         };
         let (name, column, cell) = (records.name.clone(), wanted.label.clone(), shown(cell));
-        CsvError::Cell { name, line, column, cell, fault }
+        CsvError::Cell { name, line, column, cell, fault: Box::new(fault) }
     }
 }
 
@@ -183,8 +179,8 @@ pub(super) fn open<R: Read>(
 }
 
 /// The rows of a file for a model, one at a time, in little memory: columns are found by name, in any order, and others
-/// are left out. Without a header they are found by their numbers in the file that the model was trained on; a file that
-/// has as many columns as the model's features has these alone, in their order.
+/// are left out. Without a header they are found by their numbers in the file that the model was trained on; a file
+/// that has as many columns as the model's features has these alone, in their order.
 ///
 /// ```
 /// # use hotlanes_train::data::csv::{Format, Reader};
@@ -224,8 +220,8 @@ impl<R: Read> Reader<R> {
         Reader { records, cells, row: Vec::new(), fresh }
     }
 
-    /// The next row: for each of the schema's columns a number, or the index of a category. [`Schema::expand`] makes them
-    /// features.
+    /// The next row: for each of the schema's columns a number, or the index of a category. [`Schema::expand`] makes
+    /// them features.
     ///
     /// # Errors
     /// See [`CsvError`]; after one that [`CsvError::is_row`] the next row can be read.

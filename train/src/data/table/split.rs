@@ -71,7 +71,7 @@ pub enum SplitError {
         rule: &'static str,
     },
     /// There are too few rows.
-    #[error("{name}: {rows} rows: must be at least {least}, as training, validation and test need one each")]
+    #[error("{name}: {rows} rows: must be at least {least}, one each for {parts}")]
     Few {
         /// The table's name.
         name: String,
@@ -79,6 +79,8 @@ pub enum SplitError {
         rows: usize,
         /// The least number.
         least: usize,
+        /// The parts, in words.
+        parts: &'static str,
     },
     /// More rows than can be drawn.
     #[error("{name}: {rows} rows: must be at most 2^32")]
@@ -153,8 +155,11 @@ impl Table {
         let (rows, name) = (self.rows(), || self.name.clone());
         let counts @ [validation, test] = shares.counts(rows);
         if counts.iter().sum::<usize>() >= rows {
-            let least = if shares.test > 0.0 { 3 } else { 2 };
-            return Err(SplitError::Few { name: name(), rows, least });
+            let (least, parts) = match shares.test > 0.0 {
+                true => (3, "training, validation and test"),
+                false => (2, "training and validation"),
+            };
+            return Err(SplitError::Few { name: name(), rows, least, parts });
         }
         if rows as u64 > 1 << 32 {
             return Err(SplitError::Many { name: name(), rows });
@@ -271,10 +276,11 @@ mod tests {
             told(9, 0.5, 0.5),
             "test = 0.5: must leave rows for training: validation and test must be below 1 together"
         );
-        let few = "must be at least 3, as training, validation and test need one each";
+        let few = "must be at least 3, one each for training, validation and test";
         for rows in 0..3 {
             assert_eq!(told(rows, 0.1, 0.1), format!("t: {rows} rows: {few}"));
         }
+        assert_eq!(told(1, 0.1, 0.0), "t: 1 rows: must be at least 2, one each for training and validation");
         let parts = |rows, validation, test| {
             let split = counting(rows).split(Shares { validation, test }, 1).unwrap();
             [split.train, split.validation, split.test].map(|part| part.rows)
@@ -306,7 +312,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_row_is_in_one_part(rows in 3..300_usize, validation in 0.001..0.5_f64, test in 0.0..0.5_f64, seed: u64) {
+        fn every_row_is_in_one_part(
+            rows in 3..300_usize, validation in 0.001..0.5_f64, test in 0.0..0.5_f64, seed: u64,
+        ) {
             let table = counting(rows);
             let Ok(split) = table.split(Shares { validation, test }, seed) else { return Ok(()) };
             let parts = [&split.train, &split.validation, &split.test];
