@@ -4,15 +4,18 @@
 //! 128 + N: stopped by signal N, after saving if there was something to save.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::report::LEGEND;
-use crate::shell::progress::note;
+use crate::shell::error::Error;
+use crate::shell::progress::{self, note};
 
 mod bench;
+mod config;
+mod eval;
 mod generate;
 mod gpt;
 mod population;
@@ -20,7 +23,7 @@ mod report;
 mod run;
 mod verify;
 
-/// CPU training kernels in explicit SIMD: what they do on this machine, and what is trained with them.
+/// CPU training kernels in explicit SIMD: measure them on this machine, and train models with them.
 #[derive(Parser)]
 #[command(name = "hotlanes", version, args_conflicts_with_subcommands = true, after_long_help = LEGEND)]
 struct Cli {
@@ -35,13 +38,16 @@ enum Command {
     /// Measure every kernel on every tier against a plain loop and this machine's limits (the default).
     #[command(after_long_help = LEGEND)]
     Report(report::Args),
-    /// Train.
+    /// Train a model.
     #[command(subcommand)]
     Train(Train),
-    /// Continue a text with a GPT that was trained here.
+    /// Generate text with a GPT that was trained here.
     #[command(after_long_help = generate::HELP)]
     Generate(generate::Args),
-    /// Execute a run again, and compare it with its log to the bit.
+    /// Compute a GPT's loss on its validation split or on another text.
+    #[command(after_long_help = eval::HELP)]
+    Eval(eval::Args),
+    /// Execute a run again and compare it with its log, bit for bit.
     #[command(after_long_help = verify::HELP)]
     Verify(verify::Args),
     /// Measure whole training steps.
@@ -51,10 +57,10 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Train {
-    /// Evolve a population of sparse networks that learn by gradient.
+    /// Evolve a population of sparse networks that learn by gradient descent.
     #[command(after_long_help = population::help())]
     Population(Box<population::Args>),
-    /// Train a GPT on text, with its whole gradient.
+    /// Train a GPT on text.
     #[command(after_long_help = gpt::help())]
     Gpt(Box<gpt::Args>),
 }
@@ -63,16 +69,22 @@ enum Train {
 pub fn command() -> clap::Command {
     // Said here and not at the options, since the benchmark has the settings, too, and no --resume.
     let own = ["Settings", "EvolutionArgs"];
-    Cli::command().mut_subcommand("train", |train| {
+    let cli = Cli::command().mut_subcommand("train", |train| {
         train.mut_subcommand("population", |population| {
             population.mut_arg("resume", |resume| resume.conflicts_with_all(own))
         })
-    })
+    });
+    cli.mut_subcommand("eval", |eval| eval.mut_arg("quiet", |quiet| quiet.help("Print nothing but the loss")))
 }
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let command = command();
+    let words = match config::expand(&command, std::env::args_os().collect()) {
+        Ok(expanded) => expanded.words,
+        Err(why) => return fail(2, why),
+    };
+    let parsed = command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         // Help or version, which was asked for.
@@ -88,6 +100,7 @@ pub fn main() -> ExitCode {
         Some(Command::Train(Train::Population(args))) => population::run(*args),
         Some(Command::Train(Train::Gpt(args))) => gpt::run(*args),
         Some(Command::Generate(args)) => generate::run(args),
+        Some(Command::Eval(args)) => eval::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Bench(bench)) => bench::run(bench),
         None => report::run(cli.report),
@@ -102,11 +115,9 @@ fn fail<W: Display>(code: u8, why: W) -> ExitCode {
 
 /// The end of a command that exists to print something: whether that could be written.
 fn printed(result: io::Result<()>) -> ExitCode {
-    match result {
+    match progress::printed(result) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader has seen enough: not a failure.
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(e) => fail(1, format_args!("cannot write to standard output: {e}")),
+        Err(e) => fail(1, Error::Output(e)),
     }
 }
 

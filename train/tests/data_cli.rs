@@ -5,28 +5,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
-#[path = "../../tests/common/limited.rs"]
-mod limited;
+mod common;
 
-use limited::output;
+use common::{output, text, told};
 
 /// The program in a directory.
 fn hotlanes(directory: &Path, arguments: &[&str], more: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hotlanes"));
-    output(command.args(arguments).args(more).current_dir(directory).stdin(Stdio::null()))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[track_caller]
-fn told(code: i32, output: &Output, message: &str) {
-    let err = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{err}");
-    assert!(err.contains(message), "{err}: {message}");
+    output(common::hotlanes(arguments).args(more).current_dir(directory))
 }
 
 const GPT: [&str; 20] = [
@@ -98,8 +85,8 @@ fn token_files_are_trained_on_and_numbers_generated() {
         let steps = ["--tokenizer", "tokens", "--steps", "4", "--out", out];
         hotlanes(at, &[&GPT[..], &steps].concat(), more)
     };
-    told(0, &run("a", &["--data", "train.bin", "--validation-data", "val.bin"]), "");
-    told(0, &run("b", &["--data", "llmc.bin", "--validation-data", "val.bin"]), "");
+    told(0, run("a", &["--data", "train.bin", "--validation-data", "val.bin"]), "");
+    told(0, run("b", &["--data", "llmc.bin", "--validation-data", "val.bin"]), "");
     let [a, b] = ["a", "b"].map(|out| state(&at.join(out), "gpt.json"));
     assert_eq!((&a["tokenizer"]["vocab"], &a["hash"], &a["data"]), (&10.into(), &b["hash"], &b["data"]));
     let files = [&a["source"]["file"], &a["source"]["validation_file"]];
@@ -121,35 +108,35 @@ fn token_files_are_trained_on_and_numbers_generated() {
             && out.split_whitespace().all(|n| n.parse::<u16>().unwrap() < 10)
     );
     assert_eq!(text(&generate(&[]).stdout).split_whitespace().count(), 20);
-    told(2, &generate(&["--prompt", "To be"]), "the prompt: \"To\" at byte 0: must be a token's number");
+    told(2, generate(&["--prompt", "To be"]), "the prompt: \"To\" at byte 0: must be a token's number");
     told(
         2,
-        &generate(&["--prompt", "1 10"]),
+        generate(&["--prompt", "1 10"]),
         "\"10\" at byte 2: must be a token's number, below the vocabulary's size, 10",
     );
 
-    told(0, &run("c", &["--data", "train.bin", "--vocab", "50"]), "");
+    told(0, run("c", &["--data", "train.bin", "--vocab", "50"]), "");
     assert_eq!(state(&at.join("c"), "gpt.json")["settings"]["model"]["vocab"], 50);
     let beyond = "val.bin: byte 12: token 9: must be below the vocabulary's size, 9";
-    told(1, &run("d", &["--data", "train.bin", "--validation-data", "val.bin", "--vocab", "9"]), beyond);
+    told(1, run("d", &["--data", "train.bin", "--validation-data", "val.bin", "--vocab", "9"]), beyond);
     told(
         2,
-        &run("d", &["--data", "train.bin", "--vocab", "0"]),
+        run("d", &["--data", "train.bin", "--vocab", "0"]),
         "vocab = 0: must be at least 1 and at most 65536",
     );
     told(
         2,
-        &run("d", &["--data", "train.bin", "--vocab", "18446744073709551615"]),
+        run("d", &["--data", "train.bin", "--vocab", "18446744073709551615"]),
         "vocab = 18446744073709551615",
     );
-    told(2, &run("d", &[]), "tokenizer = tokens: needs a token file, --data");
+    told(2, run("d", &[]), "tokenizer = tokens: needs a token file, --data");
     told(
         2,
-        &run("d", &["--data", "train.bin", "--validation-data", "val.bin", "--validation", "0.5"]),
+        run("d", &["--data", "train.bin", "--validation-data", "val.bin", "--validation", "0.5"]),
         "cannot be used",
     );
-    told(2, &run("d", &["--validation-data", "val.bin"]), "--data <FILE>");
-    told(1, &run("d", &["--data", "/dev/zero"]), "/dev/zero: is a character device: must be a regular file");
+    told(2, run("d", &["--validation-data", "val.bin"]), "--data <FILE>");
+    told(1, run("d", &["--data", "/dev/zero"]), "/dev/zero: is a character device: must be a regular file");
     assert!(!at.join("d").exists(), "what fails at once leaves nothing");
 }
 
@@ -161,20 +148,16 @@ fn a_run_finds_its_text_from_another_directory() {
     fs::write(at.join("train.txt"), "To be, or not to be\r\n".repeat(20)).unwrap();
     fs::write(at.join("val.txt"), "\u{feff}To be or Not to be\n".repeat(3)).unwrap();
     let start = ["--data", "train.txt", "--validation-data", "val.txt", "--steps", "2", "--out", "run"];
-    told(0, &hotlanes(at, &GPT, &start), "");
+    told(0, hotlanes(at, &GPT, &start), "");
     let resume = ["train", "gpt", "--resume", "../run", "--steps", "4", "--quiet", "--no-whole-validation"];
-    told(0, &hotlanes(&at.join("elsewhere"), &resume, &[]), "");
+    told(0, hotlanes(&at.join("elsewhere"), &resume, &[]), "");
     let first = state(&at.join("run"), "gpt.json");
     assert_eq!(first["history"]["step"], 4);
     assert!(first["tokenizer"]["characters"].as_str().unwrap().contains('N'), "of both files");
     fs::write(at.join("val.txt"), "Another text, and longer").unwrap();
-    told(1, &hotlanes(at, &["train", "gpt", "--resume", "run", "--steps", "6"], &[]), "the run in");
+    told(1, hotlanes(at, &["train", "gpt", "--resume", "run", "--steps", "6"], &[]), "the run in");
     fs::remove_file(at.join("val.txt")).unwrap();
-    told(
-        1,
-        &hotlanes(at, &["train", "gpt", "--resume", "run", "--steps", "6"], &[]),
-        "val.txt: No such file",
-    );
+    told(1, hotlanes(at, &["train", "gpt", "--resume", "run", "--steps", "6"], &[]), "val.txt: No such file");
 }
 
 #[test]
@@ -202,9 +185,9 @@ fn images_are_found_by_name_and_by_file() {
     let files = ["--images", "mnist/train-images.idx3-ubyte", "--labels", "mnist/TRAIN-LABELS.IDX1-UBYTE"];
     let test =
         ["--test-images", "mnist/test-images-idx3-ubyte", "--test-labels", "mnist/test-labels-idx1-ubyte"];
-    told(0, &run("a", &["--data", "mnist"]), "");
-    told(0, &run("b", &[&files[..], &test].concat()), "");
-    told(0, &run("c", &files), "");
+    told(0, run("a", &["--data", "mnist"]), "");
+    told(0, run("b", &[&files[..], &test].concat()), "");
+    told(0, run("c", &files), "");
     let [a, b, c] = ["a", "b", "c"].map(|out| state(&at.join(out), "population.json"));
     assert_eq!((&a["data"], &a["hash"]), (&b["data"], &b["hash"]));
     assert_ne!(a["data"], c["data"], "every fifth is held out");
@@ -213,42 +196,42 @@ fn images_are_found_by_name_and_by_file() {
     };
     let elsewhere = at.join("mnist/elsewhere");
     for run in ["a", "b", "c"] {
-        told(0, &resume(&elsewhere, &format!("../../{run}"), &[]), "");
+        told(0, resume(&elsewhere, &format!("../../{run}"), &[]), "");
     }
     // Moved, and told where.
     fs::rename(at.join("mnist"), at.join("moved")).unwrap();
-    told(1, &resume(at, "a", &[]), "mnist: No such file");
-    told(1, &resume(at, "b", &[]), "mnist/train-images.idx3-ubyte: No such file");
+    told(1, resume(at, "a", &[]), "mnist: No such file");
+    told(1, resume(at, "b", &[]), "mnist/train-images.idx3-ubyte: No such file");
     let moved = files.map(|argument| argument.replace("mnist/", "moved/"));
-    told(0, &resume(at, "c", &moved.each_ref().map(String::as_str)), "");
-    told(0, &resume(at, "b", &["--data", "moved"]), "");
+    told(0, resume(at, "c", &moved.each_ref().map(String::as_str)), "");
+    told(0, resume(at, "b", &["--data", "moved"]), "");
 
-    told(2, &run("d", &["--images", "i"]), "--labels <FILE>");
-    told(2, &run("d", &["--labels", "l"]), "--images <FILE>");
-    told(2, &run("d", &["--data", "moved", "--images", "i", "--labels", "l"]), "cannot be used with");
-    told(2, &run("d", &["--images", "i", "--labels", "l", "--test-images", "t"]), "--test-labels <FILE>");
-    told(2, &run("d", &["--test-images", "i", "--test-labels", "l"]), "--images <FILE>");
-    told(2, &run("d", &["--digits", "0"]), "digits = 0: must be at least 5");
-    told(2, &run("d", &["--digits", "18446744073709551615"]), "digits = 18446744073709551615: must be");
+    told(2, run("d", &["--images", "i"]), "--labels <FILE>");
+    told(2, run("d", &["--labels", "l"]), "--images <FILE>");
+    told(2, run("d", &["--data", "moved", "--images", "i", "--labels", "l"]), "cannot be used with");
+    told(2, run("d", &["--images", "i", "--labels", "l", "--test-images", "t"]), "--test-labels <FILE>");
+    told(2, run("d", &["--test-images", "i", "--test-labels", "l"]), "--images <FILE>");
+    told(2, run("d", &["--digits", "0"]), "digits = 0: must be at least 5");
+    told(2, run("d", &["--digits", "18446744073709551615"]), "digits = 18446744073709551615: must be");
     let most = ["--validation", "18446744073709551615"];
     let population = [&POPULATION[..6], &POPULATION[8..]].concat();
     told(
         2,
-        &hotlanes(at, &population, &[&most[..], &["--out", "d"]].concat()),
+        hotlanes(at, &population, &[&most[..], &["--out", "d"]].concat()),
         "validation = 18446744073709551615: must be below",
     );
     told(
         1,
-        &hotlanes(at, &population, &[&most[..], &["--out", "d", "--data", "moved"]].concat()),
+        hotlanes(at, &population, &[&most[..], &["--out", "d", "--data", "moved"]].concat()),
         "60 training images: ",
     );
     told(
         1,
-        &run("d", &["--images", "/dev/zero", "--labels", "/dev/zero"]),
+        run("d", &["--images", "/dev/zero", "--labels", "/dev/zero"]),
         "/dev/zero: is a character device",
     );
     let bench = ["bench", "population", "--digits", "0"];
-    told(2, &hotlanes(at, &bench, &[]), "digits = 0: must be at least 5");
-    told(1, &hotlanes(at, &bench[..2], &["--images", "i", "--labels", "l"]), "i: No such file");
+    told(2, hotlanes(at, &bench, &[]), "digits = 0: must be at least 5");
+    told(1, hotlanes(at, &bench[..2], &["--images", "i", "--labels", "l"]), "i: No such file");
     assert!(!at.join("d").exists(), "what fails at once leaves nothing");
 }

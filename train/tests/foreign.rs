@@ -145,7 +145,7 @@ impl Case {
                 "generate" if self.kind == "gpt" => {
                     vec!["generate", "--model", directory, "--checkpoint", "last"]
                 }
-                "generate" => continue,
+                "generate" | "eval" if self.kind != "gpt" => continue,
                 _ => vec![command, directory],
             };
             let (output, took) = run(&arguments);
@@ -164,8 +164,8 @@ impl Case {
     }
 }
 
-const ALL: [&str; 3] = ["resume", "generate", "verify"];
-const LOADS: [&str; 2] = ["resume", "generate"];
+const ALL: [&str; 4] = ["resume", "generate", "eval", "verify"];
+const LOADS: [&str; 3] = ["resume", "generate", "eval"];
 
 /// A safetensors file with this header.
 fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {

@@ -5,19 +5,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
-#[path = "../../tests/common/limited.rs"]
-mod limited;
+mod common;
 
-use limited::{Limited, output};
-
-fn hotlanes(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hotlanes"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
+use common::{Limited, events, hotlanes, output, stop, text, told};
 
 /// A small run, whose cosine does not depend on where it stops.
 const SMALL: [&str; 25] = [
@@ -61,27 +54,6 @@ fn resume(directory: &Path, more: &[&str]) -> Output {
 fn generate(directory: &Path, more: &[&str]) -> Output {
     let model = ["generate", "--model", directory.to_str().unwrap()];
     output(&mut hotlanes(&[&model[..], more].concat()))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn told(code: i32, output: Output, message: &str) {
-    let err = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{err}");
-    assert!(err.contains(message), "{err}: {message}");
-}
-
-/// The lines of a directory's log of this kind.
-fn events(directory: &Path, kind: &str) -> Vec<serde_json::Value> {
-    let log = fs::read_to_string(directory.join("log.jsonl")).unwrap();
-    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    lines.filter(|line| line["event"] == kind).collect()
-}
-
-fn stop(directory: &Path) -> serde_json::Value {
-    events(directory, "stop").pop().unwrap()
 }
 
 /// A run without end whose first evaluation after a step is done.
@@ -321,4 +293,72 @@ fn who_reads_the_text_may_leave_and_ctrl_c_ends_it() {
     out.read_to_end(&mut rest).unwrap();
     assert_eq!(child.wait().code(), Some(130));
     assert!(rest.ends_with(b"\n"));
+}
+
+/// Samples decide nothing: the chained lines and the checkpoints are those of a run without.
+#[test]
+fn samples_are_printed_and_logged_and_change_nothing() {
+    let [plain, sampled, resumed, quiet] = [(); 4].map(|()| tempfile::tempdir().unwrap());
+    assert!(run(plain.path(), &["--steps", "12"]).status.success());
+    let samples = ["--sample-every", "3", "--sample-tokens", "20", "--steps"];
+    let done = run(sampled.path(), &[&samples[..], &["12"]].concat());
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let logged = |directory: &Path| -> Vec<(u64, String)> {
+        let sample = |line: serde_json::Value| {
+            assert!(line["chain"].is_null(), "{line}");
+            (line["step"].as_u64().unwrap(), line["text"].as_str().unwrap().to_owned())
+        };
+        events(directory, "sample").into_iter().map(sample).collect()
+    };
+    let texts = logged(sampled.path());
+    assert_eq!(texts.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [3, 6, 9, 12]);
+    assert!(texts.iter().all(|(_, text)| text.chars().count() == 20), "{texts:?}");
+    assert!(texts.windows(2).all(|pair| pair[0].1 != pair[1].1), "{texts:?}");
+    let out = text(&done.stdout);
+    assert!(texts.iter().all(|(_, text)| out.contains(&format!("sample:\n{text}\n"))), "{out}");
+    let chains = |directory: &Path| -> Vec<String> {
+        common::log(directory).iter().filter_map(|line| Some(line["chain"].as_str()?.to_owned())).collect()
+    };
+    assert_eq!(chains(sampled.path()), chains(plain.path()));
+    same_run(plain.path(), sampled.path());
+    let tensors = |directory: &Path| fs::read(directory.join("gpt-000000000012.safetensors")).unwrap();
+    assert!(tensors(plain.path()) == tensors(sampled.path()));
+    assert!(!fs::read_to_string(sampled.path().join("metrics.csv")).unwrap().contains("sample"));
+    let verify = ["verify", sampled.path().to_str().unwrap(), "--threads", "1", "--quiet"];
+    told(0, output(&mut hotlanes(&verify)), "");
+
+    // Resumed, with more of them, on two threads and another tier: those of the same step are the same.
+    assert!(run(resumed.path(), &[&samples[..], &["7"]].concat()).status.success());
+    let more = [
+        "--sample-every",
+        "1",
+        "--sample-tokens",
+        "20",
+        "--steps",
+        "12",
+        "--threads",
+        "2",
+        "--tier",
+        "scalar",
+    ];
+    assert!(resume(resumed.path(), &more).status.success());
+    let all = logged(resumed.path());
+    assert_eq!(all.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [3, 6, 8, 9, 10, 11, 12]);
+    assert!(texts.iter().all(|sample| all.contains(sample)), "{texts:?} {all:?}");
+
+    let done = run(quiet.path(), &[&samples[..], &["12", "--quiet"]].concat());
+    assert_eq!((text(&done.stdout), text(&done.stderr)), (String::new(), String::new()));
+    assert_eq!(logged(quiet.path()), texts);
+}
+
+#[test]
+fn bytes_of_a_sample_do_not_command_the_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("text");
+    fs::write(&file, b"\x1b[2J\x07 \xff".repeat(100)).unwrap();
+    let data = ["--data", file.to_str().unwrap(), "--tokenizer", "byte", "--steps", "2"];
+    let done = run(&directory.path().join("run"), &[&data[..], &["--sample-every", "1"]].concat());
+    let out = text(&done.stdout);
+    assert!(done.status.success() && out.contains("sample:") && out.contains('\u{fffd}'), "{out:?}");
+    assert!(!out.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{out:?}");
 }

@@ -8,10 +8,9 @@ use std::path::Path;
 use std::process::{ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
-#[path = "../../tests/common/limited.rs"]
-mod limited;
+mod common;
 
-use limited::{Limited, output};
+use common::{Limited, hotlanes, output, stop, text, told};
 
 /// A trainer with small settings, the option for its end, and what a line begins with after which there is a
 /// checkpoint.
@@ -59,23 +58,6 @@ const TRAINERS: [Trainer; 2] = [
     },
 ];
 
-fn hotlanes(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hotlanes"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[track_caller]
-fn told(code: i32, output: &Output, message: &str) {
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "{out}{err}");
-    assert!(format!("{out}{err}").contains(message), "{out}{err}: {message}");
-}
-
 impl Trainer {
     fn start(&self, out: &Path, goal: u64, more: &[&str]) -> Command {
         let goal = format!("{}={goal}", self.goal);
@@ -105,13 +87,6 @@ impl Trainer {
         }
         (child, lines)
     }
-}
-
-/// The last "stop" of a log.
-fn stop(out: &Path) -> serde_json::Value {
-    let log = fs::read_to_string(out.join("log.jsonl")).unwrap();
-    let mut lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    lines.rfind(|line| line["event"] == "stop").unwrap()
 }
 
 /// Whether this process was started under nohup, which its children inherit.
@@ -187,7 +162,7 @@ fn time_that_is_over_is_not_work_that_is_done() {
         told(3, &late, "time is over: saved in");
         assert_eq!(stop(directory.path())["ending"], "out of time");
         let directory = tempfile::tempdir().unwrap();
-        told(0, &output(&mut trainer.start(directory.path(), 2, &[])), "saved in");
+        told(0, output(&mut trainer.start(directory.path(), 2, &[])), "saved in");
         assert_eq!(stop(directory.path())["ending"], "done");
     }
 }
@@ -205,7 +180,7 @@ fn the_second_of_two_is_told_and_readers_are_not() {
         if trainer.name == "gpt" {
             let model = format!("--model={}", directory.path().display());
             for _ in 0..5 {
-                told(0, &output(&mut hotlanes(&["generate", &model, "--tokens=3", "--checkpoint=last"])), "");
+                told(0, output(&mut hotlanes(&["generate", &model, "--tokens=3", "--checkpoint=last"])), "");
             }
         }
         child.signal("-TERM");
@@ -220,24 +195,24 @@ fn a_run_is_verified_and_what_was_edited_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let run = directory.path().to_str().unwrap();
         let mut start = trainer.start(directory.path(), 9, &["--tier=scalar", "--keep=3"]);
-        told(0, &output(&mut start), "");
+        told(0, output(&mut start), "");
         let verify = |more: &[&str]| output(&mut hotlanes(&[&["verify", run], more].concat()));
-        told(0, &verify(&["--threads=2"]), "hashes agree");
-        told(0, &verify(&["--sample=1", "--seed=3"]), "hashes agree");
+        told(0, verify(&["--threads=2"]), "hashes agree");
+        told(0, verify(&["--sample=1", "--seed=3"]), "hashes agree");
         let quiet = verify(&["--quiet"]);
         assert_eq!((text(&quiet.stdout), text(&quiet.stderr)), (String::new(), String::new()));
-        told(2, &verify(&["--from=1"]), "must be a kept checkpoint: there are ");
-        told(2, &verify(&["--tier=sse9"]), "sse9");
+        told(2, verify(&["--from=1"]), "must be a kept checkpoint: there are ");
+        told(2, verify(&["--tier=sse9"]), "sse9");
         let log = directory.path().join("log.jsonl");
         let good = fs::read_to_string(&log).unwrap();
         fs::write(&log, good.replacen("\"loss\":", "\"loss\":1", 1).replacen("_loss\":", "_loss\":1", 1))
             .unwrap();
-        told(1, &verify(&[]), "log.jsonl, line ");
+        told(1, verify(&[]), "log.jsonl, line ");
         fs::write(&log, good).unwrap();
-        told(0, &verify(&[]), "hashes agree");
+        told(0, verify(&[]), "hashes agree");
     }
     let nothing = tempfile::tempdir().unwrap();
-    told(1, &output(&mut hotlanes(&["verify", nothing.path().to_str().unwrap()])), "log.jsonl: No such file");
+    told(1, output(&mut hotlanes(&["verify", nothing.path().to_str().unwrap()])), "log.jsonl: No such file");
 }
 
 #[test]

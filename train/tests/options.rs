@@ -66,7 +66,7 @@ struct Small {
     measures: bool,
 }
 
-const COMMANDS: [Small; 8] = [
+const COMMANDS: [Small; 9] = [
     Small { path: &[], options: &[("kernel", "adamw"), ("tier", "scalar")], writes: false, measures: true },
     Small {
         path: &["report"],
@@ -112,6 +112,7 @@ const COMMANDS: [Small; 8] = [
         measures: false,
     },
     Small { path: &["generate"], options: &[("tokens", "5")], writes: false, measures: false },
+    Small { path: &["eval"], options: &[("threads", "1")], writes: false, measures: false },
     Small { path: &["verify"], options: &[("threads", "1")], writes: false, measures: false },
     Small {
         path: &["bench", "gpt"],
@@ -208,7 +209,7 @@ impl Case {
         }
         match self.small.path {
             ["generate"] => arguments.push(format!("--model={}", model.display())),
-            ["verify"] => arguments.push(model.display().to_string()),
+            ["eval" | "verify"] => arguments.push(model.display().to_string()),
             _ => {}
         }
         arguments
@@ -322,6 +323,7 @@ fn the_small_settings_work() {
         let option = match small.path {
             ["generate"] => "tokens",
             ["verify"] => "steps",
+            ["eval"] => "threads",
             _ => "seed",
         };
         let case = Case { small, option: option.into(), value: "7".into() };
@@ -361,6 +363,8 @@ fn all_numbers_are_found() {
             && has(&["generate"], "top-k")
             && has(&["bench", "gpt"], "time")
             && has(&["report"], "threads")
+            && has(&["eval"], "threads")
+            && has(&["train", "gpt"], "sample-tokens")
     );
     assert!(cases.iter().all(|c| !["tied", "data", "out", "norm", "optimizer"].contains(&&c.option[..])));
 }

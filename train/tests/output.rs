@@ -130,6 +130,9 @@ fn help_version_and_errors() {
     for arguments in [&["--help"][..], &["--version"], &["train", "gpt", "--help"], &["report", "-h"]] {
         check(arguments, &ALL, 0, true);
     }
+    for kind in ["gpt", "population"] {
+        check(&["train", kind, "--print-config"], &ALL, 0, true);
+    }
     // Each prints at most a message.
     check(&["--no-such-option"], &ALL, 2, false);
     check(&["bench"], &ALL, 2, false);
@@ -161,6 +164,11 @@ fn trainers_go_on_and_generate_says_what_it_lost() {
     let model = path("gpt", 0);
     let generate = ["generate", "--model", &model, "--tokens", "2"];
     check(&generate, &ALL, 0, true);
+    let eval = ["eval", &model, "--threads", "1"];
+    check(&eval, &ALL, 0, true);
+    check(&[&eval[..], &["--json"]].concat(), &[[Full, Kept]], 0, true);
+    let (_, text, note) = ends(&eval, Kept, Kept);
+    assert!(text.starts_with("loss ") && note.contains("model of step 2"), "{text} {note}");
     let (_, text, note) = ends(&generate, Kept, Kept);
     assert!(!text.is_empty() && note.contains("tokens/s"), "{text} {note}");
 }

@@ -7,16 +7,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-#[path = "../../tests/common/limited.rs"]
-mod limited;
+mod common;
 
-use limited::{Limited, output};
-
-fn hotlanes(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hotlanes"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
+use common::{Limited, hotlanes, output, stop, text};
 
 /// A small run in a directory.
 const SMALL: [&str; 14] = [
@@ -44,17 +37,6 @@ fn run(directory: &Path, more: &[&str]) -> Output {
 fn resume(directory: &Path, more: &[&str]) -> Output {
     let resume = ["train", "population", "--resume", directory.to_str().unwrap()];
     output(&mut hotlanes(&[&resume[..], more].concat()))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// The last "stop" of a directory's log.
-fn stop(directory: &Path) -> serde_json::Value {
-    let log = std::fs::read_to_string(directory.join("log.jsonl")).unwrap();
-    let mut lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    lines.rfind(|line| line["event"] == "stop").unwrap()
 }
 
 /// A run without end whose first generation is done.

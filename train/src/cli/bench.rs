@@ -13,22 +13,22 @@ mod population;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Bench {
-    /// Measure training steps of a population of sparse networks against the scalar loop of earlier work.
+    /// Measure training steps of a population of sparse networks against a plain scalar loop.
     Population(population::Args),
-    /// Measure training steps of a GPT, and decoding, against the machine's peak in multiply-adds.
+    /// Measure training steps and decoding of a GPT against the machine's FMA peak.
     Gpt(gpt::Args),
 }
 
 /// Options of every benchmark.
 #[derive(clap::Args)]
 struct Measure {
-    /// Threads [default: all cores]
+    /// Number of threads [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Seconds to measure for, about.
+    /// Approximate seconds to measure for.
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Print one JSON object, and nothing else, on standard output.
+    /// Print one JSON object and nothing else.
     #[arg(long)]
     json: bool,
 }

@@ -12,38 +12,39 @@ use crate::shell::progress::note;
 use crate::shell::signals;
 
 pub(super) const HELP: &str = "\
-The text goes to standard output, as it comes; what there is to say about it, to standard error. It depends on model, prompt and
-settings alone, the same on every CPU. A model sees the tokens of its block: beyond, the later half of them is kept and more is added.
+The text goes to standard output as it is generated, everything else to standard error. Model, prompt and options
+determine it: it is the same on every CPU. When the model's context is full, its later half is kept and generation
+continues from there.
 
-Exit codes: 0 done (also where the reader has seen enough), 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.";
+Exit codes: 0 done (also if the reader closes the pipe), 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The directory of a run of `hotlanes train gpt`.
+    /// Directory of a run of `hotlanes train gpt`.
     #[arg(long, value_name = "DIR", default_value = "gpt-run")]
     model: PathBuf,
-    /// Which of its models [default: the best by validation, or where no evaluation has been the last].
+    /// Checkpoint to load [default: best, or last where there was no evaluation].
     #[arg(long, value_enum, value_name = "NAME")]
     checkpoint: Option<Which>,
-    /// Beginning of the text; numbers, with space between them, for a model of token files.
+    /// Text to continue; for a model of token files, token numbers separated by spaces.
     #[arg(long, value_name = "TEXT", default_value = "")]
     prompt: String,
-    /// Tokens to add.
+    /// Number of tokens to generate.
     #[arg(long, value_name = "N", default_value_t = 500)]
     tokens: u64,
-    /// Logits are divided by it; 0 always takes the most probable token.
+    /// Divide logits by this; 0 always takes the most probable token.
     #[arg(long, value_name = "T", default_value_t = 0.8)]
     temperature: f32,
-    /// Choose among so many of the most probable tokens.
+    /// Sample from the K most probable tokens only.
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
-    /// Choose among the most probable tokens that together reach this probability.
+    /// Sample from the most probable tokens that together reach this probability.
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     top_p: f32,
-    /// All randomness.
+    /// Seed of all random numbers.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Say nothing but the text.
+    /// Print the text only.
     #[arg(long)]
     quiet: bool,
 }

@@ -3,29 +3,32 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::config::{self, Printed};
 use super::run::{ENDS, Plan, RunArgs};
 use crate::data::idx::{Pair, Place, Source};
 use crate::models::population::evolve::{Evolution, Mutation, Selection};
 use crate::models::population::run::{Config, OptimizerKind};
 use crate::models::population::trainer::Recipe;
+use crate::shell::error::Error;
 use crate::shell::ranks::Alone;
 
 const HELP: &str = "\
-Data: --data DIR has MNIST's files, plain or .gz. With train-images-idx3-ubyte and train-labels-idx1-ubyte those are
-learnt from and t10k-... is the test; with t10k-... alone every fifth image is held out (8,000 and 2,000). A dot for a
-dash, upper case and test-... are known too; of several files for one purpose the plain one of the original name is
-taken. Files of other names: --images and --labels. Without either the program draws digits itself. The test images
-choose nothing: individuals are ranked by training images that are set aside.
+Data: --data DIR holds MNIST's files, plain or .gz. The networks learn from train-images-idx3-ubyte and
+train-labels-idx1-ubyte, and t10k-... is the test set; with t10k-... alone every fifth image is held out (8,000 and
+2,000). Names with dots for dashes, in upper case, or with test-... for t10k-... are recognised; if several files fit,
+the uncompressed one with the original name is used. Files of other names: --images and --labels. Without either, the
+program draws digits itself. Test images never influence selection: networks are ranked on training images that are
+set aside.
 
-Left in --out: population.json and population-*.safetensors (the checkpoints), log.jsonl (one JSON object a line: run,
-generation, checkpoint, final, stop), metrics.csv, accuracy.svg, connections.svg, nodes.svg. A run depends on
-settings, data and seed alone, to the bit, whatever the CPU, the threads, and however often it was stopped and
-resumed: hotlanes verify shows it.
+Written to --out: population.json and population-*.safetensors (the checkpoints), log.jsonl (one JSON object a line:
+run, generation, checkpoint, final, stop), metrics.csv, accuracy.svg, connections.svg, nodes.svg. Settings and data
+determine a run to the bit, whatever the CPU and threads, and however often it was stopped, killed and resumed: hotlanes verify
+proves it.
 ";
 
 /// The help after the options.
 pub(super) fn help() -> String {
-    format!("{HELP}\n{ENDS}")
+    format!("{HELP}\n{}\n\n{ENDS}", config::HELP)
 }
 
 #[derive(clap::Args)]
@@ -34,11 +37,11 @@ pub(super) struct Args {
     settings: Settings,
     #[command(flatten)]
     data: DataArgs,
-    /// Generations at which to stop, counted from the run's beginning [default: 50, or the resumed run's own].
+    /// Train up to this generation of the run [default: 50, or the resumed run's own].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     generations: Option<u64>,
     #[command(flatten)]
-    run: RunArgs,
+    pub(super) run: RunArgs,
     // Last, as its heading holds for what follows.
     #[command(flatten)]
     evolution: EvolutionArgs,
@@ -47,10 +50,10 @@ pub(super) struct Args {
 /// Where the images come from.
 #[derive(clap::Args)]
 pub(super) struct DataArgs {
-    /// Directory of MNIST's IDX files; without data, the program draws digits.
+    /// Directory of MNIST's IDX files; without files, the program draws digits.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["images", "labels", "test_images", "test_labels"])]
     data: Option<PathBuf>,
-    /// IDX file of the training images, plain or gzip, in place of --data.
+    /// IDX file of the training images, plain or gzip, instead of --data.
     #[arg(long, value_name = "FILE", requires = "labels")]
     images: Option<PathBuf>,
     /// IDX file of the training images' labels.
@@ -80,40 +83,40 @@ impl DataArgs {
 /// What a network is and how it learns.
 #[derive(clap::Args)]
 pub(super) struct Settings {
-    /// Individuals.
+    /// Number of networks.
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(super) population: usize,
-    /// Nodes of the hidden layers of the first networks.
+    /// Sizes of the first networks' hidden layers.
     #[arg(long, value_name = "N,N,...", default_value = "128,64", value_delimiter = ',')]
     pub(super) hidden: Vec<usize>,
-    /// The share of the layer before that a node of a later layer reads.
+    /// Share of the previous layer that a node reads, from the second layer on.
     #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
     pub(super) density: f64,
-    /// The share of the pixels that a node of the first layer reads.
+    /// Share of the pixels that a node of the first layer reads.
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     pub(super) input_density: f64,
     /// Examples per step; 1 is exact online learning.
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub(super) batch: usize,
-    /// How weights follow gradients.
+    /// Optimizer.
     #[arg(long, value_name = "NAME", default_value = "sgd", value_parser = ["sgd", "adamw"])]
     optimizer: String,
-    /// Learning rate [default: sgd 0.01 times the batch, at most 0.3; adamw 0.002].
+    /// Learning rate [default: for sgd 0.01 times the batch, at most 0.3; for adamw 0.002].
     #[arg(long, value_name = "RATE")]
     lr: Option<f64>,
     /// AdamW's weight decay.
     #[arg(long, value_name = "RATE", default_value_t = 0.01)]
     weight_decay: f64,
-    /// Examples in a generation [default: 8000, less what the batch does not divide].
+    /// Examples per generation [default: 8000, rounded down to whole batches].
     #[arg(long, value_name = "N")]
     generation: Option<u64>,
-    /// Training images set aside to select by.
+    /// Training images set aside for selection.
     #[arg(long, value_name = "N", default_value_t = 500)]
     validation: usize,
-    /// Digits that the program draws where it is given no files; every fifth is held out.
+    /// Number of digits that the program draws if given no files; every fifth is held out.
     #[arg(long, value_name = "N", default_value_t = 5000)]
     digits: usize,
-    /// All randomness.
+    /// Seed of all random numbers.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
 }
@@ -122,37 +125,38 @@ pub(super) struct Settings {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Evolution")]
 struct EvolutionArgs {
-    /// How parents are chosen: tournament:N or truncation:SHARE.
+    /// How parents are chosen: tournament:N (the best of N drawn at random) or truncation:SHARE (any of the best
+    /// SHARE of the population).
     #[arg(long, value_name = "HOW", default_value_t = Evolution::default().selection)]
     selection: Selection,
-    /// The share of the population that children replace after each generation.
+    /// Share of the population that children replace after each generation.
     #[arg(long, value_name = "SHARE", default_value_t = Evolution::default().cull)]
     cull: f64,
-    /// At least so many of the best are never replaced.
+    /// At least this many of the best networks are never replaced.
     #[arg(long, value_name = "N", default_value_t = Evolution::default().elites)]
     elites: usize,
-    /// The probability that a child has two parents.
+    /// Probability that a child has two parents.
     #[arg(long, value_name = "P", default_value_t = Evolution::default().crossover)]
     crossover: f64,
-    /// Connections that a child gains.
+    /// Connections added to a child.
     #[arg(long, value_name = "N", default_value_t = Evolution::default().mutation.add_connections)]
     add_connections: usize,
-    /// Connections that a child loses.
+    /// Connections removed from a child.
     #[arg(long, value_name = "N", default_value_t = Evolution::default().mutation.remove_connections)]
     remove_connections: usize,
-    /// The probability that a node splits one of a child's connections.
+    /// Probability that a new node splits one of a child's connections.
     #[arg(long, value_name = "P", default_value_t = Evolution::default().mutation.split)]
     split: f64,
-    /// The probability that a child loses a node.
+    /// Probability that a child loses a node.
     #[arg(long, value_name = "P", default_value_t = Evolution::default().mutation.remove_node)]
     remove_node: f64,
-    /// The probability that a node of a child changes its activation.
+    /// Probability that one of a child's nodes changes its activation.
     #[arg(long, value_name = "P", default_value_t = Evolution::default().mutation.activation)]
     change_activation: f64,
-    /// The share of a child's weights that is perturbed.
+    /// Share of a child's weights that are perturbed.
     #[arg(long, value_name = "SHARE", default_value_t = Evolution::default().mutation.perturb)]
     perturb: f64,
-    /// The standard deviation of a perturbation.
+    /// Standard deviation of a perturbation.
     #[arg(long, value_name = "SIZE", default_value_t = Evolution::default().mutation.perturb_by)]
     perturb_by: f32,
 }
@@ -202,6 +206,78 @@ impl Settings {
     }
 }
 
+impl Args {
+    /// The recipe, and where the run ends.
+    pub(super) fn recipe(&self) -> Result<(Recipe, u64), Error> {
+        let config = self.settings.config(self.evolution.evolution());
+        let source = self.settings.source(self.data.place()).absolute()?;
+        Ok((Recipe { config, source }, self.generations.unwrap_or(GENERATIONS)))
+    }
+}
+
+/// The options that give a recipe.
+pub(super) fn print(recipe: &Recipe, generations: u64) -> Result<Printed, Error> {
+    let Recipe { config, source } = recipe;
+    let Source { place, digits, validation } = source;
+    let mut to = Printed::default();
+    to.title("For hotlanes train population --config FILE.");
+    to.title("Data");
+    match place {
+        None => {}
+        Some(Place::Directory(directory)) => to.put("data", directory.as_path())?,
+        Some(Place::Files { train, test }) => {
+            to.put("images", train.images.as_path())?;
+            to.put("labels", train.labels.as_path())?;
+            to.put("test-images", test.as_ref().map(|pair| pair.images.as_path()))?;
+            to.put("test-labels", test.as_ref().map(|pair| pair.labels.as_path()))?;
+        }
+    }
+    to.put("digits", *digits)?;
+    to.put("validation", *validation)?;
+    #[rustfmt::skip]
+    let Config {
+        population, hidden, input_density, density, batch, optimizer, lr, weight_decay, generation, evolution, seed,
+    } = config;
+    to.title("Networks and learning; without lr and generation those follow batch and optimizer");
+    to.put("population", *population)?;
+    to.put("hidden", &hidden[..])?;
+    to.put("input-density", *input_density)?;
+    to.put("density", *density)?;
+    to.put("batch", *batch)?;
+    to.put("optimizer", optimizer_name(*optimizer))?;
+    to.put("lr", *lr)?;
+    to.put("weight-decay", *weight_decay)?;
+    to.put("generation", *generation)?;
+    to.put("generations", generations)?;
+    to.put("seed", *seed)?;
+    let Evolution { selection, cull, elites, crossover, mutation } = evolution;
+    to.title("Evolution");
+    to.put("selection", &*selection.to_string())?;
+    to.put("cull", *cull)?;
+    to.put("elites", *elites)?;
+    to.put("crossover", *crossover)?;
+    #[rustfmt::skip]
+    let Mutation {
+        add_connections, remove_connections, split, remove_node, activation, perturb, perturb_by,
+    } = mutation;
+    to.put("add-connections", *add_connections)?;
+    to.put("remove-connections", *remove_connections)?;
+    to.put("split", *split)?;
+    to.put("remove-node", *remove_node)?;
+    to.put("change-activation", *activation)?;
+    to.put("perturb", *perturb)?;
+    to.put("perturb-by", *perturb_by)?;
+    Ok(to)
+}
+
+/// The optimizer's name as it is typed.
+fn optimizer_name(kind: OptimizerKind) -> &'static str {
+    match kind {
+        OptimizerKind::Sgd => "sgd",
+        OptimizerKind::AdamW => "adamw",
+    }
+}
+
 /// Generations of a run that is not told otherwise.
 const GENERATIONS: u64 = 50;
 
@@ -210,11 +286,9 @@ pub(super) fn run(args: Args) -> ExitCode {
         goal: args.generations,
         checkpoint_every: 10,
         finish: true,
-        recipe: &|| {
-            let config = args.settings.config(args.evolution.evolution());
-            let source = args.settings.source(args.data.place()).absolute()?;
-            Ok((Recipe { config, source }, args.generations.unwrap_or(GENERATIONS)))
-        },
+        samples: None,
+        recipe: &|| args.recipe(),
+        print: &print,
         change: &|recipe: &mut Recipe| {
             if let Some(place) = args.data.place() {
                 recipe.source.place = Some(place.absolute()?);

@@ -8,22 +8,22 @@ use crate::report::{self, Failure, Options};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// All sizes, and longer samples of each: minutes instead of half of one.
+    /// All sizes and longer samples: minutes instead of half a minute.
     #[arg(long)]
     full: bool,
     /// Threads for the kernels and the limits; the naive loops always use one.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
-    /// One JSON object a line on stdout, and nothing else there.
+    /// Print one JSON object per line, and nothing else, on standard output.
     #[arg(long)]
     json: bool,
-    /// Print the kernels and sizes as JSON, one object a line, and measure nothing.
+    /// Print kernels and sizes as JSON, one object per line, and measure nothing.
     #[arg(long, conflicts_with_all = ["json", "threads", "tier"])]
     list_json: bool,
-    /// Only this kernel; may be repeated.
+    /// Measure this kernel only; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(report::kernels()))]
     kernel: Vec<String>,
-    /// Time only this tier (the bits are still compared on all); may be repeated.
+    /// Time this tier only (bits are still compared on all); may be repeated.
     #[arg(long, value_name = "NAME")]
     tier: Vec<Tier>,
 }

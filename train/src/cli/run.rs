@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use hotlanes::Tier;
 
+use super::config::{self, Printed};
 use crate::shell::error::Error;
+use crate::shell::progress;
 use crate::shell::ranks::Ranks;
 use crate::shell::rehearse;
-use crate::shell::session::{self, Ending, Options};
+use crate::shell::session::{self, Ending, Options, Samples};
 use crate::shell::settings::{self, number};
 use crate::shell::signals::{self, Notes};
 use crate::shell::trainer::Recipe;
@@ -23,13 +25,14 @@ Ctrl-C, SIGTERM and SIGHUP save and stop; a second one stops at once. Exit codes
 /// Where a command computes.
 #[derive(clap::Args)]
 pub(super) struct Machine {
-    /// Threads [default: all cores]. The results are the same.
+    /// Number of threads [default: all cores]; results do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) threads: Option<u16>,
-    /// Instruction set [default: HOTLANES_TIER, else the best of this CPU]. The results are the same.
+    /// Instruction set: scalar, avx2, avx512 or neon [default: HOTLANES_TIER, else this CPU's best]; results do not
+    /// depend on it.
     #[arg(long, value_name = "NAME")]
     pub(super) tier: Option<Tier>,
-    /// Print nothing but errors.
+    /// Print errors only.
     #[arg(long)]
     pub(super) quiet: bool,
 }
@@ -57,16 +60,22 @@ pub(super) struct RunArgs {
     /// Resume the run in this directory, with its own settings.
     #[arg(long, value_name = "DIR")]
     pub(super) resume: Option<PathBuf>,
-    /// Stop after so many minutes.
+    /// Stop after this many minutes.
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
-    /// Steps (or generations) from one checkpoint to the next [default: 250 (10)].
+    /// Steps or generations between checkpoints [default: 250 steps, 10 generations].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     checkpoint_every: Option<u64>,
-    /// Checkpoints to keep, the newest ones.
+    /// Number of newest checkpoints to keep.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     keep: u32,
-    /// Check settings and data, print parameters, memory and an estimate of the time, and write nothing.
+    /// Read options from this TOML file; the command line overrides them.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print all settings of the run, new or resumed, as a file for --config, and exit.
+    #[arg(long, conflicts_with = "dry_run")]
+    print_config: bool,
+    /// Check settings and data, print parameters, memory and estimated time, and write nothing.
     #[arg(long, conflicts_with = "resume")]
     dry_run: bool,
     #[command(flatten)]
@@ -85,6 +94,10 @@ pub(super) struct Plan<'a, R> {
     pub(super) recipe: &'a (dyn Fn() -> Result<(R, u64), Error> + Sync),
     /// Changes to a resumed one.
     pub(super) change: &'a (dyn Fn(&mut R) -> Result<(), Error> + Sync),
+    /// The options of a run that ends there.
+    pub(super) print: &'a (dyn Fn(&R, u64) -> Result<Printed, Error> + Sync),
+    /// Samples to take while it trains.
+    pub(super) samples: Option<Samples>,
 }
 
 impl RunArgs {
@@ -97,6 +110,9 @@ impl RunArgs {
     pub(super) fn train<R: Recipe>(&self, plan: &Plan<'_, R>, ranks: &dyn Ranks) -> Result<Ending, Error> {
         let default = PathBuf::from(format!("{}-run", R::KIND));
         let out = self.resume.as_ref().or(self.out.as_ref()).unwrap_or(&default);
+        if self.print_config {
+            return self.print(plan, out);
+        }
         let mut options = Options {
             out: out.clone(),
             goal: plan.goal,
@@ -104,6 +120,7 @@ impl RunArgs {
             checkpoint_every: self.checkpoint_every.unwrap_or(plan.checkpoint_every),
             keep: self.keep as usize,
             finish: plan.finish,
+            samples: plan.samples,
             quiet: self.machine.quiet,
             command: command_line(),
             disk: &System,
@@ -117,6 +134,38 @@ impl RunArgs {
         }
         options.goal = Some(goal);
         session::start(recipe, &options, ranks)
+    }
+
+    /// Prints the options of the run, new or resumed.
+    fn print<R: Recipe>(&self, plan: &Plan<'_, R>, directory: &Path) -> Result<Ending, Error> {
+        let (recipe, goal) = match &self.resume {
+            None => (plan.recipe)()?,
+            Some(directory) => {
+                let mut about = session::stored::<R>(directory)?;
+                (plan.change)(&mut about.recipe)?;
+                (about.recipe, plan.goal.unwrap_or(about.goal))
+            }
+        };
+        recipe.check()?;
+        self.minutes.map(minutes).transpose()?;
+        let mut printed = (plan.print)(&recipe, goal)?;
+        self.put(&mut printed, directory, plan.checkpoint_every)?;
+        progress::printed(progress::tell(printed)).map_err(Error::Output)?;
+        Ok(Ending::Done)
+    }
+
+    /// Adds these options.
+    pub(super) fn put(&self, to: &mut Printed, directory: &Path, checkpoint_every: u64) -> Result<(), Error> {
+        let Machine { threads, tier, quiet } = self.machine;
+        to.title("Run");
+        // A new run cannot lie where the resumed one does.
+        to.put("out", self.resume.is_none().then_some(directory))?;
+        to.put("minutes", self.minutes)?;
+        to.put("checkpoint-every", self.checkpoint_every.unwrap_or(checkpoint_every))?;
+        to.put("keep", self.keep)?;
+        to.put("threads", threads)?;
+        to.put("tier", tier.map(Tier::name))?;
+        to.put("quiet", quiet)
     }
 
     /// Runs `train` where it is to run, and gives the command's exit code.
@@ -133,7 +182,10 @@ impl RunArgs {
         signals::install(self.notes());
         match self.machine.run(train) {
             Ok(Ok(ending)) => ExitCode::from(ending.exit_code()),
-            Ok(Err(why)) => fail(why.exit_code(), why.to_string()),
+            Ok(Err(why)) => {
+                let (code, why) = (why.exit_code(), why.to_string());
+                fail(code, if self.config.is_some() { config::located(why) } else { why })
+            }
             Err(why) => fail(2, why),
         }
     }

@@ -14,12 +14,12 @@ use crate::shell::verify::{self, Part, Verdict};
 use crate::store::log;
 
 pub(super) const HELP: &str = "\
-Executes the run again, on this CPU, and compares every loss, figure and hash that its log has: of each evaluation or
-generation, of each checkpoint, of the best model. A run that agrees came from these data by this recipe, to the bit.
+Executes the run again on this CPU and compares every loss, figure and hash in its log: of each evaluation or
+generation, each checkpoint, the best model. A run that agrees came from these data by these settings, to the bit.
 
-Checked before that: the chain of the log (a line that was edited or taken out is named), the data (they must have the
-run's hash), the kept checkpoints (their tensors must have the hash that the log tells). Train with --keep N to keep
-checkpoints from which parts of a run can be verified. A run of a version that computes other bits is told as such.
+Before that it checks the log's chain (a line that was edited or removed is named), the data (by the run's hash) and the
+kept checkpoints (by the hashes in the log). Train with --keep N to keep checkpoints from which parts of a run can be
+verified. A run that was made by a version with other bits is refused with a message.
 
 Exit codes: 0 everything agrees, 1 something differs or cannot be read, 2 wrong usage, 128 + N stopped by signal N.";
 
@@ -28,19 +28,19 @@ pub(super) struct Args {
     /// Directory of the run.
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// The data, if they lie elsewhere now.
+    /// Where the data are now, if they were moved; repeat it for each file.
     #[arg(long, value_name = "PATH")]
     data: Vec<PathBuf>,
-    /// Begin at the kept checkpoint of this step (of a population: after so many examples).
+    /// Start from the kept checkpoint of this step (of a population: after this many examples).
     #[arg(long, value_name = "STEP")]
     from: Option<u64>,
-    /// Execute so many steps (generations) at most.
+    /// Execute at most this many steps or generations.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
-    /// Execute so many of the segments between kept checkpoints, chosen by --seed.
+    /// Execute K of the segments between kept checkpoints, chosen by --seed.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     sample: Option<u32>,
-    /// Seed of that choice.
+    /// Seed of --sample's choice.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "sample")]
     seed: u64,
     #[command(flatten)]

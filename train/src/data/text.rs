@@ -89,6 +89,16 @@ pub enum DataError {
         /// The least number.
         least: usize,
     },
+    /// A text to evaluate a model on is too short.
+    #[error("{name}: {tokens} tokens: must be at least block + 1 = {least}")]
+    NoWindow {
+        /// The text's name.
+        name: String,
+        /// Its tokens.
+        tokens: usize,
+        /// The least number.
+        least: usize,
+    },
     /// Too many tokens.
     #[error("{name}: {len} tokens: must be at most 2^32 - 1")]
     Long {

@@ -13,6 +13,7 @@ mod clock;
 pub mod config;
 pub mod decode;
 pub mod engine;
+pub mod evaluate;
 pub mod generate;
 mod norms;
 pub mod params;

@@ -42,6 +42,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
     /// A new run where there is something of another.
     #[error("{} holds a run: --resume {} continues it, another --out starts anew (found {file})", directory.display(), directory.display())]
     Occupied {

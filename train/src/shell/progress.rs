@@ -21,6 +21,14 @@ pub fn tell(text: impl Display) -> io::Result<()> {
     out.flush()
 }
 
+/// Whether output could be written: a reader who has seen enough is no failure.
+///
+/// # Errors
+/// It could not.
+pub fn printed(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|e| if e.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
+}
+
 /// Prints a line on standard error; errors are ignored.
 pub fn note(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");

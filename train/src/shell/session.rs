@@ -41,12 +41,23 @@ pub struct Options<'a> {
     pub keep: usize,
     /// Whether to make the last evaluation.
     pub finish: bool,
+    /// Samples to take while training.
+    pub samples: Option<Samples>,
     /// Whether to print nothing but errors.
     pub quiet: bool,
     /// The command, for the log and the lock.
     pub command: String,
     /// The file system.
     pub disk: &'a dyn Disk,
+}
+
+/// Samples of what a model makes while it trains. They decide no bit of the run.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples {
+    /// Steps, or generations, from one to the next.
+    pub every: u64,
+    /// Tokens of each.
+    pub tokens: u64,
 }
 
 /// How a session ended; its state is saved each time.
@@ -209,6 +220,20 @@ pub fn about<R: Recipe>(directory: &Path, index: &Index) -> Result<About<R>, Err
     let path = checkpoint::index_path(directory, R::KIND);
     serde_json::from_value(index.about.clone())
         .map_err(|source| checkpoint::CheckpointError::Json { path, source }.into())
+}
+
+/// What the checkpoint in a directory says about its run, without its tensors and data.
+///
+/// # Errors
+/// There is none of this trainer, or it is damaged.
+pub fn stored<R: Recipe>(directory: &Path) -> Result<About<R>, Error> {
+    let is_there = |kind: &&str| checkpoint::index_path(directory, kind).exists();
+    let other = KINDS.into_iter().filter(|kind| *kind != BEST).find(is_there);
+    if let Some(have) = other.filter(|_| !is_there(&R::KIND)) {
+        let (directory, have) = (directory.to_owned(), have.to_owned());
+        return Err(Error::OtherKind { directory, have, want: R::KIND });
+    }
+    about(directory, &checkpoint::index(directory, R::KIND)?)
 }
 
 /// Loads the data of a run again.

@@ -28,6 +28,12 @@ pub trait Recipe: Clone + Serialize + DeserializeOwned + 'static {
     /// The trainer.
     type Trainer<'a>: Trainer;
 
+    /// Checks what can be checked without the data.
+    ///
+    /// # Errors
+    /// A setting breaks a rule.
+    fn check(&self) -> Result<(), Error>;
+
     /// Checks the settings, then reads or makes the data, which may complete the settings.
     ///
     /// # Errors
@@ -148,6 +154,12 @@ pub trait Trainer {
 
     /// The model as it is, if the best one is kept: its snapshot and tensors.
     fn best(&self) -> Option<(Value, Tensors<'_>)> {
+        None
+    }
+
+    /// A sample of what the model makes now, if it makes anything: fields of the log, and the same in words. Leaves the
+    /// state as it is.
+    fn sample(&self, _tokens: u64) -> Option<(Value, String)> {
         None
     }
 

@@ -31,6 +31,7 @@ fn options(out: &Path, steps: u64) -> Options<'static> {
         checkpoint_every: 3,
         keep: 1,
         finish: false,
+        samples: None,
         quiet: true,
         command: "test".into(),
         disk: &System,

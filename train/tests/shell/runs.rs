@@ -65,6 +65,7 @@ pub fn options<'a>(out: &Path, goal: Option<u64>, disk: &'a dyn Disk) -> Options
         checkpoint_every: 1,
         keep: 2,
         finish: true,
+        samples: None,
         quiet: true,
         command: "test".into(),
         disk,

@@ -29,10 +29,10 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "N", default_value_t = 64)]
     time: usize,
     /// Normalisation.
-    #[arg(long, value_enum, default_value = "layernorm")]
+    #[arg(long, value_enum, value_name = "NAME", default_value = "layernorm")]
     norm: Norm,
     /// Activation of the perceptron.
-    #[arg(long, value_enum, default_value = "gelu")]
+    #[arg(long, value_enum, value_name = "NAME", default_value = "gelu")]
     act: Act,
     /// Share the head's weights with the token embedding.
     #[arg(long)]

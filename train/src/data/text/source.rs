@@ -168,6 +168,35 @@ impl Source {
     }
 }
 
+impl Corpus {
+    /// A text to evaluate a trained model on: all of a file, in the model's tokens, and nothing to train on.
+    ///
+    /// # Errors
+    /// The file cannot be read, has something that is no token of the model, or does not fill a window of `block`
+    /// tokens and their targets.
+    pub fn to_evaluate(path: &Path, tokenizer: Tokenizer, block: usize) -> Result<Corpus, DataError> {
+        let name = path.display().to_string();
+        let encoded = |kind| {
+            let text = text(path, kind)?;
+            tokenizer.encode(&text).map_err(|source| DataError::Tokens { name: name.clone(), source })
+        };
+        let validation = match tokenizer {
+            Tokenizer::Char(_) => encoded(Kind::Char)?,
+            Tokenizer::Byte => encoded(Kind::Byte)?,
+            Tokenizer::Tokens(vocab) => {
+                let file = TokenFile::read(path)?;
+                TokenFile::tokenizer(&[&file], Some(vocab))?;
+                file.tokens
+            }
+        };
+        let (tokens, least) = (validation.len(), block.saturating_add(1));
+        if tokens < least {
+            return Err(DataError::NoWindow { name, tokens, least });
+        }
+        Ok(Corpus { name, tokenizer, train: Vec::new(), validation })
+    }
+}
+
 /// The text of a file, without byte-order mark and with the line ends of Unix.
 fn text(path: &Path, kind: Kind) -> Result<Vec<u8>, DataError> {
     // A character has at most four bytes.

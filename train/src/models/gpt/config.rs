@@ -29,7 +29,7 @@ pub enum Act {
     #[serde(rename = "gelu")]
     #[value(name = "gelu")]
     Gelu,
-    /// `max(x, 0)^2`
+    /// max(x, 0) squared.
     #[serde(rename = "squared-relu")]
     #[value(name = "squared-relu")]
     SquaredRelu,

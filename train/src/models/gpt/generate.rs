@@ -1,10 +1,19 @@
 //! Text from a model, token by token.
 
+use super::config::Config;
 use super::decode::Decoder;
 use super::engine::EngineError;
+use super::run::Run;
 use super::sample::{SampleError, Sampler, Sampling};
 use super::state::Model;
 use crate::data::tokenizer::{Tokenizer, TokenizerError, Utf8Stream};
+use crate::rng::Rng;
+
+/// Purpose of the seeds of samples.
+const PURPOSE: u64 = 0x006c_6f6f_6b69_6e67;
+
+/// Temperature of samples: that of `hotlanes generate` by default.
+const TEMPERATURE: f32 = 0.8;
 
 /// Why there is no text, or no more of it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -37,16 +46,26 @@ impl Generator {
     /// # Errors
     /// See [`GenerateError`].
     pub fn new(model: &Model, prompt: &str, sampling: Sampling) -> Result<Self, GenerateError> {
+        Self::of(&model.config, &model.params, &model.tokenizer, prompt, sampling)
+    }
+
+    fn of(
+        config: &Config,
+        params: &[f32],
+        tokenizer: &Tokenizer,
+        prompt: &str,
+        sampling: Sampling,
+    ) -> Result<Self, GenerateError> {
         let sampler = Sampler::new(sampling)?;
-        let tokenizer = model.tokenizer.clone();
         let mut tokens = tokenizer.encode(prompt.as_bytes()).map_err(GenerateError::Prompt)?;
         if tokens.is_empty() {
             tokens.push(tokenizer.start());
         }
         let tokens: Vec<u32> = tokens.into_iter().map(u32::from).collect();
-        let mut decoder = Decoder::new(model.config.clone(), &model.params)?;
+        let mut decoder = Decoder::new(config.clone(), params)?;
         let logits = decoder.prefill(&tokens).to_vec();
-        Ok(Generator { decoder, tokenizer, sampler, logits, stream: Utf8Stream::default() })
+        let (tokenizer, stream) = (tokenizer.clone(), Utf8Stream::default());
+        Ok(Generator { decoder, tokenizer, sampler, logits, stream })
     }
 
     /// One more token: the text that it completes, which may be empty where a character has several tokens.
@@ -64,4 +83,21 @@ impl Generator {
     pub fn finish(mut self) -> String {
         self.stream.finish()
     }
+}
+
+/// Text from a run's model as it is, without a prompt. Its random numbers depend on the run's seed and step alone, and
+/// the run uses none of them.
+///
+/// # Errors
+/// See [`GenerateError`].
+pub fn sample(run: &Run<'_>, tokens: u64) -> Result<String, GenerateError> {
+    let seed = Rng::new(run.settings().seed, PURPOSE, run.history.step, 0).bits();
+    let sampling = Sampling { temperature: TEMPERATURE, seed, ..Sampling::default() };
+    let tokenizer = &run.corpus().tokenizer;
+    let mut generator = Generator::of(run.engine.config(), run.engine.params(), tokenizer, "", sampling)?;
+    let mut text = String::new();
+    for _ in 0..tokens {
+        text += &generator.token()?;
+    }
+    Ok(text + &generator.finish())
 }

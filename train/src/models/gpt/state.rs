@@ -157,9 +157,9 @@ pub fn params(layout: &Layout, named: &Named<'_>) -> Result<Aligned, CheckpointE
 /// Which of a run's models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Which {
-    /// The one with the least validation loss.
+    /// The model with the lowest validation loss.
     Best,
-    /// The one after the last step that was saved.
+    /// The model of the latest checkpoint.
     Last,
 }
 

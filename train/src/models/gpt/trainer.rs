@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::generate;
 use super::run::{History, Point, Run, RunError};
 use super::settings::{Settings, memory_needed};
 use super::state::{self, Best, Described, LAST, Snapshot};
@@ -68,10 +69,16 @@ impl trainer::Recipe for Recipe {
     type Data = Corpus;
     type Trainer<'a> = Run<'a>;
 
+    fn check(&self) -> Result<(), Error> {
+        let mut settings = self.settings.clone();
+        // Without a text its vocabulary is not known, but it has at least one token.
+        settings.model.vocab = 1;
+        settings.check()?;
+        Ok(self.source.check()?)
+    }
+
     fn load(&mut self) -> Result<Corpus, Error> {
-        // What is wrong without any text is told before one is read: there is at least one token.
-        self.settings.model.vocab = 1;
-        self.settings.check()?;
+        self.check()?;
         let corpus = self.source.load(self.settings.model.block)?;
         self.settings.model.vocab = corpus.tokenizer.vocab();
         Ok(corpus)
@@ -177,6 +184,20 @@ impl Trainer for Run<'_> {
         let Point { step, loss } = self.history.best?;
         let best = state::json(&Best { step, validation: loss });
         Some((best, state::model_tensors(self.engine.layout(), self.engine.params())))
+    }
+
+    fn sample(&self, tokens: u64) -> Option<(Value, String)> {
+        let step = self.history.step;
+        Some(match generate::sample(self, tokens) {
+            Ok(text) => {
+                // Bytes may be anything: they shall not command the terminal.
+                let shown = text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}");
+                (json!({ "step": step, "text": text }), format!("step {step:6}  sample:\n{shown}\n"))
+            }
+            Err(e) => {
+                (json!({ "step": step, "error": e.to_string() }), format!("step {step:6}  no sample: {e}"))
+            }
+        })
     }
 
     fn finish(

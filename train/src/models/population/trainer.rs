@@ -42,11 +42,18 @@ impl trainer::Recipe for Recipe {
     type Data = Split;
     type Trainer<'a> = Run<'a>;
 
-    fn load(&mut self) -> Result<Split, Error> {
+    fn check(&self) -> Result<(), Error> {
         self.source.check()?;
+        // Files say themselves how large their images are: at least of one value.
+        let features = if self.source.place.is_none() { digits::FEATURES } else { 1 };
+        self.config.check(features)?;
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<Split, Error> {
+        self.check()?;
         if self.source.place.is_none() {
-            // Before digits are drawn; files say themselves how large their images are.
-            self.config.check(digits::FEATURES)?;
+            // Before digits are drawn.
             self.config.check_memory(digits::FEATURES, self.source.digits)?;
         }
         let data = self.source.load(self.config.seed)?;

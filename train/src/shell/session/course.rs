@@ -174,6 +174,10 @@ impl<'a, R: Recipe> Session<'a, R> {
             // The best model first: a kill between the two repeats the event, and writes the same model again.
             self.save_best()?;
         }
+        if moved {
+            // Before a checkpoint, so that a run that is killed leaves no sample out.
+            self.sample(count)?;
+        }
         if save {
             self.save(state)?;
         }
@@ -181,6 +185,18 @@ impl<'a, R: Recipe> Session<'a, R> {
             self.plot()?;
         }
         Ok(())
+    }
+
+    /// Takes a sample if one is due: a line outside the chain, as it is no part of the run.
+    fn sample(&mut self, count: u64) -> Result<(), Error> {
+        let due = self.options.samples.filter(|samples| count.is_multiple_of(samples.every));
+        let (Some(desk), Some(samples)) = (&mut self.desk, due) else { return Ok(()) };
+        let Some((fields, words)) = self.trainer.sample(samples.tokens) else { return Ok(()) };
+        if !self.options.quiet {
+            desk.progress.line(&words);
+        }
+        let written = desk.log.write("sample", &fields.to_string(), false, &Value::Null);
+        written.map(drop).map_err(Error::io(desk.log.path()))
     }
 
     /// Saves the state, if it is not saved yet. Everything is tried, whatever fails, and the first error told.
