@@ -162,7 +162,6 @@ fn a_header_that_cannot_be_is_told() {
             ",x,y\n0,1,2\n",
             "f: features = column 0: has no name in the header: name it, or choose other columns by --features"
                 .into(),
-                .into(),
         ),
     ];
     for (text, want) in cases {
