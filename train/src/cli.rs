@@ -18,7 +18,9 @@ mod config;
 mod eval;
 mod generate;
 mod gpt;
+mod mlp;
 mod population;
+mod predict;
 mod report;
 mod run;
 mod verify;
@@ -47,6 +49,9 @@ enum Command {
     /// Compute a GPT's loss on its validation split or on another text.
     #[command(after_long_help = eval::HELP)]
     Eval(eval::Args),
+    /// Predict from CSV by a perceptron that was trained here.
+    #[command(after_long_help = predict::HELP)]
+    Predict(predict::Args),
     /// Execute a run again and compare it with its log, bit for bit.
     #[command(after_long_help = verify::HELP)]
     Verify(verify::Args),
@@ -63,6 +68,9 @@ enum Train {
     /// Train a GPT on text.
     #[command(after_long_help = gpt::help())]
     Gpt(Box<gpt::Args>),
+    /// Train a multi-layer perceptron on a CSV file.
+    #[command(after_long_help = mlp::help())]
+    Mlp(Box<mlp::Args>),
 }
 
 /// All commands with their options, for tests and for whoever documents them.
@@ -99,6 +107,8 @@ pub fn main() -> ExitCode {
         Some(Command::Report(args)) => report::run(args),
         Some(Command::Train(Train::Population(args))) => population::run(*args),
         Some(Command::Train(Train::Gpt(args))) => gpt::run(*args),
+        Some(Command::Train(Train::Mlp(args))) => mlp::run(*args),
+        Some(Command::Predict(args)) => predict::run(args),
         Some(Command::Generate(args)) => generate::run(args),
         Some(Command::Eval(args)) => eval::run(args),
         Some(Command::Verify(args)) => verify::run(args),

@@ -332,6 +332,13 @@ impl Value for &Path {
     }
 }
 
+impl Value for &[String] {
+    fn toml(&self) -> Result<Option<String>, String> {
+        let texts: Vec<String> = self.iter().map(|text| toml::Value::from(text.as_str()).to_string()).collect();
+        Ok((!texts.is_empty()).then(|| format!("[{}]", texts.join(", "))))
+    }
+}
+
 impl<V: Value> Value for Option<V> {
     fn toml(&self) -> Result<Option<String>, String> {
         self.as_ref().map_or(Ok(None), Value::toml)

@@ -1,12 +1,12 @@
 //! `hotlanes predict`.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::data::csv::{CsvError, Format, Reader};
-use crate::data::file::Opened;
 use crate::models::mlp::predict::Predictor;
 use crate::models::mlp::state;
 use crate::shell::error::Error;
@@ -86,26 +86,157 @@ fn predict(args: &Args) -> Result<(), Error> {
         None => schema.delimiter,
     };
     let format = Format { header: schema.header && !args.no_header, delimiter };
-    let predictor = Predictor::new(trained);
     let (input, name) = open(&args.data)?;
-    let Some(path) = &args.out else {
-        let mut out = io::stdout().lock();
-        let result = Predictions::new(args, predictor, delimiter).write(input, name, format, &mut out)?;
-        return result.map_err(Error::Output);
+    let reader = Reader::new(input, name, schema, format)?;
+    let mut predictions = Predictions {
+        probabilities: args.probabilities,
+        skip: args.skip_bad_rows,
+        quiet: args.quiet,
+        predictor: Predictor::new(trained),
+        bad: Vec::new(),
+        rows: 0,
+        skipped: 0,
+        line: String::new(),
     };
-    if same_file(path, &args.data) {
-        return Err(Error::Usage(format!("--out {}: is the file of the rows", path.display())));
-    }
-    let mut failed = Ok(());
-    let written = files::replace_by(&System, path, true, &mut |out| {
-        match Predictions::new(args, predictor.take(), delimiter).write(input, name, format, out) {
-            Ok(result) => result,
+    let Some(path) = &args.out else {
+        let mut out = io::BufWriter::with_capacity(BUFFER, io::stdout().lock());
+        return predictions.write_all(reader, delimiter, &mut out);
+    };
+    let mut failed = None;
+    let written = files::replace_by(&System, path, |out| {
+        let result = predictions.write_all(reader, delimiter, out);
+        let stopped = signals::requested().map(|_| io::Error::other("stopped"));
+        match result {
+            Ok(()) => stopped.map_or(Ok(()), Err),
+            Err(Error::Output(e)) => Err(e),
             Err(e) => {
-                failed = Err(e);
+                failed = Some(e);
                 Err(io::Error::other("no predictions"))
             }
         }
     });
-    failed?;
-    written.map_err(Error::io(path))
+    match failed {
+        Some(e) => Err(e),
+        None if signals::requested().is_some() => Ok(()),
+        None => written.map_err(Error::io(path)),
+    }
+}
+
+/// The rows, and their name for messages. A pipe is as good as a file.
+fn open(path: &Path) -> Result<(Box<dyn Read>, String), Error> {
+    if path.as_os_str() == "-" {
+        return Ok((Box::new(io::stdin().lock()), "standard input".into()));
+    }
+    let file = File::open(path).map_err(Error::io(path))?;
+    if file.metadata().map_err(Error::io(path))?.is_dir() {
+        return Err(Error::Usage(format!("{}: is a directory: must be a CSV file", path.display())));
+    }
+    Ok((Box::new(file), path.display().to_string()))
+}
+
+/// Predictions on their way out.
+struct Predictions {
+    probabilities: bool,
+    skip: bool,
+    quiet: bool,
+    predictor: Predictor,
+    /// Which of the rows that wait are bad ones, by how many good ones come before.
+    bad: Vec<usize>,
+    rows: usize,
+    skipped: u64,
+    line: String,
+}
+
+impl Predictions {
+    fn write_all<R: Read>(
+        &mut self,
+        mut reader: Reader<R>,
+        delimiter: u8,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let mut out = csv::WriterBuilder::new().delimiter(delimiter).from_writer(out);
+        let failed = |e: csv::Error| Error::Output(e.into());
+        out.write_record(self.header()).map_err(failed)?;
+        while signals::requested().is_none() {
+            let full = match reader.next_row() {
+                Ok(Some(row)) => {
+                    self.rows += 1;
+                    !self.predictor.push(row)
+                }
+                Ok(None) => break,
+                Err(e) if self.skip && e.is_row() => {
+                    self.skip(&e);
+                    false
+                }
+                Err(e) => {
+                    // What was predicted before is told first.
+                    self.flush(&mut out).map_err(failed)?;
+                    out.flush().map_err(Error::Output)?;
+                    return Err(e.into());
+                }
+            };
+            if full {
+                self.flush(&mut out).map_err(failed)?;
+            }
+        }
+        self.flush(&mut out).map_err(failed)?;
+        out.flush().map_err(Error::Output)?;
+        if self.skipped > 0 && !self.quiet {
+            note(format_args!("{} rows could not be read: their predictions are empty", self.skipped));
+        }
+        Ok(())
+    }
+
+    /// The names of the predictions' columns.
+    fn header(&self) -> Vec<String> {
+        let schema = &self.predictor.model().schema;
+        let classes = schema.classes().filter(|_| self.probabilities).unwrap_or_default();
+        let of_class = classes.iter().map(|class| format!("{}={class}", schema.target.name));
+        [schema.target.name.clone()].into_iter().chain(of_class).collect()
+    }
+
+    fn skip(&mut self, error: &CsvError) {
+        self.skipped += 1;
+        if self.skipped <= SHOWN && !self.quiet {
+            note(format_args!("hotlanes: {error}"));
+        }
+        self.bad.push(self.rows);
+    }
+
+    /// Predicts and writes the rows that wait.
+    fn flush<W: Write>(&mut self, out: &mut csv::Writer<W>) -> csv::Result<()> {
+        let Predictions { probabilities, predictor, bad, rows, line, .. } = self;
+        let width = predictor.width();
+        let columns = if *probabilities { 1 + width } else { 1 };
+        let mut empty = bad.drain(..).peekable();
+        let values = predictor.flush().to_vec();
+        let mut written = 0;
+        for prediction in values.chunks_exact(width) {
+            while empty.next_if(|&at| at <= written).is_some() {
+                out.write_record(std::iter::repeat_n("", columns))?;
+            }
+            match predictor.class(prediction) {
+                None => number(line, prediction[0], out)?,
+                Some(class) => {
+                    out.write_field(class)?;
+                    for &p in prediction.iter().filter(|_| *probabilities) {
+                        number(line, p, out)?;
+                    }
+                }
+            }
+            out.write_record(None::<&[u8]>)?;
+            written += 1;
+        }
+        empty.try_for_each(|_| out.write_record(std::iter::repeat_n("", columns)))?;
+        *rows = 0;
+        Ok(())
+    }
+}
+
+/// Writes a number, which reads back to the bit.
+fn number<W: Write>(text: &mut String, value: f64, out: &mut csv::Writer<W>) -> csv::Result<()> {
+    text.clear();
+    // A String takes everything.
+    let _ = fmt::Write::write_fmt(text, format_args!("{value}"));
+    out.write_field(&*text)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::run::Machine;
-use crate::models::{gpt, population};
+use crate::models::{gpt, mlp, population};
 use crate::shell::error::Error;
 use crate::shell::progress::{Progress, say};
 use crate::shell::session::LOG;
@@ -80,6 +80,7 @@ fn verify(args: &Args) -> Result<Verdict, Error> {
     let kind = lines.first().and_then(|line| line.value["kind"].as_str()).unwrap_or_default();
     match kind {
         population::trainer::Recipe::KIND => verify_as::<population::trainer::Recipe>(args),
+        mlp::trainer::Recipe::KIND => verify_as::<mlp::trainer::Recipe>(args),
         // Another one is told there.
         _ => verify_as::<gpt::trainer::Recipe>(args),
     }
