@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::shell::progress::tell;
 
 mod gpt;
+mod mlp;
 mod population;
 
 #[derive(clap::Subcommand)]
@@ -17,6 +18,8 @@ pub(super) enum Bench {
     Population(population::Args),
     /// Measure training steps and decoding of a GPT against the machine's FMA peak.
     Gpt(gpt::Args),
+    /// Measure runs of a perceptron on drawn rows, and its training steps by batch and width against plain loops.
+    Mlp(mlp::Args),
 }
 
 /// Options of every benchmark.
@@ -60,5 +63,6 @@ pub(super) fn run(bench: Bench) -> ExitCode {
     match bench {
         Bench::Population(args) => population::run(args),
         Bench::Gpt(args) => gpt::run(args),
+        Bench::Mlp(args) => mlp::run(args),
     }
 }

@@ -4,6 +4,7 @@
 //! a_0 = x        z_l = a_(l-1) W_l^T + b_l        a_l = dropout(f(z_l))        outputs = z_L
 //! ```
 
+pub mod baseline;
 pub mod bench;
 pub mod data;
 pub mod engine;
