@@ -36,7 +36,10 @@ pub const SOFTMAX_PARALLEL: usize = 1 << 16;
 /// Elements in one piece of a parallel softmax or cross-entropy.
 pub const SOFTMAX_PIECE: usize = 1 << 14;
 
-/// Elements from which an elementwise loss is spread over threads, in pieces of [`crate::loss::PIECE`].
+/// Elements from which an elementwise loss is spread over threads, in pieces of [`crate::loss::PIECE`]. On an AMD EPYC
+/// (Zen 4, L2 1 MiB, AVX-512) a binary cross-entropy of 2^16 with its gradient takes 33 us on one (AVX2: 48 us;
+/// PyTorch: 220 us), a squared error 7.3 us (PyTorch: 77 us). Two threads make the first 1.9 times as fast, the second
+/// no faster; of 2^20 they make them 2.0 and 1.7 times as fast (the report's `bce_with_logits` and `mse`).
 pub const LOSS_PARALLEL: usize = 1 << 16;
 
 /// Connections (times examples, for a batch) from which a sparse kernel is spread over threads. The forward of 2^19 takes

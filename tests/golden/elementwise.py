@@ -1,4 +1,4 @@
-"""Makes elementwise.txt, the golden vectors of elementwise losses; how to run it and what a line is, make_golden.py says.
+"""Makes elementwise.txt, the golden vectors of elementwise losses (how to run it, and what a line is: make_golden.py).
 
     /tmp/golden/bin/python tests/golden/elementwise.py
 """
