@@ -129,6 +129,105 @@ fn every_signal_that_ends_a_run_saves_it() {
 }
 
 #[test]
+fn an_interrupted_run_leaves_the_profile_so_far() {
+    for trainer in &TRAINERS {
+        let directory = tempfile::tempdir().unwrap();
+        let (out, profile) = (directory.path().join("run"), directory.path().join("profile"));
+        let to = format!("--profile={}", profile.display());
+        let (child, mut lines) = trainer.endless(&out, &[&to, "--profile-steps=0..100000000"]);
+        child.signal("-INT");
+        let mut printed = String::new();
+        lines.read_to_string(&mut printed).unwrap();
+        assert_eq!(child.wait().code(), Some(130), "{printed}");
+        assert!(printed.contains("profile of steps 1 to ") && printed.contains("profile in "), "{printed}");
+        let trace = fs::read(profile.join("trace.json")).unwrap();
+        let trace: serde_json::Value = serde_json::from_slice(&trace).unwrap();
+        let spans = trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["ph"] == "X");
+        let ended = |event: &serde_json::Value| event["dur"].as_f64().is_some_and(|dur| dur >= 0.0);
+        assert!(spans.clone().count() > 10 && spans.into_iter().all(ended));
+        let summary = fs::read_to_string(profile.join("summary.md")).unwrap();
+        assert!(summary.contains("steps were recorded: "), "{summary}");
+        // The resumed run has another profile in its place.
+        let steps = ["--minutes=0.02", &to];
+        told(3, &trainer.resume(&out, &steps), "profile of steps ");
+    }
+}
+
+#[test]
+fn a_profile_that_cannot_be_is_refused_before_anything_is_written() {
+    for trainer in &TRAINERS {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("run");
+        let refused = |more: &[&str], why: &str| {
+            told(2, &output(&mut trainer.start(&out, 3, more)), why);
+            assert!(!out.exists(), "{why}");
+        };
+        let taken = directory.path().join("taken");
+        fs::create_dir(&taken).unwrap();
+        fs::write(taken.join("trace.json"), "").unwrap();
+        fs::write(taken.join("thesis.tex"), "").unwrap();
+        let [to, taken, own] = [directory.path().join("profile"), taken, out.clone()]
+            .map(|directory| format!("--profile={}", directory.display()));
+        refused(&[&taken], "taken: holds thesis.tex, which is not of a profile");
+        refused(&[&own], "must be another directory than the run's");
+        refused(&[&to, "--dry-run"], "cannot be used with");
+        refused(&["--profile-steps=1..2"], "--profile <DIR>");
+        for (steps, why) in [
+            ("7", "must be two whole numbers, as in 5..15"),
+            ("-1..2", "must be two whole numbers"),
+            ("3..18446744073709551616", "must be two whole numbers"),
+            ("3..3", "must end after it begins"),
+            ("4..3", "must end after it begins"),
+        ] {
+            refused(&[&to, &format!("--profile-steps={steps}")], why);
+        }
+        let quiet = output(&mut trainer.start(&out, 3, &[&to, "--quiet", "--profile-steps=1..2"]));
+        assert_eq!(
+            (quiet.status.code(), text(&quiet.stdout), text(&quiet.stderr)),
+            (Some(0), String::new(), String::new())
+        );
+        assert!(directory.path().join("profile/summary.md").exists());
+    }
+}
+
+/// The buffers of a model with millions of parameters are most of what the process has.
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_by_kind_is_about_the_process_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let [out, profile] = ["run", "profile"].map(|name| directory.path().join(name));
+    let (out_is, to) = (format!("--out={}", out.display()), format!("--profile={}", profile.display()));
+    let mut command = hotlanes(&[
+        "train",
+        "gpt",
+        "--preset=tiny",
+        "--layers=2",
+        "--heads=4",
+        "--dim=256",
+        "--block=4",
+        "--batch=1",
+        "--stories=3000",
+        "--steps=2",
+        "--eval-batches=1",
+        "--no-whole-validation",
+        "--threads=1",
+        &out_is,
+        &to,
+        "--profile-steps=0..2",
+    ]);
+    told(0, &output(&mut command), "profile in ");
+    let summary = fs::read_to_string(profile.join("summary.md")).unwrap();
+    let of = |kind: &str| {
+        let line = summary.lines().find_map(|line| line.strip_prefix(&format!("| {kind} | "))).unwrap();
+        line.trim_end_matches(" |").parse::<f64>().unwrap()
+    };
+    let (ours, process) = (of("together"), of("the process at its peak, the recorder included"));
+    // The program, the initial values beside the first copies, and the recorder's buffers are the rest.
+    assert!(ours > 0.5 * process && ours <= process, "{summary}");
+    assert!(of("optimizer state") < of("parameters"), "{summary}");
+}
+
+#[test]
 fn nohup_is_respected() {
     if !cfg!(target_os = "linux") {
         return;

@@ -22,3 +22,4 @@ pub mod settings;
 pub mod state;
 pub mod trainer;
 mod weights;
+mod work;

@@ -12,7 +12,9 @@ mod plots;
 pub mod profiler;
 pub mod record;
 pub mod roof;
+mod rules;
 mod summary;
+pub mod table;
 mod trace;
 
 pub use memory::{Memory, bytes};

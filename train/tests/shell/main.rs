@@ -3,5 +3,6 @@
 mod disk;
 mod faults;
 mod life;
+mod profile;
 mod runs;
 mod verify;

@@ -14,6 +14,7 @@ use super::config::Config;
 use super::norms::{Normed, Norms, Sums};
 use super::params::{LayerPlaces, Places};
 use super::weights::{Linear, Weights};
+use super::work::{ACTIVATION_FLOPS, LOSS_FLOPS, attention, heads};
 use crate::aligned::Aligned;
 use crate::shell::profile::{Work, bytes, op};
 
@@ -284,7 +285,7 @@ impl Model<'_> {
             let (shape, lse) = (self.heads(rows), &mut lse[..rows * config.heads]);
             let [q, k, v] = split(&qkv[..3 * n], shape);
             let out = HeadsMut::interleaved(&mut attended[..n], shape);
-            op!("attention: forward", l, sizes(shape), attention(shape, 2, 4) => {
+            op!("attention: forward", l, heads(shape), attention(shape, 2, 4) => {
                 kernels.attention.forward(q, k, v, out, lse);
             });
 
@@ -394,7 +395,7 @@ impl Model<'_> {
             let [dq, dk, dv] = split_mut(dqkv, shape);
             let (out, lse) = (Heads::interleaved(&attended[..n], shape), &lse[..rows * config.heads]);
             let dout = Heads::interleaved(dattended, shape);
-            op!("attention: backward", l, sizes(shape), attention(shape, 5, 8) => {
+            op!("attention: backward", l, heads(shape), attention(shape, 5, 8) => {
                 kernels.attention.backward(dout, q, k, v, out, lse, dq, dk, dv);
             });
             parameters(to_qkv, dqkv, &norm1.y[..n], gradient, add);
@@ -436,22 +437,6 @@ const PANEL: usize = 128;
 /// The rows of a chunk, a few at a time.
 fn panels(rows: usize) -> impl Iterator<Item = Range<usize>> {
     (0..rows.div_ceil(PANEL)).map(move |i| i * PANEL..rows.min((i + 1) * PANEL))
-}
-
-/// Floating-point operations of a value, about: of a loss with its gradient, and of an activation.
-const LOSS_FLOPS: usize = 24;
-const ACTIVATION_FLOPS: usize = 20;
-
-/// Sizes of attention as a profile lists them: sequences and heads, tokens, features.
-fn sizes(shape: HeadsShape) -> [usize; 3] {
-    [shape.batch * shape.heads, shape.seq, shape.dim]
-}
-
-/// The work of so many products of queries and visible keys, and so many tensors.
-fn attention(shape: HeadsShape, products: usize, tensors: usize) -> Work {
-    let HeadsShape { batch, heads, seq, dim } = shape;
-    let flops = products * batch * heads * dim * seq * (seq + 1);
-    Work::of_values(flops, tensors * batch * heads * seq * dim)
 }
 
 /// The gradients of a linear layer's parameters.

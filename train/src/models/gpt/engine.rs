@@ -19,6 +19,7 @@ use super::chunk::{Chunk, Kernels, Model, Pass, Scratch};
 use super::config::Config;
 use super::params::Layout;
 use super::weights::Weights;
+use super::work::ADAMW_FLOPS;
 use crate::aligned::Aligned;
 use crate::shell::profile::{Memory, Work, bytes, group, op, region};
 use crate::shell::settings::SettingError;
@@ -102,9 +103,6 @@ pub enum EngineError {
         vocab: usize,
     },
 }
-
-/// AdamW's floating-point operations of a parameter.
-const ADAMW_FLOPS: usize = 14;
 
 /// Chunks that a batch is cut into at most.
 const MOST_CHUNKS: usize = 16;

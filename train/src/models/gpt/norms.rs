@@ -7,6 +7,7 @@ use hotlanes::norm::{LayerNorm, RmsNorm};
 
 use super::config::{Config, NORM_EPS, Norm};
 use super::params::NormPlace;
+use super::work::{NORM_BACKWARD_FLOPS, NORM_FLOPS};
 use crate::aligned::Aligned;
 use crate::shell::profile::{Work, bytes, open};
 
@@ -58,10 +59,6 @@ pub(super) struct Sums<'a> {
     pub(super) scratch: &'a mut [f32],
 }
 
-/// Floating-point operations of a value, about.
-const FORWARD_FLOPS: usize = 8;
-const BACKWARD_FLOPS: usize = 16;
-
 impl Norms {
     pub(super) fn new(config: &Config) -> Result<Self, HyperParamError> {
         Ok(match config.norm {
@@ -82,7 +79,7 @@ impl Norms {
         let gamma = place.weights.of(params);
         let n = rows.start * gamma.len()..rows.end * gamma.len();
         let shape = [rows.len(), gamma.len(), 0];
-        let work = Work::of_values(FORWARD_FLOPS * n.len(), 2 * n.len());
+        let work = Work::of_values(NORM_FLOPS * n.len(), 2 * n.len());
         let _span = open!("norm, residual: forward", place.block, shape, work);
         let Normed { x, y, mean, rstd } = normed;
         let (x, y, rstd) = (&x[n.clone()], &mut y[n], &mut rstd[rows.clone()]);
@@ -109,7 +106,7 @@ impl Norms {
         let gamma = place.weights.of(params);
         let n = rows.start * gamma.len()..rows.end * gamma.len();
         let shape = [rows.len(), gamma.len(), 0];
-        let work = Work::of_values((FORWARD_FLOPS + 1) * n.len(), 4 * n.len());
+        let work = Work::of_values((NORM_FLOPS + 1) * n.len(), 4 * n.len());
         let _span = open!("norm, residual: forward", place.block, shape, work);
         let Normed { x: h, y, mean, rstd } = normed;
         let (x, h, y, rstd) = (&x[n.clone()], &mut h[n.clone()], &mut y[n], &mut rstd[rows.clone()]);
@@ -139,7 +136,7 @@ impl Norms {
         let gamma = place.weights.of(params);
         let dim = gamma.len();
         let values = rows.len() * dim * if dh.is_some() { 4 } else { 3 };
-        let work = Work::of_values(BACKWARD_FLOPS * rows.len() * dim, values);
+        let work = Work::of_values(NORM_BACKWARD_FLOPS * rows.len() * dim, values);
         let _span = open!("norm, residual: backward", place.block, [rows.len(), dim, 0], work);
         let Normed { x, mean, rstd, .. } = normed;
         let x = &x[rows.start * dim..rows.end * dim];

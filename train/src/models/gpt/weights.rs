@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::config::Config;
 use super::params::{LayerPlaces, Layout, LinearPlace};
+use super::work::product;
 use crate::shell::profile::{Work, bytes, open};
 
 /// What a linear layer is for.
@@ -91,22 +92,17 @@ impl Weights {
 }
 
 /// The span of one of a linear layer's products.
-macro_rules! product {
+macro_rules! product_span {
     ($linear:expr, $what:literal, $shape:expr) => {{
         let (block, shape): (_, [usize; 3]) = ($linear.block, $shape);
         match $linear.role {
-            Role::Qkv => open!(concat!("qkv: ", $what), block, shape, work(shape)),
-            Role::Proj => open!(concat!("proj: ", $what), block, shape, work(shape)),
-            Role::Fc => open!(concat!("fc: ", $what), block, shape, work(shape)),
-            Role::FcProj => open!(concat!("fc proj: ", $what), block, shape, work(shape)),
-            Role::Head => open!(concat!("head: ", $what), block, shape, work(shape)),
+            Role::Qkv => open!(concat!("qkv: ", $what), block, shape, product(shape)),
+            Role::Proj => open!(concat!("proj: ", $what), block, shape, product(shape)),
+            Role::Fc => open!(concat!("fc: ", $what), block, shape, product(shape)),
+            Role::FcProj => open!(concat!("fc proj: ", $what), block, shape, product(shape)),
+            Role::Head => open!(concat!("head: ", $what), block, shape, product(shape)),
         }
     }};
-}
-
-/// The work of a product of these rows, columns and inner size.
-fn work([rows, cols, k]: [usize; 3]) -> Work {
-    Work::of_values(2 * rows * cols * k, rows * k + k * cols + rows * cols)
 }
 
 impl Linear {
@@ -140,7 +136,7 @@ impl Linear {
     ) {
         let LinearPlace { out, input, bias, .. } = self.place;
         let rows = x.len() / input;
-        let _span = product!(self, "forward", [rows, out, input]);
+        let _span = product_span!(self, "forward", [rows, out, input]);
         epilogue.bias = bias.map(|b| b.of(params));
         matmul_with(Mat::new(x, rows, input), &self.forward, MatMut::new(y, rows, out), epilogue);
     }
@@ -149,7 +145,7 @@ impl Linear {
     pub(super) fn input_gradient(&self, dy: &[f32], dx: &mut [f32]) {
         let LinearPlace { out, input, .. } = self.place;
         let rows = self.rows(dy);
-        let _span = product!(self, "input gradient", [rows, input, out]);
+        let _span = product_span!(self, "input gradient", [rows, input, out]);
         let dx = MatMut::new(dx, rows, input);
         matmul_with(Mat::new(dy, rows, out), &self.backward, dx, Epilogue::default());
     }
@@ -158,7 +154,7 @@ impl Linear {
     pub(super) fn weight_gradient(&self, dy: &[f32], x: &[f32], gradient: &mut [f32], add: bool) {
         let LinearPlace { weights, out, input, .. } = self.place;
         let rows = self.rows(dy);
-        let _span = product!(self, "weight gradient", [out, input, rows]);
+        let _span = product_span!(self, "weight gradient", [out, input, rows]);
         let dw = MatMut::new(weights.of_mut(gradient), out, input);
         let epilogue = Epilogue { accumulate: add, ..Epilogue::default() };
         matmul_with(Mat::new(dy, rows, out).t(), Mat::new(x, rows, input), dw, epilogue);

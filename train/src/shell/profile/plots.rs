@@ -6,9 +6,10 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::analyse::{Analysis, Row};
+use super::analyse::Analysis;
 use super::memory::Memory;
 use super::roof::Roof;
+use super::table::Row;
 use super::{Kind, Record};
 use crate::shell::plot::axis::Scale;
 use crate::shell::plot::{COLOURS, shown};
@@ -293,9 +294,9 @@ pub fn memory(title: &str, memory: &Memory, samples: &[(f64, f64)], record: &Rec
 
 #[cfg(test)]
 mod tests {
-    use super::super::analyse::By;
     use super::super::analyse::tests::record;
     use super::super::roof::tests::roof;
+    use super::super::table::By;
     use super::*;
 
     #[test]

@@ -6,11 +6,12 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::analyse::{Analysis, By, Row};
+use super::analyse::Analysis;
 use super::memory::{Memory, Sampler, resident};
 use super::roof::Roof;
 use super::summary::{self, Facts};
-use super::{Record, Recording, plots, step, trace};
+use super::table::{By, Row};
+use super::{Record, RecordError, Recording, plots, step, trace};
 use crate::shell::error::Error;
 use crate::shell::machine;
 use crate::store::files::{self, Disk};
@@ -89,8 +90,12 @@ pub struct Profiler {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
+    /// All steps were.
+    Complete,
+    /// There is no room for another step.
     Full,
-    Refused(super::RecordError),
+    /// There can be no recording.
+    Refused(RecordError),
 }
 
 /// What the files say beside what was recorded.
@@ -142,10 +147,17 @@ impl Profiler {
         drop(span);
         recording.switch(false);
         let (after, room) = recording.filled();
-        if done + 1 < self.steps.end && after + (after - before) > room {
+        if done + 1 >= self.steps.end {
+            self.ended = Some(Ended::Complete);
+        } else if after + (after - before) > room {
             self.ended = Some(Ended::Full);
         }
         result
+    }
+
+    /// Whether no more will be recorded, so that there is no reason to wait for the session's end.
+    pub fn is_complete(&self) -> bool {
+        self.ended.is_some()
     }
 
     /// Writes the files of what was recorded; what there is to say about it.
@@ -164,8 +176,10 @@ impl Profiler {
         };
         let record = recording.finish();
         let analysis = Analysis::of(&record);
-        let roof = Roof::measure(analysis.largest());
-        let profile = Profile { record, analysis, roof, samples };
+        // Measuring the limits takes memory of its own.
+        let most = resident().map(|[_, most]| most);
+        let roof = Roof::measure(&analysis.calls);
+        let profile = Profile { record, analysis, roof, samples, resident: most };
         let Range { start, end } = self.steps;
         let notes = profile.notes(start..end, self.ended == Some(Ended::Full));
         profile.write(disk, &self.directory, about, &notes)?;
@@ -182,6 +196,8 @@ struct Profile {
     analysis: Analysis,
     roof: Roof,
     samples: Vec<(f64, f64)>,
+    /// The most memory that the process had.
+    resident: Option<f64>,
 }
 
 impl Profile {
@@ -203,7 +219,7 @@ impl Profile {
     }
 
     fn write(&self, disk: &dyn Disk, directory: &Path, about: &About, notes: &[String]) -> Result<(), Error> {
-        let Profile { record, analysis, roof, samples } = self;
+        let Profile { record, analysis, roof, samples, resident } = self;
         let put = |name: &str, text: io::Result<String>| {
             let path = directory.join(name);
             text.and_then(|text| files::replace_derived(disk, &path, text.as_bytes()))
@@ -234,7 +250,7 @@ impl Profile {
             rows: &rows,
             roof,
             memory: &about.memory,
-            resident: resident().map(|[_, most]| most),
+            resident: *resident,
             notes: &notes,
         };
         // Last: a directory with a summary is complete.

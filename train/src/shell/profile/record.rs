@@ -5,7 +5,7 @@
 //! more special is needed.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use quanta::Clock;
@@ -154,6 +154,8 @@ struct Buffer {
     /// The number of the innermost span that is open, from 1; 0 if there is none.
     open: u32,
     dropped: u64,
+    /// Whether the recording is on: others may be while it is not.
+    on: Arc<AtomicBool>,
     /// How many spans there are, for the recording to look at.
     count: Arc<AtomicUsize>,
 }
@@ -210,7 +212,7 @@ impl Subscriber for Recorder {
 
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {
         let number = BUFFER.with_borrow_mut(|buffer| {
-            let buffer = buffer.as_mut()?;
+            let buffer = buffer.as_mut().filter(|buffer| buffer.on.load(Relaxed))?;
             if buffer.spans.len() == buffer.capacity {
                 buffer.dropped += 1;
                 return None;
@@ -274,7 +276,7 @@ fn switch(by: impl FnOnce(&AtomicUsize)) {
 pub struct Recording {
     clock: &'static Clock,
     start: u64,
-    on: bool,
+    on: Arc<AtomicBool>,
     capacity: usize,
     counts: Vec<Arc<AtomicUsize>>,
 }
@@ -315,19 +317,26 @@ impl Recording {
         if is_free.contains(&false) {
             return Err(RecordError::Busy);
         }
+        let on = Arc::new(AtomicBool::new(false));
         let counts = on_all(|| {
             let count = Arc::new(AtomicUsize::new(0));
             let spans = Vec::with_capacity(capacity);
-            BUFFER.set(Some(Buffer { spans, capacity, open: 0, dropped: 0, count: count.clone() }));
+            BUFFER.set(Some(Buffer {
+                spans,
+                capacity,
+                open: 0,
+                dropped: 0,
+                on: on.clone(),
+                count: count.clone(),
+            }));
             count
         });
-        Ok(Recording { clock, start: clock.raw(), on: false, capacity, counts })
+        Ok(Recording { clock, start: clock.raw(), on, capacity, counts })
     }
 
     /// Records from now on, or no more.
     pub fn switch(&mut self, on: bool) {
-        if self.on != on {
-            self.on = on;
+        if self.on.swap(on, Relaxed) != on {
             switch(|recordings| {
                 if on {
                     recordings.fetch_add(1, Relaxed)
@@ -376,3 +385,6 @@ impl Drop for Recording {
         on_all(|| drop(BUFFER.take()));
     }
 }
+
+#[cfg(test)]
+mod tests;

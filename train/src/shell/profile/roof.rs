@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Work;
+use super::analyse::Call;
 use crate::report::limits::{self, Place};
 use crate::shell::machine::Machine;
 use crate::shell::peak::fma_peak;
@@ -40,9 +41,9 @@ pub struct Roof {
 pub const PEAK: &str = "FMA peak";
 
 impl Roof {
-    /// Measures them with the threads of the current pool, once for each level in a process: a tenth of a second each.
-    /// Levels beyond that which holds `largest` bytes are left out.
-    pub fn measure(largest: f64) -> Roof {
+    /// Measures them with the threads of the current pool, a tenth of a second for each level of memory, and keeps the
+    /// figures for the next time. Levels beyond those that hold the operands of these calls are left out.
+    pub fn measure(calls: &[Call]) -> Roof {
         static MEASURED: Mutex<Option<Roof>> = Mutex::new(None);
         let measured = || MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
         let threads = rayon::current_num_threads();
@@ -54,7 +55,8 @@ impl Roof {
             bandwidth: 0.0,
         };
         let mut roof = Roof { threads, peak: 0.0, levels: places.iter().map(level).collect() };
-        let needed = roof.level_of(largest, false).max(roof.level_of(largest, true)) + 1;
+        let farthest = calls.iter().map(|call| roof.level_of(call.work.bytes, call.whole)).max();
+        let needed = farthest.unwrap_or(0) + 1;
         if let Some(old) = &*measured()
             && old.threads == threads
             && old.levels.len() >= needed
@@ -133,9 +135,9 @@ pub(super) mod tests {
     #[test]
     fn limits_are_measured_once_and_only_as_far_as_needed() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        let (small, again) = pool.install(|| (Roof::measure(1e3), Roof::measure(1e3)));
+        let (small, again) = pool.install(|| (Roof::measure(&[]), Roof::measure(&[])));
         assert_eq!(small, again);
         assert!(small.peak > 1e6 && small.levels.iter().all(|level| level.bandwidth > 1e6), "{small:?}");
-        assert!(small.levels.len() < 4, "{small:?}");
+        assert!(small.levels.len() < 3, "{small:?}");
     }
 }

@@ -10,7 +10,7 @@ use crate::shell::lock::Lock;
 use crate::shell::machine;
 use crate::shell::profile::Profiler;
 use crate::shell::profile::profiler;
-use crate::shell::progress::{Progress, say};
+use crate::shell::progress::{Progress, note, say};
 use crate::shell::ranks::Ranks;
 use crate::shell::signals::{self, Signal};
 use crate::shell::trainer::{BEST, Event, Position, Recipe, Trainer};
@@ -32,6 +32,8 @@ pub(super) struct Session<'a, R: Recipe + 'a> {
     checkpoint_is_due: bool,
     /// The profile to make, if this is the first rank.
     profiler: Option<Profiler>,
+    /// Why it could not be written.
+    unprofiled: Option<Error>,
     /// Whether the model is the best, and not logged and not saved as such yet.
     best_is_due: BestIsDue,
 }
@@ -99,6 +101,7 @@ impl<'a, R: Recipe> Session<'a, R> {
             counted,
             checkpoint_is_due: false,
             profiler,
+            unprofiled: None,
             best_is_due: BestIsDue::default(),
         }
     }
@@ -115,8 +118,9 @@ impl<'a, R: Recipe> Session<'a, R> {
         }
         let trained = self.train();
         // Whatever stopped it: what was recorded until then is a profile, too.
-        let profiled = self.profile();
-        let ending = trained.and_then(|ending| self.end(ending)).and_then(|ending| profiled.map(|()| ending));
+        self.profile();
+        let ending = trained.and_then(|ending| self.end(ending));
+        let ending = ending.and_then(|ending| self.unprofiled.take().map_or(Ok(ending), Err));
         if let Err(why) = &ending {
             self.fail(why);
         }
@@ -148,22 +152,31 @@ impl<'a, R: Recipe> Session<'a, R> {
                 _ => trainer.advance(),
             };
             self.advanced(event?)?;
+            if self.profiler.as_ref().is_some_and(Profiler::is_complete) {
+                self.profile();
+            }
         }
     }
 
-    /// Writes the profile, if one is to be made.
-    fn profile(&mut self) -> Result<(), Error> {
-        let Some(profiler) = self.profiler.take() else { return Ok(()) };
+    /// Writes the profile, if one is to be made that is not yet. A failure ends the run no sooner.
+    fn profile(&mut self) {
+        let Some(profiler) = self.profiler.take() else { return };
         let title = self.trainer.describe(self.about.goal).into_iter().next().unwrap_or_default();
         let about = profiler::About { title, memory: self.trainer.memory_by_kind() };
         let done = self.trainer.steps(self.about.goal).start;
-        let lines = profiler.finish(self.options.disk, &about, done)?;
-        if let Some(desk) = &self.desk
-            && !self.options.quiet
-        {
-            lines.iter().for_each(|line| desk.progress.line(line));
+        match profiler.finish(self.options.disk, &about, done) {
+            Err(why) => {
+                note(format_args!("hotlanes: no profile: {why}"));
+                self.unprofiled = Some(why);
+            }
+            Ok(lines) => {
+                if let Some(desk) = &self.desk
+                    && !self.options.quiet
+                {
+                    lines.iter().for_each(|line| desk.progress.line(line));
+                }
+            }
         }
-        Ok(())
     }
 
     /// The first rank's number that is not 0, if any is: the same answer at all of them.
