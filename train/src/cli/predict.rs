@@ -1,6 +1,6 @@
 //! `hotlanes predict`.
 
-use std::fmt;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -234,9 +234,10 @@ impl Predictions {
 }
 
 /// Writes a number, which reads back to the bit.
-fn number<W: Write>(text: &mut String, value: f64, out: &mut csv::Writer<W>) -> csv::Result<()> {
+fn number<W: io::Write>(text: &mut String, value: f64, out: &mut csv::Writer<W>) -> csv::Result<()> {
     text.clear();
+    let plain = value == 0.0 || (1e-5..1e16).contains(&value.abs());
     // A String takes everything.
-    let _ = fmt::Write::write_fmt(text, format_args!("{value}"));
+    let _ = if plain { write!(text, "{value}") } else { write!(text, "{value:e}") };
     out.write_field(&*text)
 }
