@@ -226,7 +226,7 @@ impl<'a> Run<'a> {
         memory.data = pixels.iter().sum::<f64>() + data + block;
         for Individual { network, plans, .. } in &self.population.individuals {
             memory.parameters += bytes(network.values()) + network.structure_bytes() + plans.bytes();
-            memory.optimizer += network.moments().map(|moment| bytes(moment)).iter().sum::<f64>();
+            memory.optimizer += network.moments().map(bytes).iter().sum::<f64>();
         }
         memory
     }

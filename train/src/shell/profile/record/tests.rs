@@ -1,5 +1,6 @@
 use super::super::{group, op, phase, region, step};
 use super::*;
+use crate::shell::progress::note;
 
 /// On a pool of its own: other tests' threads are not recorded then.
 fn pool<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
@@ -144,6 +145,6 @@ fn cost_of_a_span() {
         };
         [fastest(&time), fastest(&on)]
     });
-    println!("a span costs {off:.1} ns off and {on:.1} ns on");
+    note(format_args!("a span costs {off:.1} ns off and {on:.1} ns on"));
     assert!(off < 5.0 && on < 150.0, "{off} {on}");
 }
