@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use hotlanes_train::models::{gpt, population};
+use hotlanes_train::models::{gpt, mlp, population};
 use hotlanes_train::shell::session::{self, LOG};
 use hotlanes_train::store::checkpoint;
 use hotlanes_train::store::log;
@@ -98,4 +98,7 @@ faults! {
     population_when_an_operation_fails: population::trainer::Recipe, Once;
     population_when_the_disk_is_full: population::trainer::Recipe, Full;
     population_when_it_is_killed: population::trainer::Recipe, Kill;
+    mlp_when_an_operation_fails: mlp::trainer::Recipe, Once;
+    mlp_when_the_disk_is_full: mlp::trainer::Recipe, Full;
+    mlp_when_it_is_killed: mlp::trainer::Recipe, Kill;
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use hotlanes_train::models::{gpt, population};
+use hotlanes_train::models::{gpt, mlp, population};
 use hotlanes_train::shell::error::Error;
 use hotlanes_train::shell::lock::{self, Lock};
 use hotlanes_train::shell::ranks::Alone;
@@ -19,6 +19,7 @@ use super::runs::{Small, assert_same_lines, chained, computed, options, resume, 
 
 type Gpt = gpt::trainer::Recipe;
 type Population = population::trainer::Recipe;
+type Mlp = mlp::trainer::Recipe;
 
 /// Names and contents of a directory.
 fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -55,6 +56,7 @@ fn all_that_decides_the_end_is_in_the_checkpoint() {
     }
     check::<Gpt>();
     check::<Population>();
+    check::<Mlp>();
 }
 
 #[test]
@@ -90,6 +92,7 @@ fn files_of_others_are_left_alone() {
     }
     check::<Gpt>();
     check::<Population>();
+    check::<Mlp>();
 }
 
 #[test]
@@ -101,14 +104,18 @@ fn a_directory_of_another_run_is_refused_before_anything_is_written() {
         assert_eq!(error.exit_code(), 2);
         assert!(contents(out) == before);
     }
-    let (gpt, population) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let [gpt, population, mlp] = [(); 3].map(|()| tempfile::tempdir().unwrap());
     start::<Gpt>(gpt.path(), &System).unwrap();
     start::<Population>(population.path(), &System).unwrap();
-    for directory in [gpt.path(), population.path()] {
+    start::<Mlp>(mlp.path(), &System).unwrap();
+    for directory in [gpt.path(), population.path(), mlp.path()] {
         refused::<Gpt>(directory);
         refused::<Population>(directory);
+        refused::<Mlp>(directory);
     }
     let error = session::resume(|_: &mut Population| Ok(()), &options(gpt.path(), None, &System), &Alone);
+    assert!(matches!(error, Err(Error::Checkpoint(_))));
+    let error = session::resume(|_: &mut Mlp| Ok(()), &options(gpt.path(), None, &System), &Alone);
     assert!(matches!(error, Err(Error::Checkpoint(_))));
     // Whatever is left of a run tells that there was one.
     for name in contents(gpt.path()).keys() {
@@ -140,6 +147,7 @@ fn two_at_once_are_told() {
     }
     check::<Gpt>();
     check::<Population>();
+    check::<Mlp>();
     // Of many that begin at the same moment one runs, and the others are told.
     let directory = tempfile::tempdir().unwrap();
     let results: Vec<_> = std::thread::scope(|scope| {
@@ -173,6 +181,32 @@ fn options_that_decide_no_bit_can_be_changed() {
     assert!(lines.iter().any(|line| line["event"] == "evaluation" && line["step"] == 3));
 }
 
+/// Which model is the best may differ, the model does not.
+#[test]
+fn a_perceptron_evaluated_less_often_is_the_same() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    start::<Mlp>(whole.path(), &System).unwrap();
+    session::start(Mlp::small(), &options(parts.path(), Some(1), &System), &Alone).unwrap();
+    let change = |recipe: &mut Mlp| {
+        recipe.settings.eval_every = 3;
+        Ok(())
+    };
+    session::resume(change, &options(parts.path(), Some(Mlp::GOAL), &System), &Alone).unwrap();
+    let models = [&whole, &parts].map(|run| {
+        let (_, saved, stored) = checkpoint::load(run.path(), Mlp::KIND, None).unwrap();
+        assert_eq!(saved.step, 9);
+        let (tensors, mut values) = (stored.tensors().unwrap(), vec![0.0_f32; 30]);
+        tensors.read("0.weight", &[6, 5], &mut values).unwrap();
+        values
+    });
+    assert_eq!(models[0], models[1]);
+    let epochs = |run: &Path| -> Vec<u64> {
+        let evaluations = chained(run).into_iter().filter(|line| line["event"] == "evaluation");
+        evaluations.map(|line| line["epoch"].as_u64().unwrap()).collect()
+    };
+    assert_eq!((epochs(whole.path()), epochs(parts.path())), (vec![0, 1, 2, 3], vec![0, 1, 3]));
+}
+
 #[test]
 fn a_run_that_diverged_leaves_its_last_good_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
@@ -190,6 +224,22 @@ fn a_run_that_diverged_leaves_its_last_good_checkpoint() {
     assert_eq!((&stop["event"], &stop["ending"]), (&json!("stop"), &json!("failed")));
     assert!(stop["error"].as_str().unwrap().contains("finite"), "{stop}");
     assert!(saved.step < stop["step"].as_u64().unwrap(), "the state that diverged was saved");
+}
+
+#[test]
+fn a_perceptron_that_diverged_at_once_leaves_its_log_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut recipe = Mlp::small();
+    (recipe.settings.lr, recipe.settings.warmup) = (1e30, 0);
+    let error = session::start(recipe, &options(directory.path(), Some(3), &System), &Alone).unwrap_err();
+    assert!(matches!(error, Error::Diverged(_)) && error.exit_code() == 1, "{error}");
+    assert!(error.to_string().starts_with("epoch 0: the training loss is "), "{error}");
+    for name in [Mlp::KIND, BEST] {
+        assert!(!checkpoint::index_path(directory.path(), name).exists(), "the state that diverged was saved");
+    }
+    let log = fs::read_to_string(directory.path().join(LOG)).unwrap();
+    let stop: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!((&stop["event"], &stop["ending"]), (&json!("stop"), &json!("failed")));
 }
 
 #[test]

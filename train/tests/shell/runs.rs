@@ -3,12 +3,11 @@
 use std::fmt::Display;
 use std::path::Path;
 
-use hotlanes_train::data::idx;
-use hotlanes_train::data::text;
+use hotlanes_train::data::{csv, idx, table, text};
 use hotlanes_train::models::gpt::settings::Preset;
 use hotlanes_train::models::population::evolve::Evolution;
 use hotlanes_train::models::population::run::{Config, OptimizerKind};
-use hotlanes_train::models::{gpt, population};
+use hotlanes_train::models::{gpt, mlp, population};
 use hotlanes_train::shell::error::Error;
 use hotlanes_train::shell::ranks::Alone;
 use hotlanes_train::shell::session::{self, Ending, Options};
@@ -53,6 +52,25 @@ impl Small for population::trainer::Recipe {
         };
         let source = idx::Source { place: None, digits: 60, validation: 10 };
         population::trainer::Recipe { config, source }
+    }
+}
+
+impl Small for mlp::trainer::Recipe {
+    const GOAL: u64 = 3;
+
+    /// Epochs of three steps.
+    fn small() -> Self {
+        let settings = mlp::settings::Settings {
+            hidden: vec![6, 5],
+            dropout: 0.1,
+            batch: 12,
+            warmup: 1,
+            decay: 3,
+            ..mlp::settings::Settings::default()
+        };
+        let shares = table::Shares { validation: 0.1, test: 0.1 };
+        let source = mlp::data::Source { file: None, columns: csv::Options::default(), rows: 40, shares };
+        mlp::trainer::Recipe { settings, source }
     }
 }
 

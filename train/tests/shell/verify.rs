@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use hotlanes::Tier;
-use hotlanes_train::models::{gpt, population};
+use hotlanes_train::models::{gpt, mlp, population};
 use hotlanes_train::shell::progress::Progress;
 use hotlanes_train::shell::ranks::Alone;
 use hotlanes_train::shell::session::{self, LOG};
@@ -18,6 +18,7 @@ use super::runs::{Small, chained, options, start};
 
 type Gpt = gpt::trainer::Recipe;
 type Population = population::trainer::Recipe;
+type Mlp = mlp::trainer::Recipe;
 
 fn verify<R: Small>(out: &Path, part: &Part) -> Result<Verdict, String> {
     verify::verify::<R>(out, &[], part, &Progress::hidden()).map_err(|e| e.to_string())
@@ -50,6 +51,7 @@ fn a_run_agrees_on_every_tier_and_thread_count() {
     }
     check::<Gpt>();
     check::<Population>();
+    check::<Mlp>();
 }
 
 #[test]
@@ -73,6 +75,7 @@ fn parts_can_be_verified() {
     }
     check::<Gpt>();
     check::<Population>();
+    check::<Mlp>();
 }
 
 /// Writes a log again with changed lines, and a chain that fits: what a forger would do.
@@ -189,6 +192,7 @@ fn what_was_tampered_with_is_named() {
     }
     check::<Gpt>("evaluation", "validation");
     check::<Population>("generation", "best_validation");
+    check::<Mlp>("evaluation", "validation");
 }
 
 /// A run of the same length with another seed.
