@@ -12,8 +12,8 @@ mod common;
 
 use common::{hotlanes, log, output, text, told};
 
-/// Small runs of both trainers, and options that are not the defaults.
-const RUNS: [(&str, &str); 2] = [
+/// Small runs of all trainers, and options that are not the defaults.
+const RUNS: [(&str, &str); 3] = [
     (
         "gpt",
         "--preset tiny --layers 1 --dim 16 --block 16 --batch 4 --stories 3000 --steps 6 --lr 7e-4 --beta2 0.95 \
@@ -23,6 +23,11 @@ const RUNS: [(&str, &str); 2] = [
         "population",
         "--population 3 --hidden 8,5 --digits 100 --validation 10 --generation 64 --generations 2 --lr 0.123 \
          --selection truncation:0.7 --perturb-by 0.3 --seed 9 --quiet",
+    ),
+    (
+        "mlp",
+        "--rows 60 --hidden 5,4 --batch 16 --epochs 3 --lr 0.02 --activation gelu --dropout 0.1 --loss huber --delta 0.7 \
+         --validation 0.2 --test 0 --patience 9 --seed 5 --quiet",
     ),
 ];
 

@@ -23,6 +23,9 @@ const SPACE: u64 = 1_500_000;
 /// From a command's start to its end, in an unoptimised build on a busy machine.
 const TIME: Duration = Duration::from_secs(10);
 
+/// Checkpoints or lines; an unoptimised build parses a tenth in the time.
+const MANY: usize = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -59,6 +62,7 @@ fn make(kind: &str, directory: &Path) {
             "--log-every",
             "1",
         ],
+        "mlp" => &["--rows", "60", "--hidden", "4", "--batch", "16", "--epochs", "2"],
         _ => &[
             "--population",
             "3",
@@ -146,6 +150,10 @@ impl Case {
                     vec!["generate", "--model", directory, "--checkpoint", "last"]
                 }
                 "generate" | "eval" if self.kind != "gpt" => continue,
+                "predict" if self.kind == "mlp" => {
+                    vec!["predict", "--model", directory, "--last", "/dev/null"]
+                }
+                "predict" => continue,
                 _ => vec![command, directory],
             };
             let (output, took) = run(&arguments);
@@ -164,8 +172,8 @@ impl Case {
     }
 }
 
-const ALL: [&str; 4] = ["resume", "generate", "eval", "verify"];
-const LOADS: [&str; 3] = ["resume", "generate", "eval"];
+const ALL: [&str; 5] = ["resume", "generate", "eval", "predict", "verify"];
+const LOADS: [&str; 4] = ["resume", "generate", "eval", "predict"];
 
 /// A safetensors file with this header.
 fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
@@ -173,7 +181,7 @@ fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
 }
 
 fn each(test: impl Fn(&dyn Fn() -> Case)) {
-    for kind in ["gpt", "population"] {
+    for kind in ["gpt", "population", "mlp"] {
         let whole = tempfile::tempdir().unwrap();
         make(kind, whole.path());
         test(&|| Case::of(kind, whole.path()));
@@ -205,10 +213,9 @@ fn an_index_that_lies_is_refused() {
         change("/saved", json!([]), &[&json]);
         change("/format", json!(1), &["format 1: this program reads format"]);
         change("/format", json!(u64::MAX), &[&json]);
-        // A million checkpoints, of which the first is missing; an unoptimised build parses a tenth in the time.
-        let count = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+        // Checkpoints of which the first is missing.
         let one = json!({ "step": 7_777_777, "sha256": "", "log": null, "snapshot": null });
-        let many = vec![one; count];
+        let many = vec![one; MANY];
         change("/saved", many.into(), &[&tensors]);
         if kind == "gpt" {
             for (field, value) in
@@ -301,10 +308,10 @@ fn long_files_take_little_time() {
         fs::write(log.path("log.jsonl"), vec![b'x'; 100_000_000]).unwrap();
         log.refused(&["resume", "verify"], &["log.jsonl"]);
         // Many lines: the last one is none.
-        let mut lines = "{\"event\":\"step\",\"step\":1}\n".repeat(1_000_000);
+        let mut lines = "{\"event\":\"step\",\"step\":1}\n".repeat(MANY);
         lines.push_str("{\n");
         fs::write(log.path("log.jsonl"), lines).unwrap();
-        log.refused(&["verify"], &["log.jsonl, line 1000001"]);
+        log.refused(&["verify"], &[&format!("log.jsonl, line {}", MANY + 1)]);
     });
 }
 
@@ -329,6 +336,7 @@ fn counts_that_no_run_reaches_are_refused() {
                 "history/pending/1",
                 "history/since_best",
             ],
+            "mlp" => &["history/step", "history/since_best"],
             _ => &["generation"],
         };
         for field in fields {

@@ -12,16 +12,17 @@ mod common;
 
 use common::{Limited, hotlanes, output, stop, text, told};
 
-/// A trainer with small settings, the option for its end, and what a line begins with after which there is a
-/// checkpoint.
+/// A trainer with small settings, the option for its end, an end that no test reaches, and what a line begins with
+/// after which there is a checkpoint.
 struct Trainer {
     name: &'static str,
     small: &'static [&'static str],
     goal: &'static str,
+    never: u64,
     first: &'static str,
 }
 
-const TRAINERS: [Trainer; 2] = [
+const TRAINERS: [Trainer; 3] = [
     Trainer {
         name: "gpt",
         small: &[
@@ -40,6 +41,7 @@ const TRAINERS: [Trainer; 2] = [
             "--threads=1",
         ],
         goal: "--steps",
+        never: 100_000_000,
         first: "step      4",
     },
     Trainer {
@@ -54,7 +56,22 @@ const TRAINERS: [Trainer; 2] = [
             "--checkpoint-every=1",
         ],
         goal: "--generations",
+        never: 100_000_000,
         first: "generation",
+    },
+    Trainer {
+        name: "mlp",
+        small: &[
+            "--rows=60",
+            "--hidden=8,8",
+            "--batch=16",
+            "--patience=0",
+            "--threads=1",
+            "--checkpoint-every=1",
+        ],
+        goal: "--epochs",
+        never: 1_000_000,
+        first: "epoch     0",
     },
 ];
 
@@ -73,7 +90,7 @@ impl Trainer {
 
     /// A run without end, after its first checkpoint.
     fn endless(&self, out: &Path, more: &[&str]) -> (Limited, BufReader<ChildStdout>) {
-        let mut command = self.start(out, 100_000_000, more);
+        let mut command = self.start(out, self.never, more);
         let child = Limited::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let mut lines = BufReader::new(child.stdout());
         let mut line = String::new();
@@ -234,7 +251,7 @@ fn nohup_is_respected() {
     }
     let trainer = &TRAINERS[1];
     let directory = tempfile::tempdir().unwrap();
-    let command = trainer.start(directory.path(), 100_000_000, &[]);
+    let command = trainer.start(directory.path(), trainer.never, &[]);
     let mut nohup = Command::new("nohup");
     nohup.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
     let child = Limited::spawn(nohup.stdout(Stdio::piped()).stderr(Stdio::null()));
@@ -257,7 +274,7 @@ fn nohup_is_respected() {
 fn time_that_is_over_is_not_work_that_is_done() {
     for trainer in &TRAINERS {
         let directory = tempfile::tempdir().unwrap();
-        let late = output(&mut trainer.start(directory.path(), 100_000_000, &["--minutes=0.002"]));
+        let late = output(&mut trainer.start(directory.path(), trainer.never, &["--minutes=0.002"]));
         told(3, &late, "time is over: saved in");
         assert_eq!(stop(directory.path())["ending"], "out of time");
         let directory = tempfile::tempdir().unwrap();
@@ -280,6 +297,16 @@ fn the_second_of_two_is_told_and_readers_are_not() {
             let model = format!("--model={}", directory.path().display());
             for _ in 0..5 {
                 told(0, output(&mut hotlanes(&["generate", &model, "--tokens=3", "--checkpoint=last"])), "");
+            }
+        }
+        if trainer.name == "mlp" {
+            let (model, rows) = (directory.path().to_str().unwrap(), directory.path().join("rows.csv"));
+            fs::write(&rows, "x4,x3,x2,x1,x0\n.1,.2,.3,.4,.5\n").unwrap();
+            for _ in 0..5 {
+                for more in [&[][..], &["--last"]] {
+                    let predict = [&["predict", rows.to_str().unwrap(), "--model", model], more].concat();
+                    told(0, output(&mut hotlanes(&predict)), "y\n");
+                }
             }
         }
         child.signal("-TERM");

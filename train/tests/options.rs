@@ -66,7 +66,7 @@ struct Small {
     measures: bool,
 }
 
-const COMMANDS: [Small; 9] = [
+const COMMANDS: [Small; 10] = [
     Small { path: &[], options: &[("kernel", "adamw"), ("tier", "scalar")], writes: false, measures: true },
     Small {
         path: &["report"],
@@ -111,6 +111,19 @@ const COMMANDS: [Small; 9] = [
         writes: true,
         measures: false,
     },
+    Small {
+        path: &["train", "mlp"],
+        options: &[
+            ("hidden", "3"),
+            ("rows", "40"),
+            ("batch", "16"),
+            ("epochs", "2"),
+            ("minutes", "0.01"),
+            ("threads", "1"),
+        ],
+        writes: true,
+        measures: false,
+    },
     Small { path: &["generate"], options: &[("tokens", "5")], writes: false, measures: false },
     Small { path: &["eval"], options: &[("threads", "1")], writes: false, measures: false },
     Small { path: &["verify"], options: &[("threads", "1")], writes: false, measures: false },
@@ -150,7 +163,7 @@ const COMMANDS: [Small; 9] = [
 /// something are known by their value's name.
 fn is_numeric(option: &clap::Arg) -> bool {
     let name = option.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str());
-    let words = ["DIR", "FILE", "PATH", "NAME", "TEXT", "BOOL", "HOW"];
+    let words = ["DIR", "RUN", "FILE", "PATH", "NAME", "TEXT", "BOOL", "HOW", "COLUMN", "MARK"];
     option.get_action().takes_values() && option.get_possible_values().is_empty() && !words.contains(&name)
 }
 
@@ -177,7 +190,8 @@ fn cases(values: &[&'static str]) -> Vec<Case> {
     let mut all = Vec::new();
     leaves(&hotlanes_train::cli::command(), Vec::new(), &mut all);
     let mut cases = Vec::new();
-    for (path, options) in all {
+    // `predict` has no numbers.
+    for (path, options) in all.into_iter().filter(|(_, options)| !options.is_empty()) {
         let small = COMMANDS.iter().find(|small| small.path == path);
         let small =
             small.unwrap_or_else(|| panic!("`hotlanes {}` needs small settings here", path.join(" ")));
@@ -358,6 +372,11 @@ fn all_numbers_are_found() {
     for option in ["population", "hidden", "perturb-by", "digits", "checkpoint-every", "keep"] {
         assert!(has(&["train", "population"], option), "{option}");
     }
+    for option in
+        ["hidden", "rows", "test", "delta", "patience", "epochs", "decay-epochs", "eval-every", "beta2"]
+    {
+        assert!(has(&["train", "mlp"], option), "{option}");
+    }
     assert!(
         has(&["verify"], "sample")
             && has(&["generate"], "top-k")
@@ -366,5 +385,7 @@ fn all_numbers_are_found() {
             && has(&["eval"], "threads")
             && has(&["train", "gpt"], "sample-tokens")
     );
-    assert!(cases.iter().all(|c| !["tied", "data", "out", "norm", "optimizer"].contains(&&c.option[..])));
+    assert!(cases.iter().all(|c| {
+        !["tied", "data", "out", "norm", "optimizer", "target", "delimiter"].contains(&&c.option[..])
+    }));
 }

@@ -120,6 +120,8 @@ const POPULATION: [&str; 14] = [
     "1",
 ];
 
+const MLP: [&str; 10] = ["train", "mlp", "--rows", "60", "--hidden", "4", "--epochs", "2", "--threads", "1"];
+
 fn gpt(out: &str) -> Vec<&str> {
     let more = ["3000", "--eval-batches", "1", "--no-whole-validation", "--threads", "1", "--out", out];
     [&GPT[..], &more].concat()
@@ -127,16 +129,19 @@ fn gpt(out: &str) -> Vec<&str> {
 
 #[test]
 fn help_version_and_errors() {
-    for arguments in [&["--help"][..], &["--version"], &["train", "gpt", "--help"], &["report", "-h"]] {
+    for arguments in
+        [&["--help"][..], &["--version"], &["train", "mlp", "--help"], &["predict", "-h"], &["report", "-h"]]
+    {
         check(arguments, &ALL, 0, true);
     }
-    for kind in ["gpt", "population"] {
+    for kind in ["gpt", "population", "mlp"] {
         check(&["train", kind, "--print-config"], &ALL, 0, true);
     }
     // Each prints at most a message.
     check(&["--no-such-option"], &ALL, 2, false);
     check(&["bench"], &ALL, 2, false);
     check(&["generate", "--model", "/no/such/directory"], &ALL, 1, false);
+    check(&["predict", "--model", "/no/such/directory"], &ALL, 1, false);
 }
 
 #[test]
@@ -160,7 +165,20 @@ fn trainers_go_on_and_generate_says_what_it_lost() {
         let out = path("population", i);
         check(&[&POPULATION[..], &["--threads", "1", "--out", &out]].concat(), &[sinks], 0, false);
         assert!(fs::exists(format!("{out}/nodes.svg")).unwrap(), "{sinks:?}: the run came to its end");
+        let out = path("mlp", i);
+        check(&[&MLP[..], &["--out", &out]].concat(), &[sinks], 0, false);
+        assert!(fs::exists(format!("{out}/loss.svg")).unwrap(), "{sinks:?}: the run came to its end");
     }
+    let (rows, predictions, model) = (path("rows", 0), path("predictions", 0), path("mlp", 0));
+    let bad = "y,x4,x3,x2,x1,x0\n".to_owned() + &"?,.1,.2,.3,.4,.5\n".repeat(600) + "1,2\n";
+    fs::write(&rows, bad).unwrap();
+    let predict = ["predict", "--model", &model, &rows, "--skip-bad-rows"];
+    check(&predict, &ALL, 0, true);
+    // Nothing of it goes to standard output.
+    check(&[&predict[..], &["--out", &predictions]].concat(), &ALL, 0, false);
+    let (_, text, note) = ends(&predict, Kept, Kept);
+    assert!(text == fs::read_to_string(&predictions).unwrap() && text.lines().count() == 602, "{text}");
+    assert!(note.contains("line 602: 2 fields") && note.contains("1 rows could not be read"), "{note}");
     let model = path("gpt", 0);
     let generate = ["generate", "--model", &model, "--tokens", "2"];
     check(&generate, &ALL, 0, true);

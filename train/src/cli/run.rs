@@ -56,7 +56,7 @@ impl Machine {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Run")]
 pub(super) struct RunArgs {
-    /// Directory for checkpoints, log and plots [default: gpt-run or population-run].
+    /// Directory for checkpoints, log and plots [default: gpt-run, population-run or mlp-run].
     #[arg(long, value_name = "DIR", alias = "out-dir", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Resume the run in this directory, with its own settings.
@@ -65,7 +65,7 @@ pub(super) struct RunArgs {
     /// Stop after this many minutes.
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
-    /// Steps or generations between checkpoints [default: 250 steps, 10 generations].
+    /// Steps, generations or epochs between checkpoints [default: 250 steps, 10 generations, 100 epochs].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     checkpoint_every: Option<u64>,
     /// Number of newest checkpoints to keep.

@@ -235,7 +235,10 @@ fn a_perceptron_that_diverged_at_once_leaves_its_log_alone() {
     assert!(matches!(error, Error::Diverged(_)) && error.exit_code() == 1, "{error}");
     assert!(error.to_string().starts_with("epoch 0: the training loss is "), "{error}");
     for name in [Mlp::KIND, BEST] {
-        assert!(!checkpoint::index_path(directory.path(), name).exists(), "the state that diverged was saved");
+        assert!(
+            !checkpoint::index_path(directory.path(), name).exists(),
+            "the state that diverged was saved"
+        );
     }
     let log = fs::read_to_string(directory.path().join(LOG)).unwrap();
     let stop: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();

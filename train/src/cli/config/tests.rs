@@ -4,12 +4,13 @@ use clap::FromArgMatches;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cli::{self, Cli, Train, command, population};
+use crate::cli::{self, Cli, Train, command, mlp, population};
 
 /// Options that are no part of a printed file: they say how to run this command, or stand for others that are printed.
-const NOT_PRINTED: [&str; 6] = ["preset", "resume", "config", "print-config", "dry-run", "mpi"];
+const NOT_PRINTED: [&str; 8] =
+    ["preset", "resume", "config", "print-config", "dry-run", "mpi", "profile", "profile-steps"];
 
-const KINDS: [&str; 2] = ["gpt", "population"];
+const KINDS: [&str; 3] = ["gpt", "population", "mlp"];
 
 /// The file that a command line prints, and its recipe and options as JSON.
 fn printed(words: Vec<OsString>) -> Result<(String, String), String> {
@@ -30,6 +31,11 @@ fn printed(words: Vec<OsString>) -> Result<(String, String), String> {
                 args.run,
                 serde_json::to_string(&(recipe, end)).unwrap(),
             )
+        }
+        Train::Mlp(args) => {
+            let (recipe, epochs) = args.recipe().map_err(|e| e.to_string())?;
+            let file = mlp::print(&recipe, epochs).unwrap();
+            (file, args.run, serde_json::to_string(&(recipe, epochs)).unwrap())
         }
     };
     run.put(&mut file, Path::new("out"), 7).unwrap();
@@ -85,6 +91,18 @@ fn every_option_is_printed_and_read_again() {
             "--images a --labels b --test-images c --test-labels d --threads 1 --tier scalar --seed 7",
         ),
         ("population", "--images a --labels b --hidden 3,2,1 --perturb-by 0.1"),
+        (
+            "mlp",
+            "--data d --target y --features a --features b,c 0 --one-hot c=d --delimiter tab --no-header",
+        ),
+        (
+            "mlp",
+            "--loss huber --delta 0.5 --warmup 3 --epochs 7 --minutes 2 --threads 2 --tier scalar --skip-bad-rows",
+        ),
+        (
+            "mlp",
+            "--hidden 7 --min-lr 1e-9 --task classification --decay-epochs 90 --eval-every 2 --test 0 --quiet",
+        ),
     ];
     for kind in KINDS {
         let files: String =
@@ -111,12 +129,13 @@ fn value(option: &Arg, bits: u64, text: &str) -> String {
     let finite = |value: f64| if value.is_finite() { value } else { 0.5 };
     match option.get_id().as_str() {
         "tier" => "scalar".into(),
+        "delimiter" => [";", "tab", "\t", " ", "|", ":"][bits as usize % 6].into(),
         "selection" if bits.is_multiple_of(2) => format!("tournament:{}", bits / 2 + 1),
         "selection" => format!("truncation:{}", (bits as f64 / u64::MAX as f64).max(1e-9)),
         _ if id == TypeId::of::<bool>() => (bits % 2 == 1).to_string(),
         _ if id == TypeId::of::<f64>() => number(finite(f64::from_bits(bits))),
         _ if id == TypeId::of::<f32>() => number(finite(f64::from(f32::from_bits(bits as u32))) as f32),
-        _ if id == TypeId::of::<PathBuf>() => text.into(),
+        _ if id == TypeId::of::<PathBuf>() || id == TypeId::of::<String>() => text.into(),
         _ if bits.is_multiple_of(3) => bits.to_string(),
         _ => (1 + bits % 1000).to_string(),
     }
@@ -229,6 +248,17 @@ fn what_is_wrong_is_told_with_file_line_option_and_rule() {
         "c.toml, line 1: hidden = [3, '2']: each value must be a number"
     );
 
+    let mlp = |text: &str| told("mlp", "", text.as_bytes());
+    assert_eq!(mlp("features = ['a, b', 'c']\none-hot = 'd'\nhidden = 8\ndelimiter = \"\\t\""), "");
+    let texts = "must be a string, in quotes";
+    assert_eq!(mlp("features = [1]"), format!("c.toml, line 1: features = [1]: each value {texts}"));
+    assert_eq!(mlp("one_hot = 2"), format!("c.toml, line 1: one_hot = 2: {texts}, or an array of such"));
+    assert!(
+        mlp("task = 'rank'").contains("invalid value 'rank' for '--task <NAME>'"),
+        "{}",
+        mlp("task = 'rank'")
+    );
+
     // Among themselves, with the command line, and with a run that has its own settings.
     let both = "data = 'a'\nvalidation-data = 'b'\nvalidation = 0.2";
     assert!(gpt(both).starts_with("c.toml, line 3: the argument '--valid"), "{}", gpt(both));
@@ -244,6 +274,8 @@ fn what_is_wrong_is_told_with_file_line_option_and_rule() {
     let tunable = "eval-every = 5\nlog_every = 3\ndecay-steps = 9\ndata = 'a'\nsteps = 2\nsample-every = 1";
     assert_eq!(told("gpt", "--resume r", tunable.as_bytes()), "");
     assert!(told("population", "--resume r", b"cull = 0.1").starts_with("c.toml, line 1: the argument '--"));
+    assert!(told("mlp", "--resume r", b"target = 'y'").starts_with("c.toml, line 1: the argument '--"));
+    assert_eq!(told("mlp", "--resume r", b"data = 'a'\nepochs = 9\neval-every = 2\ndecay-epochs = 9"), "");
 }
 
 #[test]
@@ -265,6 +297,8 @@ fn the_command_line_wins_and_what_it_lacks_is_the_files() {
     let lists = words("population", "--digits 50", "lr = 0.5\nhidden = [3, 2]");
     assert_eq!(lists, ["--lr=0.5", "--hidden=3", "--hidden=2", "--digits", "50"]);
     assert_eq!(words("population", "--hidden 7", "lr = 0.5\nhidden = [3, 2]"), ["--lr=0.5", "--hidden", "7"]);
+    let columns = words("mlp", "--rows 9", "features = ['a, b', '-c']\none-hot = 'd'");
+    assert_eq!(columns, ["--features=a, b", "--features=-c", "--one-hot=d", "--rows", "9"]);
     fs::write(&path, "quiet = true\nlr = 1\n").unwrap();
     let config = format!("--config={}", path.display());
     let located = |more: &[&str], why: &str| {

@@ -47,12 +47,26 @@ impl Shares {
         }
     }
 
-    /// Rows for validation and test: the shares, rounded down, but at least one for a share above 0.
+    /// The least number of rows: one for each part.
+    pub fn least(self) -> (usize, &'static str) {
+        match self.test > 0.0 {
+            true => (3, "training, validation and test"),
+            false => (2, "training and validation"),
+        }
+    }
+
+    /// Of at least [`Shares::least`] rows those for validation and test: the shares, rounded down, but at least one for
+    /// a share above 0, and one is left for training.
     fn counts(self, rows: usize) -> [usize; 2] {
-        [self.validation, self.test].map(|share| match (rows as f64 * share) as usize {
+        let mut counts = [self.validation, self.test].map(|share| match (rows as f64 * share) as usize {
             0 if share > 0.0 => 1,
             count => count,
-        })
+        });
+        if counts.iter().sum::<usize>() >= rows {
+            let [validation, test] = &mut counts;
+            *validation.max(test) -= 1;
+        }
+        counts
     }
 }
 
@@ -153,12 +167,8 @@ impl Table {
     pub fn split(&self, shares: Shares, seed: u64) -> Result<Split, SplitError> {
         shares.check()?;
         let (rows, name) = (self.rows(), || self.name.clone());
-        let counts @ [validation, test] = shares.counts(rows);
-        if counts.iter().sum::<usize>() >= rows {
-            let (least, parts) = match shares.test > 0.0 {
-                true => (3, "training, validation and test"),
-                false => (2, "training and validation"),
-            };
+        let (least, parts) = shares.least();
+        if rows < least {
             return Err(SplitError::Few { name: name(), rows, least, parts });
         }
         if rows as u64 > 1 << 32 {
@@ -170,6 +180,7 @@ impl Table {
             return Err(SplitError::Memory { name: name(), rows, features, need, have });
         }
 
+        let [validation, test] = shares.counts(rows);
         // Below 2^32 each, of half the memory of usize.
         let mut order: Vec<u32> = (0..rows).map(|row| row as u32).collect();
         Rng::new(seed, PURPOSE, 0, 0).shuffle(&mut order);
@@ -289,6 +300,7 @@ mod tests {
         assert_eq!(parts(2, 0.1, 0.0), [1, 1, 0]);
         assert_eq!(parts(10, 0.1, 0.3), [6, 1, 3]);
         assert_eq!(parts(1000, 1e-9, 1e-9), [998, 1, 1]);
+        assert_eq!((parts(3, 0.9, 0.01), parts(10, 0.01, 0.98)), ([1, 1, 1], [1, 1, 8]));
     }
 
     #[test]
@@ -313,10 +325,10 @@ mod tests {
     proptest! {
         #[test]
         fn every_row_is_in_one_part(
-            rows in 3..300_usize, validation in 0.001..0.5_f64, test in 0.0..0.5_f64, seed: u64,
+            rows in 3..300_usize, validation in 0.001..0.99_f64, of_rest in 0.0..0.99_f64, seed: u64,
         ) {
-            let table = counting(rows);
-            let Ok(split) = table.split(Shares { validation, test }, seed) else { return Ok(()) };
+            let (table, test) = (counting(rows), of_rest * (1.0 - validation));
+            let split = table.split(Shares { validation, test }, seed).unwrap();
             let parts = [&split.train, &split.validation, &split.test];
             prop_assert_eq!(parts.iter().map(|part| part.rows).sum::<usize>(), rows);
             prop_assert!(split.train.rows > 0 && split.validation.rows > 0 && (test == 0.0 || split.test.rows > 0));

@@ -10,7 +10,7 @@ use crate::data::{file, smooth};
 use crate::data::standardize::{Scale, Standardizer};
 use crate::data::table::{Part, Schema, Shares, Split, SplitError};
 use crate::shell::error::Error;
-use crate::shell::settings::SettingError;
+use crate::shell::settings::{self, SettingError};
 
 /// The seed of the rows that the program draws: the same for every run, so that figures can be compared.
 const ROWS_SEED: u64 = 1;
@@ -89,7 +89,10 @@ impl Source {
             let rule = "needs a file, --data: the rows that the program draws have a number as target";
             return Err(Error::Usage(format!("--{name}: {rule}")));
         }
-        Ok(smooth::check(self.rows)?)
+        smooth::check(self.rows)?;
+        let (least, parts) = self.shares.least();
+        let rule = format!("must be at least {least}, one each for {parts}");
+        Ok(settings::check(self.rows >= least, "rows", self.rows, rule)?)
     }
 
     /// Reads or draws the rows, and splits them by a seed.
