@@ -114,7 +114,7 @@ def fit_sklearn(rows):
     for lr in (0.001, 0.003, 0.01):
         # It sets its own validation rows aside, from those for training.
         net = MLPRegressor(
-            tuple(WIDTHS[1:-1]), activation="relu", batch_size=BATCH, learning_rate_init=lr, max_iter=EPOCHS,
+            hidden_layer_sizes=tuple(WIDTHS[1:-1]), activation="relu", batch_size=BATCH, learning_rate_init=lr, max_iter=EPOCHS,
             early_stopping=True, n_iter_no_change=PATIENCE, tol=0, random_state=1,
         )
         begun = time.perf_counter()
