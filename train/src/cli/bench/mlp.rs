@@ -24,7 +24,7 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 fn table(report: &Report) -> String {
-    let Report { tier, threads, fits, speeds, resident } = report;
+    let Report { tier, threads, fits, speeds, predict: [single, many], resident } = report;
     let mut text = format!(
         "perceptron 5-64-64-64-1, SiLU, AdamW, on rows of a smooth function; tier {tier}\n\
         to the early stop, on one thread:\n"
@@ -39,7 +39,12 @@ fn table(report: &Report) -> String {
     if let Some(resident) = resident {
         text += &format!("the process had {:.1} MB at most\n", 1e-6 * resident);
     }
-    text += &format!("1000 rows/s of a training step, fastest window; {threads} threads; plain loops on one\n");
+    let ([single, many], rate) = ([single, many].map(|seconds| 1e6 * seconds), 1e-6 / many);
+    text += &format!(
+        "a prediction: {single:.2} us of one row alone, {many:.3} us of one among many ({rate:.2} million rows/s)\n"
+    );
+    text +=
+        &format!("1000 rows/s of a training step, fastest window; {threads} threads; plain loops on one\n");
     for Speed { batch, width, one, all, plain, gflops } in speeds {
         let ([k_one, k_all, k_plain], ratio) = ([one, all, plain].map(|rate| 1e-3 * rate), one / plain);
         text += &format!(

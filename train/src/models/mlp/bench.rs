@@ -13,8 +13,10 @@ use super::engine::Engine;
 use super::head::Targets;
 use super::layout::Layout;
 use super::metrics::Metrics;
+use super::predict::{Predictor, TILE};
 use super::run::Run;
 use super::settings::{EPOCHS, LossKind, Settings};
+use super::state::{Described, Trained};
 use crate::aligned::Aligned;
 use crate::data::csv;
 use crate::data::smooth;
@@ -78,6 +80,8 @@ pub struct Report {
     pub fits: Vec<Fit>,
     /// Steps.
     pub speeds: Vec<Speed>,
+    /// Seconds of a prediction of one row, and of one of many rows side by side.
+    pub predict: [f64; 2],
     /// The most memory that the process ever had, in bytes, if the system tells.
     pub resident: Option<f64>,
 }
@@ -95,12 +99,19 @@ pub fn run(budget: Duration, [one, all]: [&ThreadPool; 2]) -> Result<Report, Err
     // Before the larger models of the steps.
     let resident = memory::resident().map(|[_, most]| most);
     let default = Settings::default().batch;
-    let shapes: Vec<(usize, usize)> =
-        BATCHES.iter().map(|&batch| (batch, 64)).chain(WIDTHS.iter().map(|&width| (default, width))).collect();
+    let shapes: Vec<(usize, usize)> = BATCHES
+        .iter()
+        .map(|&batch| (batch, 64))
+        .chain(WIDTHS.iter().map(|&width| (default, width)))
+        .collect();
     let each = budget / shapes.len() as u32;
-    let speeds = shapes.iter().map(|&(batch, width)| speed(batch, width, each, [one, all])).collect::<Result<_, _>>()?;
+    let speeds = shapes
+        .iter()
+        .map(|&(batch, width)| speed(batch, width, each, [one, all]))
+        .collect::<Result<_, _>>()?;
+    let predict = one.install(|| hotlanes::with_tier(tier, predictions).expect("it is in use"))?;
     let threads = all.current_num_threads();
-    Ok(Report { tier: tier.name(), threads, fits, speeds, resident })
+    Ok(Report { tier: tier.name(), threads, fits, speeds, predict, resident })
 }
 
 /// The source of so many drawn rows.
@@ -136,6 +147,34 @@ fn fit(rows: usize) -> Result<Fit, Error> {
         test_r2: r2(test),
         memory: run.engine.memory().total() + run.rooms_bytes() + run.batch_bytes(),
     })
+}
+
+/// Seconds of a row alone, and of one among many.
+fn predictions() -> Result<[f64; 2], Error> {
+    let settings = Settings::default();
+    let data = drawn(ROWS[0]).load(settings.seed)?;
+    let run = Run::new(settings, &data)?;
+    let mut params = Aligned::default();
+    params.resize(run.engine.params().len());
+    params.copy_from_slice(run.engine.params());
+    let model = Described::new(run.settings(), run.loss(), &data);
+    let predictor = RefCell::new(Predictor::new(Trained { model, epoch: 0, params }));
+    let row = [0.1, 0.2, 0.3, 0.4, 0.5];
+    let mut ways = [
+        Way::new(|| {
+            for _ in 0..TILE {
+                black_box(predictor.borrow_mut().predict_row(black_box(&row)));
+            }
+        }),
+        Way::new(|| {
+            let mut predictor = predictor.borrow_mut();
+            while predictor.push(black_box(&row)) {}
+            black_box(predictor.flush());
+        }),
+    ];
+    windows::measure(&mut ways, Duration::from_millis(200));
+    let [single, many] = &ways;
+    Ok([single, many].map(|way| way.fastest() / TILE as f64))
 }
 
 fn speed(batch: usize, width: usize, budget: Duration, [one, all]: [&ThreadPool; 2]) -> Result<Speed, Error> {
