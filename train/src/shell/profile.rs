@@ -1,8 +1,8 @@
 //! Where the time of a step goes.
 //!
-//! Trainers open spans with [`op!`], [`region!`], [`group!`] and [`phase!`], and the session opens one for each step
-//! ([`step`]). A span costs a comparison where nothing is recorded; a [`Recording`] keeps those of the threads of a pool,
-//! and the rest of this module makes tables, plots and a trace of them.
+//! Trainers open spans with `op!`, `region!`, `group!` and `phase!`, and the session opens one for each step
+//! ([`step`]). A span costs a comparison where nothing is recorded; a [`Recording`] keeps those of the threads of a
+//! pool, and the rest of this module makes tables, plots and a trace of them.
 
 use tracing::span::EnteredSpan;
 
@@ -46,7 +46,7 @@ impl std::ops::AddAssign for Work {
 
 /// Opens the span of step number `number`, counted from 1. It ends when it is dropped.
 pub fn step(number: u64) -> EnteredSpan {
-    let place = u128::from(number);
+    let place = record::place(None, [0; 3]) | u128::from(number);
     tracing::span!(target: record::STEP, tracing::Level::TRACE, "step", place).entered()
 }
 
@@ -57,20 +57,20 @@ pub fn step(number: u64) -> EnteredSpan {
 /// [`Work`], neither of which is computed where nothing is recorded.
 macro_rules! open {
     ($name:expr, $layer:expr, $shape:expr, $work:expr) => {{
-        let span = if $crate::shell::profile::is_on() {
+        if $crate::shell::profile::is_on() {
             let place = $crate::shell::profile::record::place($layer, $shape);
             let work = $crate::shell::profile::record::work($work);
-            tracing::span!(
+            let span = tracing::span!(
                 target: $crate::shell::profile::record::OPERATION,
                 tracing::Level::TRACE,
                 $name,
                 place,
                 work
-            )
+            );
+            Some(span.entered())
         } else {
-            tracing::Span::none()
-        };
-        span.entered()
+            None
+        }
     }};
 }
 pub(crate) use open;

@@ -137,8 +137,8 @@ fn train(engine: &mut Engine, tokens: &[u32]) {
     engine.step(1e-3);
 }
 
-/// The times of a step on one thread against a clock of our own. Another program may take the CPU between the two, so the
-/// best of a few counts.
+/// The times of a step on one thread against a clock of our own. Another program may take the CPU between the two, so
+/// the best of a few counts.
 #[test]
 fn self_times_add_up_to_the_wall_time() {
     let (mut engine, tokens) = engine();
