@@ -1,8 +1,8 @@
 //! Where the time of a step goes.
 //!
-//! Trainers open spans with [`op!`], [`region!`], [`group!`] and [`phase!`], and the session opens one for each step
-//! ([`step`]). A span costs a comparison where nothing is recorded; a [`Recording`] keeps those of the threads of a pool,
-//! and the rest of this module makes tables, plots and a trace of them.
+//! Trainers open spans with `op!`, `region!`, `group!` and `phase!`, and the session opens one for each step
+//! ([`step`]). A span costs a comparison where nothing is recorded; a [`Recording`] keeps those of the threads of a
+//! pool, and the rest of this module makes tables, plots and a trace of them.
 
 use tracing::span::EnteredSpan;
 
@@ -44,15 +44,10 @@ impl std::ops::AddAssign for Work {
     }
 }
 
-/// A layer's number as a span's field has it.
-pub(crate) fn layer(layer: impl Into<Option<usize>>) -> u64 {
-    layer.into().map_or(record::NO_LAYER, |layer| layer as u64)
-}
-
 /// Opens the span of step number `number`, counted from 1. It ends when it is dropped.
 pub fn step(number: u64) -> EnteredSpan {
-    let (layer, m, n) = (record::NO_LAYER, number & u64::from(u32::MAX), number >> 32);
-    tracing::span!(target: record::STEP, tracing::Level::TRACE, "step", layer, m, n).entered()
+    let place = record::place(None, [0; 3]) | u128::from(number);
+    tracing::span!(target: record::STEP, tracing::Level::TRACE, "step", place).entered()
 }
 
 /// Opens an operation's span, which ends when it is dropped: `open!("attention: forward", layer, [rows, heads, dim],
@@ -62,25 +57,20 @@ pub fn step(number: u64) -> EnteredSpan {
 /// [`Work`], neither of which is computed where nothing is recorded.
 macro_rules! open {
     ($name:expr, $layer:expr, $shape:expr, $work:expr) => {{
-        let span = if $crate::shell::profile::is_on() {
-            let $crate::shell::profile::Work { flops, bytes } = $work;
-            let layer = $crate::shell::profile::layer($layer);
-            let [m, n, k] = $shape.map(|size: usize| size as u64);
-            tracing::span!(
+        if $crate::shell::profile::is_on() {
+            let place = $crate::shell::profile::record::place($layer, $shape);
+            let work = $crate::shell::profile::record::work($work);
+            let span = tracing::span!(
                 target: $crate::shell::profile::record::OPERATION,
                 tracing::Level::TRACE,
                 $name,
-                layer,
-                m,
-                n,
-                k,
-                flops,
-                bytes
-            )
+                place,
+                work
+            );
+            Some(span.entered())
         } else {
-            tracing::Span::none()
-        };
-        span.entered()
+            None
+        }
     }};
 }
 pub(crate) use open;

@@ -112,13 +112,13 @@ fn what_was_not_reached_is_said() {
     assert!(summary.contains("profile of steps 3 to 5"), "{summary}");
 }
 
-/// A small model's engine and a batch for it.
+/// The engine of a model as small as the preset `tiny`, and a batch for it.
 fn engine() -> (Engine, Vec<u32>) {
     let config = Config {
         layers: 2,
         heads: 2,
         dim: 32,
-        block: 16,
+        block: 32,
         vocab: 20,
         norm: Norm::LayerNorm,
         act: Act::Gelu,
@@ -128,8 +128,8 @@ fn engine() -> (Engine, Vec<u32>) {
         dropout: 0.1,
     };
     let params = params::init(&config, 1);
-    let engine = Engine::new(config, Optim::default(), 4, 16, params).unwrap();
-    (engine, (0..64).map(|i| i % 20).collect())
+    let engine = Engine::new(config, Optim::default(), 8, 32, params).unwrap();
+    (engine, (0..256).map(|i| i % 20).collect())
 }
 
 fn train(engine: &mut Engine, tokens: &[u32]) {
@@ -137,8 +137,8 @@ fn train(engine: &mut Engine, tokens: &[u32]) {
     engine.step(1e-3);
 }
 
-/// The times of a step on one thread against a clock of our own. Another program may take the CPU between the two, so the
-/// best of a few counts.
+/// The times of a step on one thread against a clock of our own. Another program may take the CPU between the two, so
+/// the best of a few counts.
 #[test]
 fn self_times_add_up_to_the_wall_time() {
     let (mut engine, tokens) = engine();
@@ -180,7 +180,7 @@ fn recording_costs_little() {
             (started.elapsed().as_secs_f64() / STEPS as f64, recording.filled().0 / STEPS)
         };
         let (mut off, mut on, mut spans) = (f64::MAX, f64::MAX, 0);
-        for _ in 0..300 {
+        for _ in 0..200 {
             off = off.min(steps(false).0);
             let (seconds, filled) = steps(true);
             (on, spans) = (on.min(seconds), filled);

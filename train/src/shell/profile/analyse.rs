@@ -2,9 +2,9 @@
 //!
 //! The self time of a span is its time without the spans that it contains on its own thread. On one thread the self
 //! times within a step add up to the step's time, as a step's own is that of what lies outside of all operations. On N
-//! threads they add up to N times that together with two times in which a thread has no span: [`Analysis::waiting`], in a
-//! region that the stepping thread shares with the others, and [`Analysis::apart`], outside of one, where the others are
-//! idle or do pieces of a kernel that the stepping thread called.
+//! threads they add up to N times that together with two times in which a thread has no span: [`Analysis::waiting`],
+//! in a region that the stepping thread shares with the others, and [`Analysis::apart`], outside of one, where the
+//! others are idle or do pieces of a kernel that the stepping thread called.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -165,7 +165,7 @@ impl Analysis {
         self.calls.iter().map(|call| call.own).sum()
     }
 
-    /// The table by operation, by that and the shape, or by layer and operation; the most self time first, of each layer.
+    /// The table by operation, by that and the shape, or by layer and operation, the most self time first.
     pub fn table(&self, by: By, roof: Option<&Roof>) -> Vec<Row> {
         let key = |call: &Call| match by {
             By::Operation => (None, None, call.operation),
@@ -250,8 +250,8 @@ pub(super) mod tests {
         Span { name, kind, start, end, parent, layer: None, shape: [0; 3], work: Work::default() }
     }
 
-    /// Three threads and one step of 100 us: 20 us of an operation before and 20 us after a region of 50 us, in which the
-    /// first thread works 30 us, the second 45 us and the third not at all; the second also helps unseen.
+    /// Three threads and one step of 100 us: 20 us of an operation before and 20 us after a region of 50 us, in which
+    /// the first thread works 30 us, the second 45 us and the third not at all.
     pub(in crate::shell::profile) fn record() -> Record {
         let mut step = span("step", Kind::Step, (10, 110), None);
         step.shape[0] = 7;

@@ -211,7 +211,7 @@ impl Profile {
         }
         if self.analysis.dropped > 0 {
             notes.push(format!(
-                "{} spans were not recorded, as a thread has room for {MOST_SPANS}: all times of operations are too low",
+                "{} spans were not recorded, as a thread has room for {MOST_SPANS}: operations took more than this",
                 self.analysis.dropped
             ));
         }
@@ -248,6 +248,7 @@ impl Profile {
             cpu: &machine::cpu(),
             analysis,
             rows: &rows,
+            shapes: &shapes,
             roof,
             memory: &about.memory,
             resident: *resident,
@@ -266,7 +267,8 @@ fn csv(rows: &[Row], by: By) -> String {
         By::Layer => "layer,operation",
     };
     let mut text = format!(
-        "{first},calls,total_seconds,self_seconds,share,flops,bytes,gflops,gigabytes_per_second,flops_per_byte,limit,limit_share\n"
+        "{first},calls,total_seconds,self_seconds,share,flops,bytes,gflops,gigabytes_per_second,flops_per_byte,\
+        limit,limit_share\n"
     );
     for row in rows {
         let name = quoted(&row.operation);

@@ -72,7 +72,7 @@ impl Roof {
         roof
     }
 
-    /// The nearest level that holds the operands of a call: one of as many that run at once, or one that has all threads.
+    /// The nearest level that holds the operands of a call: one of as many as there are threads, or one that has all.
     fn level_of(&self, bytes: f64, whole: bool) -> usize {
         let threads = self.threads as f64;
         let fits = |level: &Level| {

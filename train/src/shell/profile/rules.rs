@@ -46,12 +46,19 @@ pub(super) fn bound(row: &Row) -> String {
     }
 }
 
+/// Whether its calls are products, of three sizes, with a small one, and far from every limit.
+fn is_thin(row: &Row) -> bool {
+    let sizes = row.shape.unwrap_or_default();
+    let least = sizes.into_iter().min().unwrap_or(0);
+    (1..THIN).contains(&least) && row.limit_share().is_some_and(|share| share < AT_LIMIT)
+}
+
 fn is_overhead(row: &Row) -> bool {
     row.quantile(0.5) < SHORT && row.limit_share().is_some_and(|share| share < FAR)
 }
 
-/// What would help, from rules with numbers.
-pub(super) fn advice(analysis: &Analysis, rows: &[Row]) -> Vec<String> {
+/// What would help, from rules with numbers: from the tables by operation and by shape.
+pub(super) fn advice(analysis: &Analysis, rows: &[Row], shapes: &[Row]) -> Vec<String> {
     let all = (1e-9 * analysis.thread_time() as f64).max(1e-9);
     let sum = |is: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| is(row)).map(|row| row.share).sum::<f64>();
     let [waiting, apart, outside] =
@@ -67,8 +74,8 @@ pub(super) fn advice(analysis: &Analysis, rows: &[Row]) -> Vec<String> {
     add(
         slowest >= UNEVEN * fastest.max(1.0),
         format!(
-            "A quiet machine first: the slowest step took {:.1} times as long as the fastest, so other programs have a part \
-            in these figures",
+            "A quiet machine first: the slowest step took {:.1} times as long as the fastest, so other programs have \
+            a part in these figures",
             slowest / fastest.max(1.0)
         ),
     );
@@ -88,9 +95,22 @@ pub(super) fn advice(analysis: &Analysis, rows: &[Row]) -> Vec<String> {
     add(
         far >= OPTIMIZER,
         format!(
-            "More **width** or a larger **batch**: {} of the time is arithmetic below {} of FMA peak; products with sizes of {THIN} and more, better multiples of 48, come nearer to it",
+            "More **width** or a larger **batch**: {} of the time is arithmetic below {} of FMA peak; \
+            products with larger sizes, best multiples of 48, come nearer to it",
             percent(far),
             percent(AT_LIMIT)
+        ),
+    );
+    let thin: Vec<&Row> = shapes.iter().filter(|row| is_thin(row)).collect();
+    let share = thin.iter().map(|row| row.share).sum::<f64>();
+    add(
+        share >= WORTH,
+        format!(
+            "A larger **batch**: {} of the time is products with a size below {THIN}, which \
+            leave most of a vector or of the registers unused (most of all {}, {})",
+            percent(share),
+            thin.first().map_or("", |row| &row.operation),
+            thin.first().map_or(String::new(), |row| row.shape())
         ),
     );
     let near = sum(&|row| products(row, false));
@@ -107,7 +127,8 @@ pub(super) fn advice(analysis: &Analysis, rows: &[Row]) -> Vec<String> {
     add(
         beyond >= OPTIMIZER,
         format!(
-            "**bf16** weights, or a smaller batch for each core: {} of the time is bound by memory beyond the second cache",
+            "**bf16** weights, or a smaller batch for each core: {} of the time is bound by memory beyond \
+            the second cache",
             percent(beyond)
         ),
     );
@@ -168,7 +189,7 @@ mod tests {
         let rows = analysis.table(By::Operation, Some(&roof()));
         let bounds: Vec<String> =
             rows.iter().map(|row| format!("{}: {}", row.operation, bound(row))).collect();
-        [bounds, advice(analysis, &rows)].concat().join("\n")
+        [bounds, advice(analysis, &rows, &analysis.table(By::Shape, Some(&roof())))].concat().join("\n")
     }
 
     #[test]
@@ -181,6 +202,15 @@ mod tests {
 
         let far = told(&analysis(&[("product", 800, 1, work(16e6, 1e3))]));
         assert!(far.contains("10.0% of FMA peak, the nearest limit") && far.contains("**width**"), "{far}");
+
+        let mut thin = analysis(&[("product", 800, 1, work(16e6, 1e3))]);
+        thin.calls[0].shape = [1, 512, 256];
+        let thin = told(&thin);
+        assert!(
+            thin.contains("80.0% of the time is products with a size below 16")
+                && thin.contains("1 x 512 x 256"),
+            "{thin}"
+        );
 
         let short = told(&analysis(&[("tiny", 2, 400, work(100.0, 50.0))]));
         assert!(
@@ -200,13 +230,13 @@ mod tests {
     #[test]
     fn uneven_steps_are_told() {
         let steps = |slow| Analysis { steps: vec![(1, 1000), (2, slow)], threads: 1, ..Analysis::default() };
-        assert!(advice(&steps(1600), &[])[0].contains("1.6 times as long as the fastest"));
-        assert!(advice(&steps(1400), &[]).is_empty());
+        assert!(advice(&steps(1600), &[], &[])[0].contains("1.6 times as long as the fastest"));
+        assert!(advice(&steps(1400), &[], &[]).is_empty());
     }
 
     #[test]
     fn threads_that_wait_are_told() {
-        let told = advice(&Analysis::of(&record()), &[]).join("\n");
+        let told = advice(&Analysis::of(&record()), &[], &[]).join("\n");
         assert!(told.contains("25.0% of the threads' time is waiting for the last one"), "{told}");
         assert!(told.contains("in 33.3% of the threads' time only one of them"), "{told}");
         assert!(told.contains("11.7% of the time lies between the operations"), "{told}");

@@ -24,6 +24,8 @@ pub struct Facts<'a> {
     pub analysis: &'a Analysis,
     /// Its table by operation.
     pub rows: &'a [Row],
+    /// Its table by shape.
+    pub shapes: &'a [Row],
     /// The limits.
     pub roof: &'a Roof,
     /// The trainer's buffers.
@@ -99,7 +101,8 @@ pub fn terminal(analysis: &Analysis, roof: &Roof) -> Vec<String> {
     let line = |cells: &[&str; 10]| {
         let [name, calls, own, total, share, gflops, gigabytes, intensity, limit, of_it] = cells;
         format!(
-            "{name:28} {calls:>7} {own:>9} {total:>9} {share:>6} {gflops:>8} {gigabytes:>7} {intensity:>9}  {limit:8} {of_it:>6}"
+            "{name:28} {calls:>7} {own:>9} {total:>9} {share:>6} {gflops:>8} {gigabytes:>7} \
+            {intensity:>9}  {limit:8} {of_it:>6}"
         )
         .trim_end()
         .to_owned()
@@ -127,7 +130,7 @@ fn times(analysis: &Analysis) -> String {
 
 /// The summary as Markdown.
 pub fn markdown(facts: &Facts<'_>) -> String {
-    let Facts { title, cpu, analysis, rows, roof, memory, resident, notes } = facts;
+    let Facts { title, cpu, analysis, rows, shapes, roof, memory, resident, notes } = facts;
     let mut text = format!("# Profile: {}\n\n{}\n\n", escaped(title), escaped(&times(analysis)));
     for note in *notes {
         let _ = writeln!(text, "Note: {}.\n", escaped(note));
@@ -144,10 +147,10 @@ pub fn markdown(facts: &Facts<'_>) -> String {
     let rate = 1e-9 * flops / (1e-9 * analysis.wall() as f64).max(1e-9);
     let _ = writeln!(
         text,
-        "\nSelf time is that of an operation without those within it. The rows add up to {} of {} threads' time in the\n\
-        steps. All operations together: {rate:.1} GFLOP/s, {} of FMA peak. \"Of it\" is the share of the limit that binds:\n\
-        FMA peak, or the bandwidth of the nearest level of memory that holds a call's operands; operations that run on one\n\
-        thread beside others are held against a thread's part of it.\n",
+        "\nSelf time is that of an operation without those within it. The rows add up to {} of {} threads' time in\n\
+        the steps. All operations together: {rate:.1} GFLOP/s, {} of FMA peak. \"Of it\" is the share of the limit\n\
+        that binds: FMA peak, or the bandwidth of the nearest level of memory that holds a call's operands;\n\
+        operations that run on one thread beside others are held against a thread's part of it.\n",
         percent(sum / in_all.max(1e-9)),
         analysis.threads,
         percent(1e9 * rate / roof.peak.max(1.0)),
@@ -163,7 +166,7 @@ pub fn markdown(facts: &Facts<'_>) -> String {
         );
     }
     let _ = writeln!(text, "\n## What would help\n");
-    let advice = advice(analysis, rows);
+    let advice = advice(analysis, rows, shapes);
     for advice in &advice {
         let _ = writeln!(text, "- {advice}.");
     }
@@ -214,6 +217,7 @@ mod tests {
             cpu: "CPU",
             analysis: &analysis,
             rows: &rows,
+            shapes: &rows,
             roof: &roof,
             memory: &memory,
             resident: Some(9e6),

@@ -33,12 +33,16 @@ pub fn trace(record: &Record, title: &str, most: usize) -> Trace {
     let said =
         json!({ "spans": all, "spans in this file": spans.len(), "spans without room": record.dropped() });
     let mut json = format!("{{\"displayTimeUnit\":\"ms\",\"otherData\":{said},\"traceEvents\":[\n");
-    let name = |id: usize, what: &str, name: String| json!({ "ph": "M", "pid": 1, "tid": id, "name": what, "args": { "name": name } });
+    let name = |id: usize, what: &str, name: String| {
+        let args = json!({ "name": name });
+        json!({ "ph": "M", "pid": 1, "tid": id, "name": what, "args": args })
+    };
     let _ = write!(json, "{}", name(0, "process_name", format!("hotlanes: {title}")));
     for (i, _) in threads {
         let thread = if i == 0 { "steps".to_owned() } else { format!("worker {i}") };
         let _ = write!(json, ",\n{}", name(i, "thread_name", thread));
-        let order = json!({ "ph": "M", "pid": 1, "tid": i, "name": "thread_sort_index", "args": { "sort_index": i } });
+        let args = json!({ "sort_index": i });
+        let order = json!({ "ph": "M", "pid": 1, "tid": i, "name": "thread_sort_index", "args": args });
         let _ = write!(json, ",\n{order}");
     }
     for (thread, span) in &spans {
@@ -46,7 +50,8 @@ pub fn trace(record: &Record, title: &str, most: usize) -> Trace {
         let name = json!(span.name);
         let _ = write!(
             json,
-            ",\n{{\"ph\":\"X\",\"pid\":1,\"tid\":{thread},\"ts\":{start},\"dur\":{duration},\"name\":{name},\"cat\":\"{}\"{}}}",
+            ",\n{{\"ph\":\"X\",\"pid\":1,\"tid\":{thread},\"ts\":{start},\"dur\":{duration},\
+            \"name\":{name},\"cat\":\"{}\"{}}}",
             category(span.kind),
             arguments(span)
         );
