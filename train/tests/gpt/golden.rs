@@ -1,87 +1,48 @@
 //! Vectors that PyTorch made in f64 (`train/tests/golden/gpt.py`): logits, loss, gradients, ten AdamW steps.
 
-use std::collections::HashMap;
-
 use clap::ValueEnum;
 use hotlanes_train::aligned::Aligned;
 use hotlanes_train::models::gpt::config::{Act, Config, Norm};
 use hotlanes_train::models::gpt::engine::{Engine, Optim};
 use hotlanes_train::models::gpt::params::Layout;
 
-#[derive(Default)]
-struct Case {
-    settings: HashMap<&'static str, &'static str>,
-    words: HashMap<&'static str, Vec<u32>>,
-}
+#[path = "../golden/case.rs"]
+mod case;
 
-impl Case {
-    fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, key: &str) -> T {
-        self.settings[key].parse().unwrap()
-    }
+use case::{Case, apart, largest};
 
-    fn values(&self, name: &str) -> Vec<f32> {
-        self.words[name].iter().map(|&w| f32::from_bits(w)).collect()
-    }
-
-    fn config(&self) -> Config {
-        Config {
-            layers: self.number("layers"),
-            heads: self.number("heads"),
-            dim: self.number("dim"),
-            block: self.number("block"),
-            vocab: self.number("vocab"),
-            norm: Norm::from_str(self.settings["norm"], false).unwrap(),
-            act: Act::from_str(self.settings["act"], false).unwrap(),
-            tied: self.settings["tied"] == "1",
-            bias: self.settings["bias"] == "1",
-            bf16: false,
-            dropout: 0.0,
-        }
-    }
-
-    fn optim(&self) -> Optim {
-        Optim {
-            beta1: self.number("beta1"),
-            beta2: self.number("beta2"),
-            eps: self.number("eps"),
-            weight_decay: self.number("weight_decay"),
-            clip: self.number("clip"),
-        }
+fn config(case: &Case) -> Config {
+    Config {
+        layers: case.number("layers"),
+        heads: case.number("heads"),
+        dim: case.number("dim"),
+        block: case.number("block"),
+        vocab: case.number("vocab"),
+        norm: Norm::from_str(case.settings["norm"], false).unwrap(),
+        act: Act::from_str(case.settings["act"], false).unwrap(),
+        tied: case.settings["tied"] == "1",
+        bias: case.settings["bias"] == "1",
+        bf16: false,
+        dropout: 0.0,
     }
 }
 
-fn cases() -> Vec<Case> {
-    let mut cases = vec![];
-    for line in include_str!("../golden/gpt.txt").lines().filter(|l| !l.starts_with('#')) {
-        if line.contains('=') {
-            let settings = line.split(' ').map(|s| s.split_once('=').unwrap()).collect();
-            cases.push(Case { settings, ..Case::default() });
-        } else {
-            let (name, hex) = line.split_once(' ').unwrap();
-            let word = |i| u32::from_str_radix(&hex[8 * i..8 * i + 8], 16).unwrap();
-            cases.last_mut().unwrap().words.insert(name, (0..hex.len() / 8).map(word).collect());
-        }
+fn optim(case: &Case) -> Optim {
+    Optim {
+        beta1: case.number("beta1"),
+        beta2: case.number("beta2"),
+        eps: case.number("eps"),
+        weight_decay: case.number("weight_decay"),
+        clip: case.number("clip"),
     }
-    cases
-}
-
-/// The largest difference, in units of `scale`.
-fn apart(ours: &[f32], theirs: &[f32], scale: f64) -> f64 {
-    assert_eq!(ours.len(), theirs.len());
-    let differences = ours.iter().zip(theirs).map(|(&a, &b)| f64::from(a - b).abs());
-    differences.fold(0.0, f64::max) / scale
-}
-
-fn largest(values: &[f32]) -> f64 {
-    values.iter().fold(0.0, |a: f64, &b| a.max(b.abs().into()))
 }
 
 #[test]
 fn ten_steps_follow_pytorch() {
-    let cases = cases();
+    let cases = case::cases(include_str!("../golden/gpt.txt"));
     assert_eq!(cases.len(), 2);
     for case in cases {
-        let (config, name) = (case.config(), case.settings["case"]);
+        let (config, name) = (config(&case), case.settings["case"]);
         let layout = Layout::new(&config);
         let mut params = Aligned::default();
         params.resize(layout.len());
@@ -90,7 +51,7 @@ fn ten_steps_follow_pytorch() {
         }
         let [batch, time]: [usize; 2] = ["batch", "time"].map(|key| case.number(key));
         let rows = batch * time;
-        let mut engine = Engine::new(config.clone(), case.optim(), batch, time, params).unwrap();
+        let mut engine = Engine::new(config.clone(), optim(&case), batch, time, params).unwrap();
         let (tokens, targets) = (&case.words["tokens"], &case.words["targets"]);
         let (losses, norms) = (case.values("losses"), case.values("norms"));
 

@@ -97,7 +97,7 @@ impl Described {
 }
 
 /// The snapshot of the best model.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Best {
     /// Epochs done.
     pub epoch: u64,
@@ -158,8 +158,8 @@ impl Run<'_> {
 pub struct Trained {
     /// What it is.
     pub model: Described,
-    /// Epochs that it learnt for.
-    pub epoch: u64,
+    /// Steps that it was trained for.
+    pub step: u64,
     /// Its parameters.
     pub params: Aligned,
 }
@@ -180,13 +180,7 @@ pub fn load(directory: &Path, last: bool) -> Result<Trained, CheckpointError> {
     let model: Described = serde_json::from_value(index.about["model"].clone()).map_err(wrong)?;
     model.check(stored.len()).map_err(|e| stored.wrong(format!("the index's model: {e}")))?;
     let params = read(&stored.tensors()?, &model.layout(), "")?;
-    let epoch = if name == BEST {
-        serde_json::from_value::<Best>(saved.snapshot).map_err(wrong)?.epoch
-    } else {
-        let Snapshot { history } = serde_json::from_value(saved.snapshot).map_err(wrong)?;
-        history.validation.map_or(0, |point| point.epoch)
-    };
-    Ok(Trained { model, epoch, params })
+    Ok(Trained { model, step: saved.step, params })
 }
 
 /// As JSON.

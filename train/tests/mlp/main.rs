@@ -1,0 +1,10 @@
+//! A perceptron: gradients against an f64 oracle and PyTorch, golden bits, resuming, early stopping, predictions, figures.
+
+mod bits;
+mod common;
+mod figures;
+mod golden;
+mod gradients;
+mod oracle;
+mod predict;
+mod resume;
