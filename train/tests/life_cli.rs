@@ -166,7 +166,7 @@ fn an_interrupted_run_leaves_the_profile_so_far() {
         assert!(summary.contains("steps were recorded: "), "{summary}");
         // The resumed run has another profile in its place.
         let steps = ["--minutes=0.02", &to];
-        told(3, &trainer.resume(&out, &steps), "profile of steps ");
+        told(3, trainer.resume(&out, &steps), "profile of steps ");
     }
 }
 
@@ -176,7 +176,7 @@ fn a_profile_that_cannot_be_is_refused_before_anything_is_written() {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("run");
         let refused = |more: &[&str], why: &str| {
-            told(2, &output(&mut trainer.start(&out, 3, more)), why);
+            told(2, output(&mut trainer.start(&out, 3, more)), why);
             assert!(!out.exists(), "{why}");
         };
         let taken = directory.path().join("taken");
@@ -232,7 +232,7 @@ fn memory_by_kind_is_about_the_process_memory() {
         &to,
         "--profile-steps=0..2",
     ]);
-    told(0, &output(&mut command), "profile in ");
+    told(0, output(&mut command), "profile in ");
     let summary = fs::read_to_string(profile.join("summary.md")).unwrap();
     let of = |kind: &str| {
         let line = summary.lines().find_map(|line| line.strip_prefix(&format!("| {kind} | "))).unwrap();

@@ -210,8 +210,7 @@ impl Predictions {
         let columns = if *probabilities { 1 + width } else { 1 };
         let mut empty = bad.drain(..).peekable();
         let values = predictor.flush().to_vec();
-        let mut written = 0;
-        for prediction in values.chunks_exact(width) {
+        for (written, prediction) in values.chunks_exact(width).enumerate() {
             while empty.next_if(|&at| at <= written).is_some() {
                 out.write_record(std::iter::repeat_n("", columns))?;
             }
@@ -225,7 +224,6 @@ impl Predictions {
                 }
             }
             out.write_record(None::<&[u8]>)?;
-            written += 1;
         }
         empty.try_for_each(|_| out.write_record(std::iter::repeat_n("", columns)))?;
         *rows = 0;

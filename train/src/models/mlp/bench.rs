@@ -158,7 +158,7 @@ fn predictions() -> Result<[f64; 2], Error> {
     params.resize(run.engine.params().len());
     params.copy_from_slice(run.engine.params());
     let model = Described::new(run.settings(), run.loss(), &data);
-    let predictor = RefCell::new(Predictor::new(Trained { model, epoch: 0, params }));
+    let predictor = RefCell::new(Predictor::new(Trained { model, step: 0, params }));
     let row = [0.1, 0.2, 0.3, 0.4, 0.5];
     let mut ways = [
         Way::new(|| {
