@@ -24,12 +24,16 @@ const STROKES: [&[&[(f32, f32)]]; CLASSES] = [
     &[&[(0.5, -0.4), (0.0, -0.05), (-0.5, -0.5), (0.0, -1.0), (0.5, -0.6), (0.4, 0.3), (0.1, 1.0)]],
 ];
 
-/// `count` images of 28 x 28 pixels, each digit in turn, sheared, stretched, moved, of varied thickness, and with
-/// noise.
+/// `count` images of 28 x 28 pixels, sheared, stretched, moved, of varied thickness, and with noise. Of each ten in a row
+/// every digit is one, in an order of their own: what takes every fifth image takes all digits.
 pub fn draw(count: usize, seed: u64) -> Data {
     let mut data = Data { features: SIDE * SIDE, pixels: Vec::new(), labels: Vec::new() };
+    let mut order: [usize; CLASSES] = std::array::from_fn(|digit| digit);
     for i in 0..count {
-        let label = i % CLASSES;
+        if i % CLASSES == 0 {
+            Rng::new(seed, PURPOSE, 1, (i / CLASSES) as u64).shuffle(&mut order);
+        }
+        let label = order[i % CLASSES];
         let mut rng = Rng::new(seed, PURPOSE, 0, i as u64);
         data.pixels.extend_from_slice(&image(STROKES[label], &mut rng));
         data.labels.push(label as u8);
@@ -78,6 +82,19 @@ fn distance(p: (f32, f32), a: (f32, f32), b: (f32, f32)) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_is_taken_at_equal_distances_has_all_digits() {
+        let labels = draw(500, 1).labels;
+        for step in 1..=10 {
+            for first in 0..step {
+                let mut seen = [false; CLASSES];
+                labels.iter().skip(first).step_by(step).for_each(|&label| seen[usize::from(label)] = true);
+                assert_eq!(seen, [true; CLASSES], "each {step}th from {first} on");
+            }
+        }
+        assert!(labels.chunks(CLASSES).all(|ten| ten.iter().map(|&label| u32::from(label)).sum::<u32>() == 45));
+    }
 
     #[test]
     fn digits_are_repeatable_and_have_ink() {
