@@ -1,16 +1,16 @@
 //! `hotlanes predict`.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::data::csv::{CsvError, Format, Reader};
-use crate::models::mlp::predict::Predictor;
+use crate::models::mlp::predict::{Predictor, TILE};
 use crate::models::mlp::state;
 use crate::shell::error::Error;
 use crate::shell::progress::note;
+use crate::shell::settings;
 use crate::shell::signals;
 use crate::store::files::{self, System};
 
@@ -62,7 +62,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     if let Err(why) = super::check_tier() {
         return super::fail(2, why);
     }
-    signals::install(signals::STOPPING);
+    signals::install(signals::READING);
     // Rows are read one after the other: a second thread would wait.
     let pool = match super::pool(Some(1)) {
         Ok(pool) => pool,
@@ -166,7 +166,8 @@ impl Predictions {
                 Ok(None) => break,
                 Err(e) if self.skip && e.is_row() => {
                     self.skip(&e);
-                    false
+                    // A file of bad rows alone takes no more memory than another.
+                    self.bad.len() >= TILE
                 }
                 Err(e) => {
                     // What was predicted before is told first.
@@ -177,6 +178,8 @@ impl Predictions {
             };
             if full {
                 self.flush(&mut out).map_err(failed)?;
+                // Rows may come slowly.
+                out.flush().map_err(Error::Output)?;
             }
         }
         self.flush(&mut out).map_err(failed)?;
@@ -232,10 +235,8 @@ impl Predictions {
 }
 
 /// Writes a number, which reads back to the bit.
-fn number<W: io::Write>(text: &mut String, value: f64, out: &mut csv::Writer<W>) -> csv::Result<()> {
+fn number<W: Write>(text: &mut String, value: f64, out: &mut csv::Writer<W>) -> csv::Result<()> {
     text.clear();
-    let plain = value == 0.0 || (1e-5..1e16).contains(&value.abs());
-    // A String takes everything.
-    let _ = if plain { write!(text, "{value}") } else { write!(text, "{value:e}") };
+    settings::write_number(text, value);
     out.write_field(&*text)
 }

@@ -1,6 +1,6 @@
 //! The error of a setting that breaks its rule, and the rules that settings share.
 
-use std::fmt::{Display, LowerExp};
+use std::fmt::{Display, LowerExp, Write};
 
 use hotlanes::HyperParamError;
 
@@ -38,10 +38,18 @@ impl From<HyperParamError> for SettingError {
 
 /// A value as a person would type it: 0.3, 1e300.
 pub fn number<T: Copy + Display + LowerExp + Into<f64>>(value: T) -> String {
-    match value.into().abs() {
-        size if size == 0.0 || !size.is_finite() || (1e-5..1e16).contains(&size) => value.to_string(),
-        _ => format!("{value:e}"),
-    }
+    let mut text = String::new();
+    write_number(&mut text, value);
+    text
+}
+
+/// Appends [`number`] to a text. It reads back to the bit.
+pub fn write_number<T: Copy + Display + LowerExp + Into<f64>>(text: &mut String, value: T) {
+    // A String takes everything.
+    let _ = match value.into().abs() {
+        size if size == 0.0 || !size.is_finite() || (1e-5..1e16).contains(&size) => write!(text, "{value}"),
+        _ => write!(text, "{value:e}"),
+    };
 }
 
 /// A rule of any kind.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 /// A signal that asks for the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,26 +41,32 @@ impl Signal {
 /// The first signal that came, 0 for none.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
-/// Messages of the signals.
+/// What signals say, and how long they wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Notes {
     /// At the first.
     pub first: &'static str,
     /// At the second.
     pub second: &'static str,
+    /// How long a command may take after the first to stop by itself.
+    pub within: Option<Duration>,
 }
 
 /// For a run that saves.
 pub const SAVING: Notes = Notes {
     first: "\nhotlanes: saving; once more to stop at once\n",
     second: "\nhotlanes: stopped; the last checkpoint is kept\n",
+    within: None,
 };
 
 /// For a run that saves and prints errors alone.
-pub const SAVING_QUIETLY: Notes = Notes { first: "", second: SAVING.second };
+pub const SAVING_QUIETLY: Notes = Notes { first: "", ..SAVING };
 
 /// For a command that has nothing to save.
-pub const STOPPING: Notes = Notes { first: "", second: "\n" };
+pub const STOPPING: Notes = Notes { first: "", second: "\n", within: None };
+
+/// For a command that may be waiting for input when it is asked to stop.
+pub const READING: Notes = Notes { within: Some(Duration::from_millis(500)), ..STOPPING };
 
 /// Takes the signals over from the system. More calls do nothing more. Where the system refuses, they kill as ever.
 pub fn install(notes: Notes) {
@@ -79,8 +86,17 @@ fn received(number: i32, notes: Notes) {
     let first = RECEIVED.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst).is_ok();
     // Standard error may be closed.
     let _ = io::stderr().write_all(if first { notes.first } else { notes.second }.as_bytes());
-    if !first {
-        std::process::exit(Signal(number).exit_code().into());
+    let exit = move || std::process::exit(Signal(number).exit_code().into());
+    match notes.within.filter(|_| first) {
+        Some(within) => {
+            // Another signal need not wait.
+            std::thread::spawn(move || {
+                std::thread::sleep(within);
+                exit();
+            });
+        }
+        None if first => {}
+        None => exit(),
     }
 }
 

@@ -179,6 +179,22 @@ fn a_model_without_a_header_finds_its_columns_by_number() {
 }
 
 #[test]
+fn a_model_of_one_feature_reads_files_of_one_column() {
+    let named = table("x,y\n1,2\n3,4\n", &options()).schema().clone();
+    let get = |text: &str| rows_for(text, &named, Format::default()).map_err(|e| e.to_string());
+    assert_eq!(get("x\n7\n8\n"), Ok(vec![vec![7.0], vec![8.0]]));
+    assert_eq!(get("x;z\n7\n"), Err("p: no column \"x\", which the model needs; there are \"x;z\"".into()));
+    let bare = Format { header: false, delimiter: b',' };
+    let numbered = table("1,2\n3,4\n", &headerless()).schema().clone();
+    assert_eq!(rows_for("7\n8\n", &numbered, bare).unwrap(), [[7.0], [8.0]]);
+    let two = table("w,x,y\n0,1,2\n1,3,4\n", &options()).schema().clone();
+    assert_eq!(
+        rows_for("w;x\n7;8\n", &two, Format::default()).unwrap_err().to_string(),
+        "p: line 1: one column, \"w;x\": the model needs more; is the delimiter another? --delimiter ';'"
+    );
+}
+
+#[test]
 fn small_differences_survive_reading() {
     let text: String =
         (0..100).map(|k| format!("1.{:012},{k}e-12,{},14.62,{k}\n", k, 100_000_000 + k % 2)).collect();

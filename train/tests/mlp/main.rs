@@ -5,6 +5,7 @@ mod common;
 mod figures;
 mod golden;
 mod gradients;
+mod lies;
 mod oracle;
 mod predict;
 mod resume;

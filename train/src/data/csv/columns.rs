@@ -27,8 +27,13 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Of the first record, which is the header, if there is one.
-    pub fn new(records: &Records<impl Read>, header: bool) -> Result<Self, CsvError> {
+    /// Of the first record, which is the header, if there is one. A file of one column breaks the rule for such files,
+    /// if there is one.
+    pub fn new(
+        records: &Records<impl Read>,
+        header: bool,
+        one: Option<&'static str>,
+    ) -> Result<Self, CsvError> {
         let (file, count, line) = (records.name.clone(), records.len(), records.line());
         let wrong = |what: String| Err(CsvError::Header { name: file.clone(), line, what });
         if count > MAX_COLUMNS {
@@ -40,16 +45,13 @@ impl Columns {
                     .into(),
             );
         }
-        if count == 1 {
+        if let Some(rule) = one.filter(|_| count == 1) {
             let cell = records.cell(0);
             let other = [b';', b'\t', b',', b'|'].into_iter().find(|byte| cell.contains(byte));
             let hint = other.map_or(String::new(), |byte| {
                 format!("; is the delimiter another? --delimiter {:?}", char::from(byte))
             });
-            return wrong(format!(
-                "one column, {}: must be at least a feature and a target{hint}",
-                shown(cell)
-            ));
+            return wrong(format!("one column, {}: {rule}{hint}", shown(cell)));
         }
         if !header {
             return Ok(Columns { names: (0..count).map(|i| i.to_string()).collect(), file, header, line });

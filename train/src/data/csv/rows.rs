@@ -162,18 +162,19 @@ impl Cells {
     }
 }
 
-/// The first record of a file, and its columns.
+/// The first record of a file, and its columns; `one` is the rule that a file of one column breaks.
 pub(super) fn open<R: Read>(
     input: R,
     name: String,
     format: Format,
+    one: Option<&'static str>,
 ) -> Result<(Records<R>, Columns), CsvError> {
     format.check()?;
     let mut records = Records::new(input, name, format.delimiter)?;
     if !records.next()? {
         return Err(CsvError::Empty { name: records.name });
     }
-    let columns = Columns::new(&records, format.header)?;
+    let columns = Columns::new(&records, format.header, one)?;
     records.labels = (0..columns.names.len()).map(|i| columns.label(i)).collect();
     Ok((records, columns))
 }
@@ -206,10 +207,11 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// See [`CsvError`].
     pub fn new(input: R, name: String, schema: &Schema, format: Format) -> Result<Self, CsvError> {
-        let (records, columns) = open(input, name, format)?;
+        let one = (schema.columns.len() > 1).then_some("the model needs more");
+        let (records, columns) = open(input, name, format, one)?;
         if format.header && !schema.header {
             // Its columns have no names.
-            let numbered = Columns::new(&records, false)?;
+            let numbered = Columns::new(&records, false, one)?;
             return Ok(Reader::of(records, Cells::known(&numbered, schema)?, false));
         }
         let cells = Cells::known(&columns, schema)?;
