@@ -8,8 +8,9 @@ use super::head::Targets;
 use crate::data::standardize::Scale;
 
 /// Figures of some rows' predictions.
+// Flat in the log, so that each figure has a line in metrics.csv.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(untagged)]
 pub enum Metrics {
     /// Of numbers.
     Regression {

@@ -350,7 +350,9 @@ impl<'a, R: Recipe> Session<'a, R> {
         self.mark()?;
         if !self.options.quiet {
             self.trainer.conclude(&self.options.out).iter().for_each(say);
-            say(words);
+            if !words.is_empty() {
+                say(words);
+            }
             self.farewell(ending, step, &hash);
         }
         Ok(ending)
