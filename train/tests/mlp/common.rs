@@ -1,7 +1,9 @@
 //! Small models, batches and tables.
 
+use std::path::Path;
+
 use hotlanes_train::aligned::Aligned;
-use hotlanes_train::data::csv::{self, Options, Task};
+use hotlanes_train::data::csv::{self, Task};
 use hotlanes_train::data::standardize::{Scale, Standardizer};
 use hotlanes_train::data::table::{Column, Kind, Schema, Shares};
 use hotlanes_train::models::mlp::data::{Data, Source};
@@ -12,7 +14,9 @@ use hotlanes_train::models::mlp::settings::{Act, LossKind, Settings};
 use hotlanes_train::models::mlp::state::{Described, Trained};
 use hotlanes_train::models::mlp::trainer::Recipe;
 use hotlanes_train::rng::Rng;
+use hotlanes_train::shell::session::Options;
 use hotlanes_train::shell::trainer::Recipe as _;
+use hotlanes_train::store::files::System;
 
 pub const ACTS: [Act; 4] = [Act::Silu, Act::Relu, Act::Gelu, Act::Tanh];
 pub const LOSSES: [LossKind; 5] =
@@ -26,7 +30,24 @@ pub fn settings() -> Settings {
 /// A run's recipe on rows that the program draws: a number of them that leaves a short last batch.
 pub fn recipe(settings: Settings) -> Recipe {
     let shares = Shares { validation: 0.2, test: 0.1 };
-    Recipe { settings, source: Source { file: None, columns: Options::default(), rows: 50, shares } }
+    Recipe { settings, source: Source { file: None, columns: csv::Options::default(), rows: 50, shares } }
+}
+
+/// A session that says nothing.
+pub fn options(out: &Path, goal: u64) -> Options<'_> {
+    Options {
+        out: out.to_owned(),
+        goal: Some(goal),
+        time: None,
+        checkpoint_every: 2,
+        keep: 1,
+        finish: true,
+        samples: None,
+        quiet: true,
+        command: "test".into(),
+        profile: None,
+        disk: &System,
+    }
 }
 
 /// The recipe with its loss, and the data.

@@ -8,21 +8,19 @@ use hotlanes_train::data::csv::{Format, Reader, Task};
 use hotlanes_train::models::mlp::predict::Predictor;
 use hotlanes_train::models::mlp::settings::Settings;
 use hotlanes_train::models::mlp::state;
-use hotlanes_train::models::mlp::trainer::Recipe;
 use hotlanes_train::shell::ranks::Alone;
-use hotlanes_train::shell::session::{self, Options};
+use hotlanes_train::shell::session;
 use hotlanes_train::shell::trainer::BEST;
 use hotlanes_train::store::checkpoint;
-use hotlanes_train::store::files::System;
 use serde_json::{Value, json};
 
-use crate::common::{recipe, settings};
+use crate::common::{options, recipe, settings};
 
 const ROWS: &str =
     "a,colour,b,y\n1,red,2,no\n3,blue,4,yes\n5,red,6,no\n2,green,1,yes\n7,red,3,no\n4,blue,2,yes\n";
 
 /// A run with numbers or classes as targets, and categories among the features.
-fn run(directory: &Path, task: Task) -> Recipe {
+fn run(directory: &Path, task: Task) {
     let file = directory.join("rows.csv");
     fs::write(&file, ROWS).unwrap();
     let mut recipe = recipe(Settings { hidden: vec![3, 2], ..settings() });
@@ -33,21 +31,7 @@ fn run(directory: &Path, task: Task) -> Recipe {
     recipe.source.file = Some(file);
     let columns = &mut recipe.source.columns;
     (columns.target, columns.one_hot, columns.task) = (Some(target.into()), one_hot, task);
-    let options = Options {
-        out: directory.to_owned(),
-        goal: Some(2),
-        time: None,
-        checkpoint_every: 1,
-        keep: 1,
-        finish: true,
-        samples: None,
-        quiet: true,
-        command: "test".into(),
-        profile: None,
-        disk: &System,
-    };
-    session::start(recipe.clone(), &options, &Alone).unwrap();
-    recipe
+    session::start(recipe, &options(directory, 2), &Alone).unwrap();
 }
 
 /// Reads the model and predicts by it: how far that came.

@@ -3,6 +3,7 @@
 mod bits;
 mod common;
 mod figures;
+mod file;
 mod golden;
 mod gradients;
 mod lies;

@@ -9,14 +9,14 @@ use hotlanes_train::models::mlp::settings::Settings;
 use hotlanes_train::models::mlp::state::{self, NAME};
 use hotlanes_train::models::mlp::trainer::Recipe;
 use hotlanes_train::shell::ranks::Alone;
-use hotlanes_train::shell::session::{self, Ending, Options};
+use hotlanes_train::shell::session::{self, Ending};
 use hotlanes_train::shell::trainer::{BEST, Trainer};
 use hotlanes_train::store::checkpoint::{self, Checkpoints, Saved};
 use hotlanes_train::store::files::System;
 use hotlanes_train::store::log;
 use serde_json::{Value, json};
 
-use crate::common::{bits, load, recipe, settings};
+use crate::common::{bits, load, options, recipe, settings};
 
 /// What a run did: the fields of its evaluations.
 type Events = Vec<String>;
@@ -79,22 +79,6 @@ fn a_run_resumes_from_everywhere_to_the_same_bits() {
 
 fn finals(run: &mut Run<'_>) -> String {
     run.finish(None, &|| false).unwrap().unwrap().fields
-}
-
-fn options(out: &Path, goal: u64) -> Options<'_> {
-    Options {
-        out: out.to_owned(),
-        goal: Some(goal),
-        time: None,
-        checkpoint_every: 2,
-        keep: 1,
-        finish: true,
-        samples: None,
-        quiet: true,
-        command: "test".into(),
-        profile: None,
-        disk: &System,
-    }
 }
 
 /// A run whose validation loss soon rises: few rows, many weights, a high learning rate.
