@@ -68,17 +68,20 @@ impl Metrics {
     /// In words.
     pub fn words(&self) -> String {
         match *self {
-            Metrics::Regression { r2: Some(r2), mse, mae } => {
-                format!("R² {r2:.5}  MSE {mse:.5}  MAE {mae:.5}")
-            }
-            Metrics::Regression { r2: None, mse, mae } => {
-                format!("R² undefined (all targets are equal)  MSE {mse:.5}  MAE {mae:.5}")
+            Metrics::Regression { r2, mse, mae } => {
+                let r2 = r2.map_or("undefined (all targets are equal)".into(), |r2| format!("{r2:.5}"));
+                format!("R² {r2}  MSE {}  MAE {}", short(mse), short(mae))
             }
             Metrics::Classification { accuracy, log_loss } => {
                 format!("accuracy {:.2}%  log loss {log_loss:.4}", 100.0 * accuracy)
             }
         }
     }
+}
+
+/// A figure in the data's units, which may be of any size.
+fn short(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e7).contains(&value) { format!("{value:.5}") } else { format!("{value:.4e}") }
 }
 
 /// The class of a row of logits.
@@ -107,6 +110,8 @@ mod tests {
         // Predicted 10 and 13 for 10 and 14.
         assert_eq!((r2, mse, mae), (Some(1.0 - 0.25 / 2.0), 0.5, 0.5));
         let told = Metrics::of_numbers(&[0.0], &[3.0], &Scale::IDENTITY);
+        let words = Metrics::Regression { r2: Some(-0.5), mse: 1.234567e-7, mae: 2.5e20 }.words();
+        assert_eq!(words, "R² -0.50000  MSE 1.2346e-7  MAE 2.5000e20");
         assert!(
             told.words().starts_with("R² undefined (all targets are equal)  MSE 9.0"),
             "{}",
