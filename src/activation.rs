@@ -5,8 +5,10 @@
 //! gelu_tanh  x sigmoid(2u),  2u = 2 sqrt(2 / pi) (x + 0.044715 x^3), which is x (1 + tanh u) / 2      gelu_erf  x Phi(x)
 //! ```
 //!
-//! The forward is `y = f(x)`, the backward `dx = dy f'(x)`, from the forward's input. Slices may lie at any offset; input and
-//! output are the same slice in the functions for that, and else do not overlap (the borrow checker sees to it).
+//! The forward is `y = f(x)`, the backward `dx = dy f'(x)`, from the forward's input.
+//! [`forward_with_slope`](Activation::forward_with_slope) leaves `f'(x)` in place of `x`, so that the backward is a product. Slices may
+//! lie at any offset; input and output are the same slice in the functions for that, and else do not overlap (the borrow checker
+//! sees to it).
 //!
 //! # Accuracy
 //! Against the exact function of the `f32` that is given, at every one of the 2^32 (a long test; u is 2^-24, ULP a unit in the
@@ -49,7 +51,7 @@ pub(crate) mod functions;
 mod kernel;
 
 use functions::{Function, Slope};
-use kernel::{Backward, Forward};
+use kernel::{Backward, Forward, ForwardSlope};
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -133,6 +135,28 @@ impl Activation {
         with_type!(self, (), forward, None, x);
     }
 
+    /// `y = f(x)` and `x = f'(x)` in one sweep: the forward of a training step, whose backward is then a product,
+    /// [`multiply`](crate::axpy::multiply)`(x, dy)`. Any length, empty included; as parallel as [`Activation::forward`], and with its bits.
+    /// Deterministic.
+    ///
+    /// The product has the bits of [`Activation::backward`], but for `relu` at and below 0: there it is 0 with the sign of
+    /// `dy`, or NaN where `dy` is not finite.
+    ///
+    /// SiLU and `gelu_tanh` take one exponential and one reciprocal for both results; `gelu_erf` and tanh share most of what they
+    /// compute. The sigmoid shares nothing, as its slope keeps digits that its value has lost.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    #[track_caller]
+    pub fn forward_with_slope(self, x: &mut [f32], y: &mut [f32]) {
+        check_len("activation forward with slope", "y", y.len(), x.len(), "x");
+        let copy = |x: &mut [f32], y: &mut [f32]| {
+            y.copy_from_slice(x);
+            x.fill(1.0);
+        };
+        with_type!(self, copy(x, y), forward_with_slope, x, y);
+    }
+
     /// `dx = dy f'(x)`, from the forward's input `x`. Any length, empty included; parallel from
     /// [`tuning::ACTIVATION_PARALLEL`] elements on. Deterministic, as the forward.
     ///
@@ -158,6 +182,11 @@ impl Activation {
 
 fn forward<F: Function>(x: Option<&[f32]>, y: &mut [f32]) {
     let work = Forward::<F> { active: active(), x, y, function: PhantomData };
+    parallel::run(work, tuning::ACTIVATION_PARALLEL, tuning::ACTIVATION_PIECE);
+}
+
+fn forward_with_slope<F: Slope>(x: &mut [f32], y: &mut [f32]) {
+    let work = ForwardSlope::<F> { active: active(), x, y, function: PhantomData };
     parallel::run(work, tuning::ACTIVATION_PARALLEL, tuning::ACTIVATION_PIECE);
 }
 

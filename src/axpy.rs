@@ -1,16 +1,17 @@
-//! One slice added to another with a weight: gradients that accumulate, moving averages of weights.
+//! Two slices, element by element: gradients that accumulate, moving averages of weights, products.
 //!
 //! ```text
 //! add_scaled: y[i] = fma(a, x[i], y[i])             (y += a x, BLAS's axpy)
 //! lerp:       y[i] = fma(w, x[i] - y[i], y[i])      (y += w (x - y), PyTorch's lerp for w below 1/2)
+//! multiply:   y[i] = x[i] y[i]
 //! ```
 //!
 //! An element's bits depend on its two values and the weight alone. `x` and `y` are as long; they cannot overlap.
 //!
 //! # Accuracy
-//! [`add_scaled`] is the exact result rounded once: 0.5 ULP. [`lerp`] rounds the difference too: with u = 2^-24 the error is
-//! at most `u (|y'| + |w (x - y)|)`, with y' the result, and 2^-150 where that underflows. With `w` of 1 it gives `x` only
-//! where the difference is exact.
+//! [`add_scaled`] and [`multiply`] are the exact result rounded once: 0.5 ULP. [`lerp`] rounds the difference too: with
+//! u = 2^-24 the error is at most `u (|y'| + |w (x - y)|)`, with y' the result, and 2^-150 where that underflows. With `w` of 1 it
+//! gives `x` only where the difference is exact.
 //!
 //! # NaN and infinity
 //! A NaN in `x`, `y` or the weight makes the result NaN, as 0 times infinity and infinity less infinity do. A difference beyond
@@ -32,7 +33,7 @@ use crate::tuning;
 #[track_caller]
 pub fn add_scaled(a: f32, x: &[f32], y: &mut [f32]) {
     check_len("add_scaled", "x", x.len(), y.len(), "y");
-    run::<false>(a, x, y);
+    run(AddScaled(a), x, y);
 }
 
 /// `y += w (x - y)`: towards `x` by the share `w`, an exponential moving average. Parallel from [`tuning::AXPY_PARALLEL`]
@@ -46,22 +47,68 @@ pub fn add_scaled(a: f32, x: &[f32], y: &mut [f32]) {
 #[track_caller]
 pub fn lerp(w: f32, x: &[f32], y: &mut [f32]) {
     check_len("lerp", "x", x.len(), y.len(), "y");
-    run::<true>(w, x, y);
+    run(Lerp(w), x, y);
 }
 
-fn run<const LERP: bool>(weight: f32, x: &[f32], y: &mut [f32]) {
-    let work = Axpy::<LERP> { active: active(), weight, x, y };
+/// `y *= x`. Parallel from [`tuning::AXPY_PARALLEL`] elements on.
+///
+/// Deterministic: the same bits on every tier and for every thread count. See the [module](self) for formula, error and NaN
+/// behaviour.
+///
+/// # Panics
+/// If the lengths differ.
+#[track_caller]
+pub fn multiply(x: &[f32], y: &mut [f32]) {
+    check_len("multiply", "x", x.len(), y.len(), "y");
+    run(Multiply, x, y);
+}
+
+/// What becomes of `y`.
+trait Operation: Copy + Send {
+    fn apply<L: Lanes>(self, l: L, x: L::F, y: L::F) -> L::F;
+}
+
+#[derive(Clone, Copy)]
+struct AddScaled(f32);
+#[derive(Clone, Copy)]
+struct Lerp(f32);
+#[derive(Clone, Copy)]
+struct Multiply;
+
+impl Operation for AddScaled {
+    #[inline(always)]
+    fn apply<L: Lanes>(self, l: L, x: L::F, y: L::F) -> L::F {
+        l.mul_add(l.splat(self.0), x, y)
+    }
+}
+
+impl Operation for Lerp {
+    #[inline(always)]
+    fn apply<L: Lanes>(self, l: L, x: L::F, y: L::F) -> L::F {
+        l.mul_add(l.splat(self.0), l.sub(x, y), y)
+    }
+}
+
+impl Operation for Multiply {
+    #[inline(always)]
+    fn apply<L: Lanes>(self, l: L, x: L::F, y: L::F) -> L::F {
+        l.mul(x, y)
+    }
+}
+
+fn run<O: Operation>(operation: O, x: &[f32], y: &mut [f32]) {
+    let work = Axpy { active: active(), operation, x, y };
     parallel::run(work, tuning::AXPY_PARALLEL, tuning::AXPY_PIECE);
 }
 
-struct Axpy<'a, const LERP: bool> {
+struct Axpy<'a, O> {
     active: Active,
-    weight: f32,
+    operation: O,
     x: &'a [f32],
     y: &'a mut [f32],
 }
 
-impl<const LERP: bool> Work for Axpy<'_, LERP> {
+impl<O: Operation> Work for Axpy<'_, O> {
     fn size(&self) -> usize {
         self.y.len()
     }
@@ -83,13 +130,13 @@ impl<const LERP: bool> Work for Axpy<'_, LERP> {
 /// How many vectors one turn of the loop takes.
 const GROUP: usize = 4;
 
-impl<const LERP: bool> Kernel for Axpy<'_, LERP> {
+impl<O: Operation> Kernel for Axpy<'_, O> {
     type Output = ();
 
     /// Whole vectors, then the rest as one vector, its unused lanes zero.
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let weight = l.splat(self.weight);
+        let operation = self.operation;
         let (y, y_rest) = self.y.as_chunks_mut::<LANES>();
         let (x, x_rest) = self.x.as_chunks::<LANES>();
         let n = y.len();
@@ -98,17 +145,17 @@ impl<const LERP: bool> Kernel for Axpy<'_, LERP> {
         let mut i = 0;
         while i + GROUP <= n {
             for k in i..i + GROUP {
-                one::<L, LERP>(l, weight, x, y, k);
+                one(l, operation, x, y, k);
             }
             i += GROUP;
         }
         while i < n {
-            one::<L, LERP>(l, weight, x, y, i);
+            one(l, operation, x, y, i);
             i += 1;
         }
         if !y_rest.is_empty() {
             let zero = l.splat(0.0);
-            let v = element::<L, LERP>(l, weight, l.load_part(x_rest, zero), l.load_part(y_rest, zero));
+            let v = operation.apply(l, l.load_part(x_rest, zero), l.load_part(y_rest, zero));
             l.store_part(y_rest, v);
         }
     }
@@ -116,12 +163,7 @@ impl<const LERP: bool> Kernel for Axpy<'_, LERP> {
 
 /// Vector `i`.
 #[inline(always)]
-fn one<L: Lanes, const LERP: bool>(l: L, weight: L::F, x: &[Chunk], y: &mut [Chunk], i: usize) {
-    let v = element::<L, LERP>(l, weight, l.load(&x[i]), l.load(&y[i]));
+fn one<L: Lanes, O: Operation>(l: L, operation: O, x: &[Chunk], y: &mut [Chunk], i: usize) {
+    let v = operation.apply(l, l.load(&x[i]), l.load(&y[i]));
     l.store(&mut y[i], v);
-}
-
-#[inline(always)]
-fn element<L: Lanes, const LERP: bool>(l: L, weight: L::F, x: L::F, y: L::F) -> L::F {
-    l.mul_add(weight, if LERP { l.sub(x, y) } else { x }, y)
 }

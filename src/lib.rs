@@ -12,7 +12,7 @@
 //! | [`norm`] | LayerNorm and RMSNorm forward and backward, also with a residual | copy bandwidth |
 //! | [`reduce`] | sum, dot product, norm, mean and variance, maximum; many gradients into one | read bandwidth |
 //! | [`clip`] | clipping by the global norm, fused with unscaling and AdamW | copy bandwidth |
-//! | [`axpy`] | `y += a x`, moving averages | copy bandwidth |
+//! | [`axpy`] | `y += a x`, moving averages, products | copy bandwidth |
 //! | [`bf16`] | `f32` to bf16 and back, rounded to the nearest or split exactly | copy bandwidth |
 //! | [`softmax`](mod@softmax) | softmax and log-softmax, forward and backward | copy bandwidth; exponentials in L2 |
 //! | [`cross_entropy`] | loss of class labels, with the gradient in the same sweep | copy bandwidth; exponentials in L2 |
@@ -20,7 +20,7 @@
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD, online SGD over non-zero inputs | read bandwidth, multipliers |
 //! | [`dropout`] | dropout forward and backward, its mask recomputed from the element's number | integer operations |
 //! | [`embedding`] | embedding forward, with position rows, and backward | copy bandwidth |
-//! | [`activation`] | ReLU, SiLU, GELU, sigmoid, tanh, forward and backward; exp, log | copy bandwidth, multipliers |
+//! | [`activation`] | ReLU, SiLU, GELU, sigmoid, tanh, forward, slope and backward; exp, log | copy bandwidth, multipliers |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
 //! | [`limits`] | loops that ask for the machine's limits | |
 //!

@@ -66,20 +66,28 @@ cases! {
     clip_scale
     add_scaled
     lerp
+    multiply
     gelu_tanh_fwd
     gelu_tanh_bwd
+    gelu_tanh_fwd_slope
     gelu_erf_fwd
     gelu_erf_bwd
+    gelu_erf_fwd_slope
     silu_fwd
     silu_bwd
+    silu_fwd_slope
     relu_fwd
     relu_bwd
+    relu_fwd_slope
     squared_relu_fwd
     squared_relu_bwd
+    squared_relu_fwd_slope
     sigmoid_fwd
     sigmoid_bwd
+    sigmoid_fwd_slope
     tanh_fwd
     tanh_bwd
+    tanh_fwd_slope
     exp
     log
     softmax_fwd

@@ -229,6 +229,8 @@ KERNELS = {
     "column_sums": lambda r, c: (lambda x, out: lambda: torch.sum(x, 0, out=out))(torch.randn(r, c), torch.empty(c)),
     "add_scaled": elementwise(lambda x, y: y.add_(x, alpha=0.1), 2),
     "lerp": elementwise(lambda x, y: y.lerp_(x, 0.1), 2),
+    # By signs, or `y` becomes subnormal.
+    "multiply": lambda n: (lambda x, y: lambda: y.mul_(x))(torch.randn(n).sign(), torch.randn(n)),
     "embedding_fwd": lambda n, v, f: embedding(n, v, f, False),
     "embedding_bwd": lambda n, v, f: embedding(n, v, f, True),
     "dropout": elementwise(lambda x: F.dropout(x, 0.1)),

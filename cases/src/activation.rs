@@ -1,4 +1,4 @@
-//! Activations, each forward and backward, in place too, and `exp` and `log`.
+//! Activations, each forward, with the slope and backward, in place too, and `exp` and `log`.
 
 use hotlanes::activation::{self, Activation};
 use hotlanes::naive::activation as naive;
@@ -38,9 +38,9 @@ const IN_PLACE: Case = Case {
     ..FORWARD
 };
 
-/// For each activation: forward, backward, and both in place.
+/// For each activation: forward, backward, and both in place; the forward with the slope.
 macro_rules! table {
-    ($($activation:ident $fwd:literal $bwd:literal $timed:expr;)*) => {
+    ($($activation:ident $fwd:literal $bwd:literal $slope:literal $timed:expr;)*) => {
         pub(crate) const CASES: &[Case] = &[
             $(
                 Case {
@@ -65,6 +65,18 @@ macro_rules! table {
                     ..FORWARD
                 },
                 Case {
+                    id: $slope,
+                    covers: &["activation::Activation::forward_with_slope"],
+                    kernel: concat!(
+                        "hotlanes::activation::kernel::ForwardSlope<hotlanes::activation::functions::",
+                        stringify!($activation), ">"
+                    ),
+                    build: |size, m| forward_with_slope(size, m, Activation::$activation),
+                    same_as: Some(($fwd, <[usize]>::to_vec)),
+                    timed: $timed,
+                    ..FORWARD
+                },
+                Case {
                     id: concat!($fwd, "_in_place"),
                     covers: &["activation::Activation::forward_in_place"],
                     build: |size, m| forward_in_place(size, m, Activation::$activation),
@@ -82,6 +94,16 @@ macro_rules! table {
             Case {
                 id: "identity_fwd",
                 build: |size, m| forward(size, m, Activation::Identity),
+                threads: Threads::Never("a copy"),
+                counted: Counted::Not("a copy"),
+                timed: Timed::Not("a copy"),
+                twin: false,
+                ..FORWARD
+            },
+            Case {
+                id: "identity_fwd_slope",
+                covers: &["activation::Activation::forward_with_slope"],
+                build: |size, m| forward_with_slope(size, m, Activation::Identity),
                 threads: Threads::Never("a copy"),
                 counted: Counted::Not("a copy"),
                 timed: Timed::Not("a copy"),
@@ -133,13 +155,13 @@ macro_rules! table {
 }
 
 table! {
-    GeluTanh "gelu_tanh_fwd" "gelu_tanh_bwd" FORWARD.timed;
-    GeluErf "gelu_erf_fwd" "gelu_erf_bwd" FORWARD.timed;
-    Silu "silu_fwd" "silu_bwd" FORWARD.timed;
-    Relu "relu_fwd" "relu_bwd" RARE;
-    SquaredRelu "squared_relu_fwd" "squared_relu_bwd" RARE;
-    Sigmoid "sigmoid_fwd" "sigmoid_bwd" RARE;
-    Tanh "tanh_fwd" "tanh_bwd" RARE;
+    GeluTanh "gelu_tanh_fwd" "gelu_tanh_bwd" "gelu_tanh_fwd_slope" FORWARD.timed;
+    GeluErf "gelu_erf_fwd" "gelu_erf_bwd" "gelu_erf_fwd_slope" FORWARD.timed;
+    Silu "silu_fwd" "silu_bwd" "silu_fwd_slope" FORWARD.timed;
+    Relu "relu_fwd" "relu_bwd" "relu_fwd_slope" RARE;
+    SquaredRelu "squared_relu_fwd" "squared_relu_bwd" "squared_relu_fwd_slope" RARE;
+    Sigmoid "sigmoid_fwd" "sigmoid_bwd" "sigmoid_fwd_slope" RARE;
+    Tanh "tanh_fwd" "tanh_bwd" "tanh_fwd_slope" RARE;
 }
 
 /// A power of two 17, its argument 5, the reciprocal 14 where it is not divided, the product 1.
@@ -169,6 +191,23 @@ fn forward(size: &[usize], m: &Memory, f: Activation) -> Box<dyn Run> {
             pick!(which, naive::activation_forward, naive::activation_forward_auto)(f, &s.x, &mut s.out)
         },
         outputs,
+    )
+}
+
+/// `x` is the slope's output too.
+fn forward_with_slope(size: &[usize], m: &Memory, f: Activation) -> Box<dyn Run> {
+    let [n] = dims(size);
+    instance(
+        State { x: m.input(n, 1), dy: m.input(0, 2), out: m.output(n) },
+        // The slope adds a product and a fused multiply-add.
+        Work { working_set: 8 * n, ..Work::sweep(4 * n, 8 * n, (FLOPS + 3.0) * n as f64) },
+        move |s| f.forward_with_slope(&mut s.x, &mut s.out),
+        move |s, which| {
+            let plain =
+                pick!(which, naive::activation_forward_with_slope, naive::activation_forward_with_slope_auto);
+            plain(f, &mut s.x, &mut s.out);
+        },
+        |s| vec![Output::rows("out", &mut s.out, 2e-6), Output::rows("slope", &mut s.x, 2e-6)],
     )
 }
 

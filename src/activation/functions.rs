@@ -20,6 +20,12 @@ pub(crate) trait Slope: Function {
     /// `f'(x)`
     fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N];
 
+    /// `f(x)` and `f'(x)`, the bits of [`Function::value`] and [`Slope::slope`]: together where they share what is slow.
+    #[inline(always)]
+    fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
+        (Self::value(l, x), Self::slope(l, x))
+    }
+
     /// `dy f'(x)`
     #[inline(always)]
     fn gradient<L: Lanes, const N: usize>(l: L, dy: [L::F; N], x: [L::F; N]) -> [L::F; N] {
@@ -95,6 +101,14 @@ fn logistic<L: Lanes, const N: usize>(l: L, mut e: [L::F; N]) -> [L::F; N] {
         e[i] = l.add(one, e[i]);
     }
     recip(l, e)
+}
+
+#[inline(always)]
+fn product<L: Lanes, const N: usize>(l: L, mut x: [L::F; N], y: [L::F; N]) -> [L::F; N] {
+    for i in 0..N {
+        x[i] = l.mul(x[i], y[i]);
+    }
+    x
 }
 
 impl Function for Exp {
@@ -211,32 +225,52 @@ impl Slope for Sigmoid {
     }
 }
 
-impl Function for Silu {
-    #[inline(always)]
-    fn value<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
-        let mut argument = x;
-        for i in 0..N {
-            // From here down sigmoid is 0: so the result is 0 for minus infinity too.
-            x[i] = l.max(l.splat(-89.0), x[i]);
-            // As for the sigmoid.
-            argument[i] = l.min(l.splat(20.0), x[i]);
-        }
-        let r = logistic(l, exp2_of(l, argument, [l.splat(-LOG2_E); N]));
-        for i in 0..N {
-            x[i] = l.mul(x[i], r[i]);
-        }
-        x
+/// `x` from `low` up, and that up to `high`; NaN stays.
+#[inline(always)]
+fn bounded<L: Lanes, const N: usize>(l: L, mut x: [L::F; N], low: f32, high: f32) -> [[L::F; N]; 2] {
+    let mut argument = x;
+    for i in 0..N {
+        x[i] = l.max(l.splat(low), x[i]);
+        argument[i] = l.min(l.splat(high), x[i]);
     }
+    [x, argument]
 }
 
-impl Slope for Silu {
+/// `slope`, but `least` where `x` is below `low`.
+#[inline(always)]
+fn floor<L: Lanes, const N: usize>(
+    l: L,
+    mut slope: [L::F; N],
+    x: [L::F; N],
+    low: f32,
+    least: f32,
+) -> [L::F; N] {
+    for i in 0..N {
+        slope[i] = l.select(l.gt(l.splat(low), x[i]), l.splat(least), slope[i]);
+    }
+    slope
+}
+
+impl Silu {
+    /// From here down the sigmoid is 0: so the result is 0 for minus infinity too.
+    const ZERO: f32 = -89.0;
+    /// `e^88` is finite: the slope is constant from here down.
+    const LOW: f32 = -88.0;
+    /// The slope there.
+    const LEAST: f32 = -5.267_508_7e-37;
+    /// `e^-105` is 0.
+    const HIGH: f32 = 105.0;
+
+    /// `e^-x`, and the sigmoid.
+    #[inline(always)]
+    fn power<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
+        let e = exp2_of(l, x, [l.splat(-LOG2_E); N]);
+        (e, logistic(l, e))
+    }
+
     /// `s (1 + x (1 - s))` with `s` the sigmoid, and `1 - s = e s`.
     #[inline(always)]
-    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
-        // e^88 is finite.
-        let x = clamp(l, x, -88.0, 105.0);
-        let mut e = exp2_of(l, x, [l.splat(-LOG2_E); N]);
-        let r = logistic(l, e);
+    fn slope_of<L: Lanes, const N: usize>(l: L, x: [L::F; N], mut e: [L::F; N], r: [L::F; N]) -> [L::F; N] {
         for i in 0..N {
             e[i] = l.mul(e[i], r[i]);
         }
@@ -247,56 +281,64 @@ impl Slope for Silu {
     }
 }
 
+impl Function for Silu {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        // As for the sigmoid.
+        let [x, argument] = bounded(l, x, Self::ZERO, 20.0);
+        let (_, r) = Self::power(l, argument);
+        product(l, x, r)
+    }
+}
+
+impl Slope for Silu {
+    #[inline(always)]
+    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        let x = clamp(l, x, Self::LOW, Self::HIGH);
+        let (e, r) = Self::power(l, x);
+        Self::slope_of(l, x, e, r)
+    }
+
+    /// One power and one reciprocal: the sigmoid is 1 from 20 up, whatever smaller power is added.
+    #[inline(always)]
+    fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
+        let [x, argument] = bounded(l, x, Self::ZERO, Self::HIGH);
+        let (e, r) = Self::power(l, argument);
+        let slope = floor(l, Self::slope_of(l, argument, e, r), x, Self::LOW, Self::LEAST);
+        (product(l, x, r), slope)
+    }
+}
+
 impl GeluTanh {
+    /// From here down the sigmoid is 0.
+    const ZERO: f32 = -11.0;
+    /// `e^-2u` is finite at -10: the slope is constant from here down.
+    const LOW: f32 = -10.0;
+    /// The slope there.
+    const LEAST: f32 = -2.757_625_5e-36;
+    /// `e^-2u` is 0 beyond 10.8.
+    const HIGH: f32 = 11.0;
     /// `-2 sqrt(2 / pi) log2(e)`, and that times 0.044715.
     const POWER: [f32; 2] = [-2.302_208_2, -0.102_943_24];
     /// `2 sqrt(2 / pi)`, and that times 3 times 0.044715.
     const SLOPE: [f32; 2] = [1.595_769_2, 0.214_064_45];
 
-    /// `e^-2u = 2^(x (c0 + c1 x^2))` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`
+    /// `x^2`, `e^-2u = 2^(x (c0 + c1 x^2))` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, and the sigmoid of `2u`.
     #[inline(always)]
-    fn power<L: Lanes, const N: usize>(l: L, x: [L::F; N], squares: [L::F; N]) -> [L::F; N] {
+    fn power<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [[L::F; N]; 3] {
+        let squares = product(l, x, x);
         let mut factor = squares;
         for i in 0..N {
             factor[i] = l.mul_add(squares[i], l.splat(Self::POWER[1]), l.splat(Self::POWER[0]));
         }
-        exp2_of(l, x, factor)
+        let e = exp2_of(l, x, factor);
+        [squares, e, logistic(l, e)]
     }
-}
 
-impl Function for GeluTanh {
-    #[inline(always)]
-    fn value<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
-        let (mut argument, mut squares) = (x, x);
-        for i in 0..N {
-            // From here down the sigmoid is 0. From 6.5 up e^-2u is below 2^-40, nothing beside 1: what is smaller would only
-            // become subnormal, and slow.
-            x[i] = l.max(l.splat(-11.0), x[i]);
-            argument[i] = l.min(l.splat(6.5), x[i]);
-        }
-        for i in 0..N {
-            squares[i] = l.mul(argument[i], argument[i]);
-        }
-        let r = logistic(l, Self::power(l, argument, squares));
-        for i in 0..N {
-            x[i] = l.mul(x[i], r[i]);
-        }
-        x
-    }
-}
-
-impl Slope for GeluTanh {
     /// `s (1 + 2 u' x (1 - s))` with `s` the sigmoid of `2u`, and `1 - s = e s`.
     #[inline(always)]
-    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
-        // e^-2u is finite at -10, and 0 beyond 10.8.
-        let x = clamp(l, x, -10.0, 11.0);
-        let mut squares = x;
-        for i in 0..N {
-            squares[i] = l.mul(x[i], x[i]);
-        }
-        let mut e = Self::power(l, x, squares);
-        let r = logistic(l, e);
+    fn slope_of<L: Lanes, const N: usize>(l: L, x: [L::F; N], powers: [[L::F; N]; 3]) -> [L::F; N] {
+        let [mut squares, mut e, r] = powers;
         for i in 0..N {
             e[i] = l.mul(e[i], r[i]);
             let du = l.mul_add(squares[i], l.splat(Self::SLOPE[1]), l.splat(Self::SLOPE[0]));
@@ -306,6 +348,33 @@ impl Slope for GeluTanh {
             e[i] = l.mul(r[i], l.mul_add(e[i], squares[i], l.splat(1.0)));
         }
         e
+    }
+}
+
+impl Function for GeluTanh {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        // From 6.5 up e^-2u is below 2^-40, nothing beside 1: what is smaller would only become subnormal, and slow.
+        let [x, argument] = bounded(l, x, Self::ZERO, 6.5);
+        let [_, _, r] = Self::power(l, argument);
+        product(l, x, r)
+    }
+}
+
+impl Slope for GeluTanh {
+    #[inline(always)]
+    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        let x = clamp(l, x, Self::LOW, Self::HIGH);
+        Self::slope_of(l, x, Self::power(l, x))
+    }
+
+    /// One power and one reciprocal, as for SiLU.
+    #[inline(always)]
+    fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
+        let [x, argument] = bounded(l, x, Self::ZERO, Self::HIGH);
+        let powers = Self::power(l, argument);
+        let slope = floor(l, Self::slope_of(l, argument, powers), x, Self::LOW, Self::LEAST);
+        (product(l, x, powers[2]), slope)
     }
 }
 
@@ -377,12 +446,13 @@ impl Slope for GeluErf {
     }
 }
 
-impl Function for Tanh {
-    /// `(1 - e) / (1 + e)` with `e = e^-2|x|`, and the sign of `x`.
+impl Tanh {
+    /// The slope is 0 from here up.
+    const HIGH: f32 = 53.0;
+
+    /// `(1 - e) / (1 + e)` with `e = e^-2z`, and the sign of `x`.
     #[inline(always)]
-    fn value<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
-        // From 10 up the result is 1.
-        let z = magnitude(l, x, 10.0);
+    fn value_of<L: Lanes, const N: usize>(l: L, x: [L::F; N], z: [L::F; N]) -> [L::F; N] {
         let mut d = one_less_exp2_of(l, z, [l.splat(-2.0 * LOG2_E); N]);
         let mut r = d;
         for i in 0..N {
@@ -392,22 +462,41 @@ impl Function for Tanh {
         for i in 0..N {
             d[i] = l.mul(d[i], r[i]);
             let sign = l.and(l.to_bits(x[i]), l.splat_u32(1 << 31));
-            x[i] = l.from_bits(l.or(l.to_bits(d[i]), sign));
+            d[i] = l.from_bits(l.or(l.to_bits(d[i]), sign));
         }
-        x
+        d
     }
-}
 
-impl Slope for Tanh {
     /// `4 e / (1 + e)^2`, which keeps its digits where the function is all but 1.
     #[inline(always)]
-    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
-        let z = magnitude(l, x, 53.0);
+    fn slope_of<L: Lanes, const N: usize>(l: L, z: [L::F; N]) -> [L::F; N] {
         let mut e = exp2_of(l, z, [l.splat(-2.0 * LOG2_E); N]);
         let r = logistic(l, e);
         for i in 0..N {
             e[i] = l.mul(l.mul(e[i], l.splat(4.0)), l.mul(r[i], r[i]));
         }
         e
+    }
+}
+
+impl Function for Tanh {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        // From 10 up the result is 1.
+        Self::value_of(l, x, magnitude(l, x, 10.0))
+    }
+}
+
+impl Slope for Tanh {
+    #[inline(always)]
+    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        Self::slope_of(l, magnitude(l, x, Self::HIGH))
+    }
+
+    /// Of one argument, so that most of the power is computed once.
+    #[inline(always)]
+    fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
+        let z = magnitude(l, x, Self::HIGH);
+        (Self::value_of(l, x, z), Self::slope_of(l, z))
     }
 }

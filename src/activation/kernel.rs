@@ -1,4 +1,4 @@
-//! The loops: one forward and one backward for all functions.
+//! The loops: one forward, one with the slope and one backward for all functions.
 
 use std::marker::PhantomData;
 
@@ -23,6 +23,14 @@ pub(super) struct Backward<'a, F> {
     pub(super) dy: Option<&'a [f32]>,
     pub(super) x: &'a [f32],
     pub(super) dx: &'a mut [f32],
+    pub(super) function: PhantomData<F>,
+}
+
+/// `y = f(x)` and `x = f'(x)`
+pub(super) struct ForwardSlope<'a, F> {
+    pub(super) active: Active,
+    pub(super) x: &'a mut [f32],
+    pub(super) y: &'a mut [f32],
     pub(super) function: PhantomData<F>,
 }
 
@@ -60,6 +68,22 @@ impl<F: Slope> Work for Backward<'_, F> {
         let (x0, x1) = self.x.split_at(at);
         let (dx0, dx1) = self.dx.split_at_mut(at);
         Ok((Backward { dy: dy0, x: x0, dx: dx0, ..self }, Backward { dy: dy1, x: x1, dx: dx1, ..self }))
+    }
+
+    fn run(self) {
+        dispatch(self.active, self);
+    }
+}
+
+impl<F: Slope> Work for ForwardSlope<'_, F> {
+    fn size(&self) -> usize {
+        self.y.len()
+    }
+
+    fn split(self) -> Result<(Self, Self), Self> {
+        let at = middle(self.y.len());
+        let ((x0, x1), (y0, y1)) = (self.x.split_at_mut(at), self.y.split_at_mut(at));
+        Ok((ForwardSlope { x: x0, y: y0, ..self }, ForwardSlope { x: x1, y: y1, ..self }))
     }
 
     fn run(self) {
@@ -211,5 +235,48 @@ fn backward<L: Lanes, F: Slope, const N: usize, const IN_PLACE: bool>(
     let dx = &mut dx[at..at + N];
     for i in 0..N {
         l.store(&mut dx[i], v[i]);
+    }
+}
+
+impl<F: Slope> Kernel for ForwardSlope<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let (x, x_rest) = self.x.as_chunks_mut();
+        let (y, y_rest) = self.y.as_chunks_mut();
+        let n = y.len();
+        // Re-sliced to one length, so that LLVM drops the bounds checks.
+        let x = &mut x[..n];
+        let mut at = 0;
+        if L::WIDE {
+            while at + GROUP <= n {
+                forward_slope::<L, F, GROUP>(l, x, y, at);
+                at += GROUP;
+            }
+        }
+        while at < n {
+            forward_slope::<L, F, 1>(l, x, y, at);
+            at += 1;
+        }
+        if !y_rest.is_empty() {
+            let ([value], [slope]) = F::value_and_slope(l, [l.load_part(x_rest, l.splat(0.0))]);
+            l.store_part(y_rest, value);
+            l.store_part(x_rest, slope);
+        }
+    }
+}
+
+#[inline(always)]
+fn forward_slope<L: Lanes, F: Slope, const N: usize>(l: L, x: &mut [Chunk], y: &mut [Chunk], at: usize) {
+    for i in 0..N {
+        l.prefetch(x, at + i + AHEAD);
+        l.prefetch(y, at + i + AHEAD);
+    }
+    let (value, slope) = F::value_and_slope(l, load::<L, N>(l, x, at));
+    let (x, y) = (&mut x[at..at + N], &mut y[at..at + N]);
+    for i in 0..N {
+        l.store(&mut y[i], value[i]);
+        l.store(&mut x[i], slope[i]);
     }
 }

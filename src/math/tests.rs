@@ -284,6 +284,86 @@ fn errors_of_every_f32() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
+/// A function and its slope, apart and together: `x` becomes the slope.
+struct Pair {
+    name: &'static str,
+    value: fn(&mut [[f32; LANES]]),
+    slope: fn(&mut [[f32; LANES]]),
+    together: fn(&mut [[f32; LANES]], &mut [[f32; LANES]]),
+}
+
+struct Together<'a, F>(&'a mut [[f32; LANES]], &'a mut [[f32; LANES]], PhantomData<F>);
+
+impl<F: Slope> Kernel for Together<'_, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        for (x, y) in self.0.iter_mut().zip(self.1) {
+            let ([value], [slope]) = F::value_and_slope(l, [l.load(x)]);
+            l.store(y, value);
+            l.store(x, slope);
+        }
+    }
+}
+
+const fn pair<F: Slope>(name: &'static str) -> Pair {
+    let together = |x: &mut [[f32; LANES]], y: &mut [[f32; LANES]]| {
+        dispatch(active(), Together::<F>(x, y, PhantomData));
+    };
+    Pair { name, value: value::<F>, slope: slope::<F>, together }
+}
+
+/// Those that compute something together.
+const PAIRS: [Pair; 4] =
+    [pair::<Silu>("silu"), pair::<GeluTanh>("gelu_tanh"), pair::<GeluErf>("gelu_erf"), pair::<Tanh>("tanh")];
+
+/// Compares them at these bits on `tier`.
+fn check_together(pair: &Pair, bits: impl Iterator<Item = u32>, tier: Tier) {
+    let mut x: Vec<f32> = bits.map(f32::from_bits).collect();
+    x.resize(x.len().next_multiple_of(LANES), 0.0);
+    let [mut value, mut slope, mut both_slope, mut both_value] = [(); 4].map(|()| x.clone());
+    with_tier(tier, || {
+        (pair.value)(value.as_chunks_mut().0);
+        (pair.slope)(slope.as_chunks_mut().0);
+        (pair.together)(both_slope.as_chunks_mut().0, both_value.as_chunks_mut().0);
+    })
+    .expect("available");
+    for (what, got, want) in [("value", both_value, value), ("slope", both_slope, slope)] {
+        for ((x, got), want) in x.iter().zip(got).zip(want) {
+            let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
+            assert!(same, "{} {tier}: the {what} of {x:e} is {got:e} together, not {want:e}", pair.name);
+        }
+    }
+}
+
+#[test]
+fn value_and_slope_together_have_the_bits_of_each() {
+    let (stride, near) = if cfg!(miri) { (400_009_999, 2) } else { (100_003, 200) };
+    // Where one of the two stops to follow its argument, and powers over- or underflow.
+    let edges =
+        [-89.0f32, -88.72, -88.0, -11.0, -10.0, 6.5, 10.0, 10.8, 11.0, 14.5, 20.0, 43.7, 53.0, 87.3, 105.0];
+    for pair in &PAIRS {
+        for tier in Tier::available() {
+            check_together(pair, (0..=u32::MAX).step_by(stride), tier);
+            for edge in edges {
+                check_together(pair, edge.to_bits() - near..edge.to_bits() + near, tier);
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "long: cargo test --release --lib math -- --ignored --nocapture"]
+fn value_and_slope_together_have_the_bits_of_each_at_every_f32() {
+    const PART: u64 = 1 << 16;
+    let best = Tier::available().last().expect("there is a tier");
+    for pair in &PAIRS {
+        for part in 0..ALL / PART {
+            check_together(pair, (part * PART..(part + 1) * PART).map(|bits| bits as u32), best);
+        }
+    }
+}
+
 /// [`exp_flush`], two vectors at a time as its callers have them.
 struct Flushed;
 

@@ -106,3 +106,12 @@ twins! {
         }
     }
 }
+
+twins! {
+    /// `y *= x`
+    multiply, multiply_auto, (x: &[f32], y: &mut [f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y *= x;
+        }
+    }
+}

@@ -3,7 +3,9 @@
 
 use hotlanes::activation::{Activation, exp, exp_in_place, log, log_in_place};
 
-use crate::common::{assert_same, for_each_tier, panic_message};
+use hotlanes::axpy::multiply;
+
+use crate::common::{Rng, SPECIALS, assert_same, for_each_tier, panic_message};
 use crate::golden::parse;
 
 fn forward(a: Activation, x: &[f32]) -> Vec<f32> {
@@ -16,6 +18,19 @@ fn backward(a: Activation, dy: &[f32], x: &[f32]) -> Vec<f32> {
     let mut dx = vec![f32::NAN; x.len()];
     a.backward(dy, x, &mut dx);
     dx
+}
+
+/// Values and slopes.
+fn forward_with_slope(a: Activation, x: &[f32]) -> [Vec<f32>; 2] {
+    let (mut slope, mut y) = (x.to_vec(), vec![f32::NAN; x.len()]);
+    a.forward_with_slope(&mut slope, &mut y);
+    [y, slope]
+}
+
+fn product(x: &[f32], y: &[f32]) -> Vec<f32> {
+    let mut product = y.to_vec();
+    multiply(x, &mut product);
+    product
 }
 
 /// The largest error in units of 2^-24 of the larger of the value and `floor`.
@@ -40,7 +55,10 @@ fn activations_follow_pytorch() {
         let size: Vec<f64> = x.iter().map(|x| x.abs().min(1.0) as f64).collect();
         let slope: Vec<f64> = dy.iter().map(|dy| dy.abs() as f64).collect();
         for_each_tier(|tier| {
-            for (name, got, floor) in [("y", forward(a, x), &size), ("dx", backward(a, dy, x), &slope)] {
+            let [y, f] = forward_with_slope(a, x);
+            let one_sweep = [("y", y, &size), ("dx", product(&f, dy), &slope)];
+            let each = [("y", forward(a, x), &size), ("dx", backward(a, dy, x), &slope)];
+            for (name, got, floor) in each.into_iter().chain(one_sweep) {
                 let right = case.get(&format!("{name}64"));
                 let (ours, torch) = (error(&got, right, floor), error(case.get(name), right, floor));
                 println!("{} {tier} {name}: error {ours:.2} u, PyTorch's {torch:.2} u", a.name());
@@ -70,6 +88,38 @@ fn the_backward_is_the_derivative_of_the_forward() {
             let apart = (slope[i] - want).abs();
             assert!(apart < 1e-4, "{}'({}) = {}, differences say {want}", a.name(), x[i], slope[i]);
         }
+    }
+}
+
+/// The errors of values and slopes are those of [`Activation::forward`] and [`Activation::backward`], as their bits are.
+#[test]
+fn one_sweep_has_the_bits_of_forward_and_backward() {
+    let mut rng = Rng::new(4);
+    for n in [0, 1, 15, 16, 17, 63, 64, 65, 1000] {
+        let mut x = rng.vec(n, |rng| rng.any());
+        // Most of `any` is far from where functions bend.
+        x.iter_mut().step_by(2).for_each(|x| *x = rng.spread(-3, 6));
+        let mut dy = rng.vec(n, |rng| rng.any());
+        if n == 1000 {
+            // Each special value with each, and beside the ends of the functions' ranges.
+            let pairs = SPECIALS.iter().flat_map(|&x| SPECIALS.map(|dy| (x, dy)));
+            x.iter_mut().zip(&mut dy).zip(pairs).for_each(|((x, dy), pair)| (*x, *dy) = pair);
+            let ends = [-88.5, -88.0, -89.0, -10.5, -10.0, -11.0, 6.75, 25.0, 100.0, 106.0, 12.0, 54.0];
+            x[300..312].copy_from_slice(&ends);
+        }
+        for_each_tier(|tier| {
+            for a in Activation::ALL {
+                let what = format!("{} {tier}", a.name());
+                let [y, slope] = forward_with_slope(a, &x);
+                assert_same(&y, &forward(a, &x), &what);
+                assert_same(&slope, &backward(a, &vec![1.0; n], &x), &what);
+                let mut want = backward(a, &dy, &x);
+                // A product where the backward has no look at `dy`.
+                let off = |i: &usize| a == Activation::Relu && x[*i] <= 0.0;
+                (0..n).filter(off).for_each(|i| want[i] = dy[i] * 0.0);
+                assert_same(&product(&slope, &dy), &want, &what);
+            }
+        });
     }
 }
 
@@ -136,6 +186,9 @@ fn a_wrong_length_panics_with_both() {
     let message = |name: &str| format!("{name} has 3 values, x asks for 2");
     let (two, mut three) = ([1.0; 2], [1.0; 3]);
     assert_eq!(panic_message(|| a.forward(&two, &mut three)), message("activation forward: y"));
+    let mut x = two;
+    let got = panic_message(|| a.forward_with_slope(&mut x, &mut three));
+    assert_eq!(got, message("activation forward with slope: y"));
     assert_eq!(panic_message(|| exp(&two, &mut three)), message("exp: y"));
     assert_eq!(panic_message(|| log(&two, &mut three)), message("log: y"));
     assert_eq!(

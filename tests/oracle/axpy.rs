@@ -1,6 +1,6 @@
-//! `add_scaled` and `lerp` against f64, with the bounds of their documentation.
+//! `add_scaled`, `lerp` and `multiply` against f64, with the bounds of their documentation.
 
-use hotlanes::axpy::{add_scaled, lerp};
+use hotlanes::axpy::{add_scaled, lerp, multiply};
 
 use crate::common::{Rng, assert_same, for_each_tier, panic_message};
 
@@ -36,6 +36,22 @@ fn errors_are_within_the_bounds() {
 }
 
 #[test]
+fn a_product_is_rounded_once() {
+    let mut rng = Rng::new(3);
+    for n in [0, 1, 15, 16, 17, 70, 1000] {
+        let (x, before) = (rng.vec(n, |rng| rng.any()), rng.vec(n, |rng| rng.any()));
+        // Exact in f64, whose range is wide enough too.
+        let want: Vec<f32> =
+            x.iter().zip(&before).map(|(&x, &y)| (f64::from(x) * f64::from(y)) as f32).collect();
+        for_each_tier(|tier| {
+            let mut y = before.clone();
+            multiply(&x, &mut y);
+            assert_same(&y, &want, format_args!("{tier}: multiply"));
+        });
+    }
+}
+
+#[test]
 fn each_element_is_rounded_as_documented() {
     let mut rng = Rng::new(2);
     let (x, before) = (rng.vec(333, |rng| rng.any()), rng.vec(333, |rng| rng.any()));
@@ -56,4 +72,6 @@ fn a_wrong_length_panics_with_both() {
     assert!(message.contains("add_scaled") && message.contains('3') && message.contains('4'), "{message}");
     let message = panic_message(|| lerp(1.0, &[0.0; 5], &mut [0.0; 4]));
     assert!(message.contains("lerp") && message.contains('5') && message.contains('4'), "{message}");
+    let message = panic_message(|| multiply(&[0.0; 6], &mut [0.0; 4]));
+    assert!(message.contains("multiply") && message.contains('6') && message.contains('4'), "{message}");
 }

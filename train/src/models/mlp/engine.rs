@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use hotlanes::activation::Activation;
 use hotlanes::adamw::{AdamW, AdamWTensor};
+use hotlanes::axpy::multiply;
 use hotlanes::dropout::Dropout;
 use hotlanes::matmul::{Epilogue, Mat, MatMut, matmul, matmul_with};
 use hotlanes::reduce::{aggregate, column_sums};
@@ -68,7 +69,7 @@ impl Model<'_> {
                 let z = &mut to[..rows * layer.out];
                 self.linear(i, input, rows, z);
                 let n = z.len();
-                op!("activation: forward", i, [rows, layer.out, 0], of_activation(n) => {
+                op!("activation: forward", i, [rows, layer.out, 0], of_activation(n, 2) => {
                     self.activation.forward_in_place(z);
                 });
                 std::mem::swap(&mut from, &mut to);
@@ -103,9 +104,9 @@ const ACTIVATION_FLOPS: usize = 20;
 const LOSS_FLOPS: usize = 4;
 const ADAMW_FLOPS: usize = 14;
 
-/// The work of an activation of so many values.
-fn of_activation(n: usize) -> Work {
-    Work::of_values(ACTIVATION_FLOPS * n, 2 * n)
+/// The work of an activation of so many values, each of which reads or writes `each` numbers.
+fn of_activation(n: usize, each: usize) -> Work {
+    Work::of_values(ACTIVATION_FLOPS * n, each * n)
 }
 
 /// What decides the mathematics of a chunk beside its rows.
@@ -121,8 +122,8 @@ struct Pass<'a> {
 
 /// The rows of a chunk, and what its backward reads again.
 struct Chunk {
-    /// Of each hidden layer before its activation, and what the next one takes.
-    z: Vec<Aligned>,
+    /// Of each hidden layer: its values, then the activation's slopes at them, and what the next layer takes.
+    slope: Vec<Aligned>,
     a: Vec<Aligned>,
     /// The outputs, then their gradient.
     out: Aligned,
@@ -142,7 +143,7 @@ impl Chunk {
         };
         let each = || layout.layers()[1..].iter().map(|layer| zeros(layer.input)).collect();
         Chunk {
-            z: each(),
+            slope: each(),
             a: each(),
             out: zeros(layout.outputs()),
             da: [(); 2].map(|()| zeros(layout.widest())),
@@ -165,18 +166,18 @@ impl Chunk {
     }
 
     fn forward(&mut self, Pass { model, masks, .. }: Pass<'_>, x: &[f32], rows: usize, first: usize) {
-        let Chunk { z, a, out, da: [room, _], .. } = self;
+        let Chunk { slope, a, out, da: [room, _], .. } = self;
         let (last, hidden) = model.layout.layers().split_last().expect("there is a layer");
         for (i, &Linear { input, out, .. }) in hidden.iter().enumerate() {
             let n = rows * out;
             let (before, after) = a.split_at_mut(i);
             let x = before.last().map_or(x, |a| &a[..rows * input]);
-            let (z, a) = (&mut z[i][..n], &mut after[0][..n]);
+            let (z, a) = (&mut slope[i][..n], &mut after[0][..n]);
             model.linear(i, x, rows, z);
             let mask = masks.get(i);
             let activated = if mask.is_some() { &mut room[..n] } else { &mut *a };
-            op!("activation: forward", i, [rows, out, 0], of_activation(n) => {
-                model.activation.forward(z, activated);
+            op!("activation: forward", i, [rows, out, 0], of_activation(n, 3) => {
+                model.activation.forward_with_slope(z, activated);
             });
             if let Some(mask) = mask {
                 op!("dropout", i, [rows, out, 0], Work::of_values(n, 2 * n) => {
@@ -189,7 +190,7 @@ impl Chunk {
     }
 
     fn backward(&mut self, Pass { model, masks, .. }: Pass<'_>, x: &[f32], rows: usize, first: usize) {
-        let Chunk { z, a, out: outputs, da, gradient, .. } = self;
+        let Chunk { slope, a, out: outputs, da, gradient, .. } = self;
         let [mut dz_room, mut dx_room] = da.each_mut();
         let layers = model.layout.layers();
         for (i, layer) in layers.iter().enumerate().rev() {
@@ -218,8 +219,8 @@ impl Chunk {
                     mask.backward(&dx_room[..n], &mut dz_room[..n], (first * input) as u64);
                 }),
             }
-            op!("activation: backward", i - 1, [rows, input, 0], Work::of_values(ACTIVATION_FLOPS * n, 3 * n) => {
-                model.activation.backward_in_place(&mut dz_room[..n], &z[i - 1][..n]);
+            op!("activation: backward", i - 1, [rows, input, 0], Work::of_values(n, 3 * n) => {
+                multiply(&slope[i - 1][..n], &mut dz_room[..n]);
             });
         }
     }
