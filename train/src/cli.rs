@@ -49,7 +49,7 @@ enum Command {
     /// Compute a GPT's loss on its validation split or on another text.
     #[command(after_long_help = eval::HELP)]
     Eval(eval::Args),
-    /// Predict from CSV by a perceptron that was trained here.
+    /// Predict CSV rows with a perceptron that was trained here.
     #[command(after_long_help = predict::HELP)]
     Predict(predict::Args),
     /// Execute a run again and compare it with its log, bit for bit.

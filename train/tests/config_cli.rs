@@ -26,8 +26,8 @@ const RUNS: [(&str, &str); 3] = [
     ),
     (
         "mlp",
-        "--rows 60 --hidden 5,4 --batch 16 --epochs 3 --lr 0.02 --activation gelu --dropout 0.1 --loss huber --delta 0.7 \
-         --validation 0.2 --test 0 --patience 9 --seed 5 --quiet",
+        "--rows 60 --hidden 5,4 --batch 16 --epochs 3 --lr 0.02 --activation gelu --dropout 0.1 --loss huber \
+         --delta 0.7 --validation 0.2 --test 0 --patience 9 --seed 5 --quiet",
     ),
 ];
 

@@ -66,7 +66,7 @@ struct Small {
     measures: bool,
 }
 
-const COMMANDS: [Small; 10] = [
+const COMMANDS: [Small; 11] = [
     Small { path: &[], options: &[("kernel", "adamw"), ("tier", "scalar")], writes: false, measures: true },
     Small {
         path: &["report"],
@@ -154,6 +154,12 @@ const COMMANDS: [Small; 10] = [
             ("seconds", "1"),
             ("threads", "1"),
         ],
+        writes: false,
+        measures: true,
+    },
+    Small {
+        path: &["bench", "mlp"],
+        options: &[("seconds", "1"), ("threads", "1")],
         writes: false,
         measures: true,
     },

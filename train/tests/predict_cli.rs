@@ -235,7 +235,8 @@ fn what_is_wrong_is_told() {
     );
     runs.write("unknown.csv", "a,colour,\"b, c\"\n1,red,2\n1,pink,2\n");
     let output = runs.predict(&["--model=numbers", "unknown.csv"]);
-    let category = "unknown.csv: line 3, column \"colour\": \"pink\": must be a category that the model knows: \"blue\", \"red\"";
+    let category = "unknown.csv: line 3, column \"colour\": \"pink\": must be a category that the model knows: \
+        \"blue\", \"red\"";
     told(1, &output, category);
     assert_eq!(text(&output.stdout).lines().count(), 2);
     runs.write("empty.csv", "");

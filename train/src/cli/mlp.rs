@@ -17,15 +17,15 @@ use crate::shell::error::Error;
 use crate::shell::ranks::Alone;
 
 const HELP: &str = "\
-Data: --data FILE.csv with --target COLUMN; without a file the program draws rows of a smooth function of five features
-with a little noise. A column is given by its name in the header, or by its number from 0. All other columns are
-features, unless --features names them; columns of text are given to --one-hot. Rows are split by --seed into training,
-validation and test. Features and a numeric target are standardised by the training rows; predictions and figures are
-in the file's units. Text in a number's place, empty cells, NA and the like are errors that name line, column and cell;
---skip-bad-rows leaves such rows out.
+Data: --data FILE with --target COLUMN; without it the program draws rows of a smooth function of five features with a
+little noise. A column is given by its name in the header, or by its number, from 0. All other columns are features,
+unless --features and --one-hot name them. --seed splits the rows into training, validation and test. Features and a
+numeric target are standardised by the training split; predictions and metrics are in the file's units. Text where a
+number should be, empty cells, NA and the like are errors that name line, column and cell; --skip-bad-rows skips
+such rows.
 
-Training stops when the validation loss has not improved for --patience evaluations, and keeps the best model. The test
-rows choose nothing; they are measured once, in the end.
+Training stops when the validation loss has not improved for --patience evaluations. The best model by validation loss
+is kept, and evaluated once on the test split at the end.
 
 Written to --out: mlp.json and mlp-*.safetensors (the checkpoints, optimizer included), best.json and best-*.safetensors
 (the best model; its tensors have the names of torch.nn.Sequential(Linear, activation, Linear, ...)), log.jsonl (one JSON
@@ -40,7 +40,7 @@ pub(super) fn help() -> String {
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// CSV file to learn from; without one, rows that the program draws.
+    /// CSV file to train on; without it, rows that the program draws.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// Train up to this epoch of the run [default: 200, or the resumed run's own].
@@ -59,7 +59,7 @@ pub(super) struct Args {
     tunable: TunableArgs,
 }
 
-/// What is predicted.
+/// The kind of target.
 #[derive(Clone, Copy, Default, ValueEnum)]
 enum TaskName {
     /// A number.
@@ -77,31 +77,32 @@ struct TableArgs {
     /// Column to predict.
     #[arg(long, value_name = "COLUMN")]
     target: Option<String>,
-    /// Whether the target is a number or a class.
+    /// Kind of target.
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     task: TaskName,
-    /// Columns to predict from [default: all but the target].
+    /// Numeric feature columns [default: all but the target and --one-hot's].
     #[arg(long, value_name = "COLUMN", num_args = 1..)]
     features: Vec<String>,
-    /// Columns of text, or of numbers that are names: each value becomes a feature of 0 or 1.
+    /// Categorical feature columns: each value becomes a feature of 0 or 1.
     #[arg(long, value_name = "COLUMN", num_args = 1..)]
     one_hot: Vec<String>,
-    /// The file's first line is a row, not the names of columns.
+    /// The file has no header: its first line is a row.
     #[arg(long)]
     no_header: bool,
-    /// Mark between cells: one character, or tab.
+    /// Delimiter: one character, or tab.
     #[arg(long, value_name = "MARK", default_value = ",")]
     delimiter: String,
-    /// Leave out rows that cannot be read; they are counted, and the first ones shown.
+    /// Skip rows that cannot be read; they are counted, and the first ones shown.
     #[arg(long)]
     skip_bad_rows: bool,
-    /// Number of rows that the program draws if given no file.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    /// Rows that the program draws without --data.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     rows: usize,
-    /// Share of the rows by which the best model is chosen.
+    /// Share of the rows for the validation split, which selects the best model.
     #[arg(long, value_name = "SHARE", default_value_t = Shares::default().validation)]
     validation: f64,
-    /// Share of the rows that are held out, and measured in the end.
+    /// Share of the rows for the test split, which is evaluated at the end.
     #[arg(long, value_name = "SHARE", default_value_t = Shares::default().test)]
     test: f64,
 }
@@ -117,13 +118,13 @@ struct ModelArgs {
     /// Activation of the hidden layers.
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     activation: Act,
-    /// Share of the hidden values that are dropped in training.
+    /// Dropout probability, after each hidden layer.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     dropout: f64,
-    /// What is made small [default: mse; bce for two classes, cross-entropy for more].
+    /// Loss [default: mse; bce for two classes, cross-entropy for more].
     #[arg(long, value_enum, value_name = "NAME")]
     loss: Option<LossKind>,
-    /// Where the Huber loss turns from squared to absolute, in standard deviations of the target.
+    /// Where the Huber loss turns from quadratic to linear, in standard deviations of the target.
     #[arg(long, value_name = "SIZE", default_value_t = Settings::default().delta)]
     delta: f64,
 }
@@ -136,13 +137,13 @@ struct LearningArgs {
     /// Rows per step.
     #[arg(long, value_name = "N", alias = "batch-size", default_value_t = Settings::default().batch)]
     batch: usize,
-    /// Highest learning rate.
+    /// Peak learning rate.
     #[arg(long, value_name = "RATE", alias = "learning-rate", default_value_t = Settings::default().lr)]
     lr: f64,
-    /// Learning rate after the cosine.
+    /// Learning rate at the cosine's end and after.
     #[arg(long, value_name = "RATE", default_value_t = Settings::default().min_lr)]
     min_lr: f64,
-    /// Epochs of warm-up [default: 2, at most a tenth of the cosine].
+    /// Warm-up epochs [default: 2, at most a tenth of --decay-epochs].
     #[arg(long, value_name = "N")]
     warmup: Option<u64>,
     /// AdamW's decay of the first moment.
@@ -151,10 +152,10 @@ struct LearningArgs {
     /// AdamW's decay of the second moment.
     #[arg(long, value_name = "BETA", default_value_t = Settings::default().beta2)]
     beta2: f64,
-    /// AdamW's weight decay.
+    /// AdamW's weight decay, for weights and biases.
     #[arg(long, value_name = "RATE", default_value_t = Settings::default().weight_decay)]
     weight_decay: f64,
-    /// Stop after this many evaluations in a row without a lower validation loss; 0 never does.
+    /// Stop after this many evaluations in a row without improvement; 0 never stops.
     #[arg(long, value_name = "N", default_value_t = Settings::default().patience)]
     patience: u64,
     /// Seed of all random numbers.
@@ -251,8 +252,8 @@ pub(super) fn print(recipe: &Recipe, epochs: u64) -> Result<Printed, Error> {
     to.put("test", *test)?;
     #[rustfmt::skip]
     let Settings {
-        hidden, activation, dropout, loss, delta, batch, lr, min_lr, warmup, decay, beta1, beta2, weight_decay, eval_every,
-        patience, seed,
+        hidden, activation, dropout, loss, delta, batch, lr, min_lr, warmup, decay, beta1, beta2, weight_decay,
+        eval_every, patience, seed,
     } = settings;
     to.title("Model");
     to.put("hidden", &hidden[..])?;

@@ -15,40 +15,40 @@ use crate::shell::signals;
 use crate::store::files::{self, System};
 
 pub(super) const HELP: &str = "\
-Reads rows and writes a prediction for each, as CSV with a header, while it reads: a file of any length needs little
-memory. Columns are found by the names that the model was trained on, in any order; others are left out, and the target
-need not be there. A prediction is in the target's units, or a class; with --probabilities a class's probabilities
-follow it. With --out the file is written beside its place and renamed, so that it is never there in part.
+Writes a prediction for each row as CSV with a header, while it reads: a file of any length needs little memory. Columns
+are found by the names that the model was trained on, in any order; others, and the target, are ignored. A prediction is
+in the target's units, or the likeliest class, which --probabilities follows with the probability of each. --out
+replaces a file only when all of it is written.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + N stopped by signal N (130: Ctrl-C).";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// CSV file of rows; - for standard input.
+    /// CSV file; - for standard input.
     #[arg(value_name = "FILE", default_value = "-")]
     data: PathBuf,
     /// Directory of a run of `hotlanes train mlp`.
     #[arg(long, value_name = "RUN", default_value = "mlp-run")]
     model: PathBuf,
-    /// Take the latest checkpoint instead of the best model.
+    /// Use the last checkpoint instead of the best model.
     #[arg(long)]
     last: bool,
-    /// File for the predictions [default: standard output].
+    /// File to write [default: standard output].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The first line is a row, not the names of columns [default: as the model's file].
+    /// The file has no header: its first line is a row [default: as in training].
     #[arg(long)]
     no_header: bool,
-    /// Mark between cells: one character, or tab [default: as the model's file].
+    /// Delimiter: one character, or tab [default: as in training].
     #[arg(long, value_name = "MARK")]
     delimiter: Option<String>,
-    /// Write the probability of each class, too.
+    /// Also write the probability of each class.
     #[arg(long)]
     probabilities: bool,
-    /// Leave the prediction of a row that cannot be read empty; they are counted, and the first ones shown.
+    /// Leave the predictions of unreadable rows empty; they are counted, and the first ones shown.
     #[arg(long)]
     skip_bad_rows: bool,
-    /// Print nothing but errors beside the predictions.
+    /// Print predictions and errors only.
     #[arg(long)]
     quiet: bool,
 }
@@ -190,7 +190,7 @@ impl Predictions {
         Ok(())
     }
 
-    /// The names of the predictions' columns.
+    /// Column names.
     fn header(&self) -> Vec<String> {
         let schema = &self.predictor.model().schema;
         let classes = schema.classes().filter(|_| self.probabilities).unwrap_or_default();

@@ -159,7 +159,8 @@ pub fn load(path: &Path, options: &Options) -> Result<(Table, Skipped), CsvError
 /// See [`CsvError`].
 pub fn read(input: impl Read, name: String, options: &Options) -> Result<(Table, Skipped), CsvError> {
     let Format { header, delimiter } = options.format;
-    let (mut records, columns) = open(input, name, options.format, Some("must be at least a feature and a target"))?;
+    let (mut records, columns) =
+        open(input, name, options.format, Some("must be at least a feature and a target"))?;
     let (mut features, mut target) = columns.choose(options)?;
     let mut cells = Cells::learning(&columns, &features, &target);
     let (mut values, mut targets, mut skipped) = (Vec::new(), Vec::new(), Skipped::default());

@@ -5,8 +5,8 @@ To make them anew, from the repository's root, with the version that the file's 
     python3 -m venv /tmp/golden && /tmp/golden/bin/pip install torch numpy
     /tmp/golden/bin/python train/tests/golden/mlp.py
 
-The format is that of gpt.txt. Inputs come from numpy's PCG64, which is stable over versions. PyTorch computes in f64. Tensors
-have the names of the state of torch.nn.Sequential.
+The format is that of gpt.txt. Inputs come from numpy's PCG64, which is stable over versions. PyTorch computes in f64.
+Tensors have the names of the state of torch.nn.Sequential.
 """
 
 import pathlib

@@ -1,11 +1,11 @@
-"""Loads the best model of `hotlanes train mlp` into torch.nn.Sequential, and compares its predictions with `hotlanes predict`.
+"""Loads the best model of `hotlanes train mlp` into torch.nn.Sequential; compares its predictions with `hotlanes predict`.
 
 From the repository's root, with torch, numpy and safetensors installed, and the program's path:
 
     python train/tests/golden/mlp_model.py target/release/hotlanes
 
-It trains small models on rows of its own, one for each kind of loss, activation and dropout, and ends with an error where a
-prediction differs by more than rounding. The functions `load` and `predict` are all that a user of such a model needs.
+It trains small models on rows of its own, one for each kind of loss, activation and dropout, and ends with an error
+where a prediction differs by more than rounding. The functions `load` and `predict` are all that a user of such a model needs.
 """
 
 import csv
@@ -90,8 +90,9 @@ def main(program):
                             "--quiet", "--out", run], check=True)
             model, about = load(run)
             show = [] if about["target"] else ["--probabilities"]
-            text = subprocess.run([program, "predict", "--model", run, rows, *show], check=True, stdout=subprocess.PIPE).stdout
-            ours = list(csv.reader(text.decode().splitlines()))[1:]
+            predictions = folder / "predictions.csv"
+            subprocess.run([program, "predict", "--model", run, rows, *show, "--out", predictions], check=True)
+            ours = list(csv.reader(predictions.read_text().splitlines()))[1:]
             ours = np.array([[float(cell) for cell in (row if about["target"] else row[1:])] for row in ours])
             with rows.open(newline="") as file:
                 theirs = predict(model, about, list(csv.DictReader(file)))

@@ -1,4 +1,5 @@
-//! A perceptron: gradients against an f64 oracle and PyTorch, golden bits, resuming, early stopping, predictions, figures.
+//! A perceptron: gradients against an f64 oracle and PyTorch, golden bits, resuming, early stopping, predictions,
+//! figures.
 
 mod bits;
 mod common;

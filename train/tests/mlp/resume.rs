@@ -1,5 +1,5 @@
-//! A run that is interrupted anywhere, in the middle of an epoch too, is the run that nothing happened to; it stops early
-//! where it should, and keeps the best model.
+//! A run that is interrupted anywhere, in the middle of an epoch too, is the run that nothing happened to; it stops
+//! early where it should, and keeps the best model.
 
 use std::path::Path;
 

@@ -38,7 +38,7 @@ impl Act {
     }
 }
 
-/// What is made small.
+/// The training loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossKind {
@@ -46,7 +46,7 @@ pub enum LossKind {
     Mse,
     /// The mean absolute error.
     L1,
-    /// Squared up to --delta, absolute beyond.
+    /// Quadratic up to --delta, linear beyond.
     Huber,
     /// Binary cross-entropy of one logit, for two classes.
     Bce,
