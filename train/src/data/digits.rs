@@ -93,7 +93,9 @@ mod tests {
                 assert_eq!(seen, [true; CLASSES], "each {step}th from {first} on");
             }
         }
-        assert!(labels.chunks(CLASSES).all(|ten| ten.iter().map(|&label| u32::from(label)).sum::<u32>() == 45));
+        assert!(
+            labels.chunks(CLASSES).all(|ten| ten.iter().map(|&label| u32::from(label)).sum::<u32>() == 45)
+        );
     }
 
     #[test]

@@ -73,7 +73,8 @@ fn tiers_and_threads_give_the_golden_hash() {
 #[test]
 fn what_is_learnt_from_drawn_digits_holds_for_those_held_out() {
     let data = Split::procedural(600, 60, 1).unwrap();
-    let config = Config { population: 4, hidden: vec![32], generation: 3200, ..config(16, OptimizerKind::AdamW) };
+    let config =
+        Config { population: 4, hidden: vec![32], generation: 3200, ..config(16, OptimizerKind::AdamW) };
     let mut run = Run::new(config, &data).unwrap();
     let last = std::iter::from_fn(|| Some(run.advance())).flatten().nth(1).unwrap();
     assert!(last.best_validation > 0.6 && last.best_test > 0.6, "{last:?}");

@@ -2,6 +2,7 @@
 //! no bit; nothing is allocated once the engine is made.
 
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hotlanes::activation::Activation;
 use hotlanes::adamw::{AdamW, AdamWTensor};
@@ -32,14 +33,15 @@ pub fn chunk_rows(batch: usize) -> usize {
     CHUNK_ROWS.max(batch.div_ceil(MOST_CHUNKS).next_multiple_of(16))
 }
 
-/// The memory of an engine of such a model and batch.
+/// The memory of an engine of such a model and batch, on the threads of the current pool.
 pub fn memory_needed(layout: &Layout, batch: usize) -> Memory {
-    let (rows, parameters) = (batch as f64, 4.0 * layout.len() as f64);
-    let chunks = batch.div_ceil(chunk_rows(batch)) as f64;
+    let (size, parameters) = (chunk_rows(batch), 4.0 * layout.len() as f64);
+    let chunks = batch.div_ceil(size);
+    let rows = (chunks.min(rayon::current_num_threads()) * size.min(batch)) as f64;
     let hidden: f64 = layout.layers()[1..].iter().map(|layer| layer.input as f64).sum();
     Memory {
         parameters,
-        gradients: (chunks + 1.0) * parameters,
+        gradients: if chunks > 1 { chunks as f64 + 1.0 } else { 1.0 } * parameters,
         optimizer: 2.0 * parameters,
         activations: 4.0 * rows * (2.0 * hidden + layout.outputs() as f64),
         scratch: 4.0 * rows * (2.0 * layout.widest() as f64 + 1.0),
@@ -120,8 +122,8 @@ struct Pass<'a> {
     masks: &'a [Dropout],
 }
 
-/// The rows of a chunk, and what its backward reads again.
-struct Chunk {
+/// The rows of a chunk in the making, and what its backward reads again.
+struct Scratch {
     /// Of each hidden layer: its values, then the activation's slopes at them, and what the next layer takes.
     slope: Vec<Aligned>,
     a: Vec<Aligned>,
@@ -130,11 +132,9 @@ struct Chunk {
     /// Gradients of a layer's values.
     da: [Aligned; 2],
     losses: Vec<f32>,
-    loss: f64,
-    gradient: Aligned,
 }
 
-impl Chunk {
+impl Scratch {
     fn new(layout: &Layout, rows: usize) -> Self {
         let zeros = |values: usize| {
             let mut zeros = Aligned::default();
@@ -142,31 +142,29 @@ impl Chunk {
             zeros
         };
         let each = || layout.layers()[1..].iter().map(|layer| zeros(layer.input)).collect();
-        Chunk {
+        Scratch {
             slope: each(),
             a: each(),
             out: zeros(layout.outputs()),
             da: [(); 2].map(|()| zeros(layout.widest())),
             losses: vec![0.0; rows],
-            loss: 0.0,
-            gradient: layout.zeros(),
         }
     }
 
-    /// The sum of the losses of these rows, the first of which is number `first` of the batch, and their gradient.
-    fn run(&mut self, pass: Pass<'_>, x: &[f32], targets: Targets<'_>, first: usize) {
+    /// The sum of the losses of a chunk's rows, the first of which is number `first` of the batch, and their gradient.
+    fn run(&mut self, pass: Pass<'_>, chunk: &mut Chunk, x: &[f32], targets: Targets<'_>, first: usize) {
         self.forward(pass, x, targets.rows(), first);
         let (rows, outputs) = (targets.rows(), pass.model.layout.outputs());
         let n = rows * outputs;
         let (out, losses) = (&mut self.out[..n], &mut self.losses[..rows]);
-        self.loss = op!("loss", None, [rows, outputs, 0], Work::of_values(LOSS_FLOPS * n, 3 * n) => {
+        chunk.loss = op!("loss", None, [rows, outputs, 0], Work::of_values(LOSS_FLOPS * n, 3 * n) => {
             pass.head.gradient(out, targets, pass.weight, losses)
         });
-        self.backward(pass, x, rows, first);
+        self.backward(pass, &mut chunk.gradient, x, (rows, first));
     }
 
     fn forward(&mut self, Pass { model, masks, .. }: Pass<'_>, x: &[f32], rows: usize, first: usize) {
-        let Chunk { slope, a, out, da: [room, _], .. } = self;
+        let Scratch { slope, a, out, da: [room, _], .. } = self;
         let (last, hidden) = model.layout.layers().split_last().expect("there is a layer");
         for (i, &Linear { input, out, .. }) in hidden.iter().enumerate() {
             let n = rows * out;
@@ -189,8 +187,14 @@ impl Chunk {
         model.linear(hidden.len(), x, rows, &mut out[..rows * last.out]);
     }
 
-    fn backward(&mut self, Pass { model, masks, .. }: Pass<'_>, x: &[f32], rows: usize, first: usize) {
-        let Chunk { slope, a, out: outputs, da, gradient, .. } = self;
+    fn backward(
+        &mut self,
+        Pass { model, masks, .. }: Pass<'_>,
+        gradient: &mut [f32],
+        x: &[f32],
+        (rows, first): (usize, usize),
+    ) {
+        let Scratch { slope, a, out: outputs, da, .. } = self;
         let [mut dz_room, mut dx_room] = da.each_mut();
         let layers = model.layout.layers();
         for (i, layer) in layers.iter().enumerate().rev() {
@@ -226,6 +230,12 @@ impl Chunk {
     }
 }
 
+/// What a chunk of rows comes to.
+struct Chunk {
+    loss: f64,
+    gradient: Aligned,
+}
+
 /// A model in training.
 pub struct Engine {
     layout: Layout,
@@ -242,6 +252,8 @@ pub struct Engine {
     rows: usize,
     chunk_rows: usize,
     chunks: Vec<Chunk>,
+    /// One for each thread that works on chunks: fewer stay in its cache.
+    scratch: Mutex<Vec<Scratch>>,
     /// The sum of the chunks' gradients, where there is more than one.
     gradient: Aligned,
     /// One mask for each hidden layer.
@@ -257,10 +269,10 @@ impl Engine {
         let (rows, chunk_rows) = (settings.batch, chunk_rows(settings.batch));
         let dropout =
             (settings.dropout > 0.0).then(|| Dropout::new(settings.dropout, settings.seed)).transpose()?;
-        let chunks: Vec<Chunk> = (0..rows)
-            .step_by(chunk_rows)
-            .map(|start| Chunk::new(&layout, chunk_rows.min(rows - start)))
-            .collect();
+        let chunks = (0..rows.div_ceil(chunk_rows)).map(|_| Chunk { loss: 0.0, gradient: layout.zeros() });
+        let chunks: Vec<Chunk> = chunks.collect();
+        let threads = chunks.len().min(rayon::current_num_threads());
+        let scratch = (0..threads).map(|_| Scratch::new(&layout, chunk_rows.min(rows))).collect();
         Ok(Engine {
             activation: settings.activation.kernel(),
             seed: settings.seed,
@@ -276,6 +288,7 @@ impl Engine {
             masks: dropout.map_or(Vec::new(), |mask| vec![mask; layout.layers().len() - 1]),
             dropout,
             chunks,
+            scratch: Mutex::new(scratch),
             layout,
         })
     }
@@ -335,9 +348,15 @@ impl Engine {
         let weight = (1.0 / rows as f64) as f32;
         let pass = Pass { model, head: &self.head, weight, masks: &self.masks };
         let count = rows.div_ceil(size);
+        let (scratch, room) = (&self.scratch, size.min(self.rows));
         let run = |(i, chunk): (usize, &mut Chunk)| {
             let own: Range<usize> = i * size..rows.min((i + 1) * size);
-            chunk.run(pass, &x[own.start * inputs..own.end * inputs], targets.of(own.clone()), own.start);
+            // A pool with more threads than there were at first has more of them.
+            let free = lock(scratch).pop();
+            let mut free = free.unwrap_or_else(|| Scratch::new(model.layout, room));
+            let x = &x[own.start * inputs..own.end * inputs];
+            free.run(pass, chunk, x, targets.of(own.clone()), own.start);
+            lock(scratch).push(free);
         };
         let chunks = &mut self.chunks[..count];
         if count == 1 || rayon::current_num_threads() == 1 {
@@ -387,6 +406,11 @@ impl Engine {
             });
         });
     }
+}
+
+/// No data is left half written by a panic elsewhere.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
