@@ -142,7 +142,7 @@ fn what_makes_no_sense_ends_with_2_and_what_fails_with_1() {
 #[test]
 fn a_run_that_diverged_is_resumed_and_says_how_many_did() {
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let huge = ["--lr", "1e20"];
+    let huge = ["--lr", "1e30"];
     assert!(run(a.path(), &[&huge[..], &["--generations", "3"]].concat()).status.success());
     assert!(run(b.path(), &[&huge[..], &["--generations", "1"]].concat()).status.success());
     let more = resume(b.path(), &["--generations", "3"]);

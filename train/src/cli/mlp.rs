@@ -155,9 +155,6 @@ struct LearningArgs {
     /// AdamW's weight decay, for weights and biases.
     #[arg(long, value_name = "RATE", default_value_t = Settings::default().weight_decay)]
     weight_decay: f64,
-    /// Stop after this many evaluations in a row without improvement; 0 never stops.
-    #[arg(long, value_name = "N", default_value_t = Settings::default().patience)]
-    patience: u64,
     /// Seed of all random numbers.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -173,12 +170,16 @@ struct TunableArgs {
     /// Epochs between evaluations [default: 1].
     #[arg(long, value_name = "N")]
     eval_every: Option<u64>,
+    /// Stop after this many evaluations in a row without improvement; 0 never stops [default: 20].
+    #[arg(long, value_name = "N")]
+    patience: Option<u64>,
 }
 
 impl TunableArgs {
     fn change(&self, settings: &mut Settings) {
         settings.decay = self.decay_epochs.unwrap_or(settings.decay);
         settings.eval_every = self.eval_every.unwrap_or(settings.eval_every);
+        settings.patience = self.patience.unwrap_or(settings.patience);
     }
 }
 
@@ -202,7 +203,7 @@ impl Args {
             beta2: learning.beta2,
             weight_decay: learning.weight_decay,
             eval_every: 1,
-            patience: learning.patience,
+            patience: Settings::default().patience,
             seed: learning.seed,
         };
         self.tunable.change(&mut settings);

@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn whatever_is_taken_at_equal_distances_has_all_digits() {
-        let labels = draw(500, 1).labels;
+        let labels = draw(3000, 1).labels;
         for step in 1..=10 {
             for first in 0..step {
                 let mut seen = [false; CLASSES];

@@ -40,6 +40,7 @@ pub struct Recipe {
 struct Tunable {
     eval_every: u64,
     decay: u64,
+    patience: u64,
 }
 
 impl From<Diverged> for Error {
@@ -100,8 +101,8 @@ impl trainer::Recipe for Recipe {
     }
 
     fn tunable(&self) -> Value {
-        let Settings { eval_every, decay, .. } = self.settings;
-        state::json(&Tunable { eval_every, decay })
+        let Settings { eval_every, decay, patience, .. } = self.settings;
+        state::json(&Tunable { eval_every, decay, patience })
     }
 
     fn relocate(&mut self, data: &[PathBuf]) -> Result<(), Error> {
@@ -172,9 +173,10 @@ impl Trainer for Run<'_> {
     }
 
     fn tune(&mut self, settings: &Value) -> Result<(), Error> {
-        let Tunable { eval_every, decay } = serde_json::from_value(settings.clone())
+        let Tunable { eval_every, decay, patience } = serde_json::from_value(settings.clone())
             .map_err(|e| Error::Usage(format!("the log's settings {settings}: {e}")))?;
-        (self.settings.eval_every, self.settings.decay) = (eval_every, decay);
+        let own = &mut self.settings;
+        (own.eval_every, own.decay, own.patience) = (eval_every, decay, patience);
         self.settings.check()?;
         self.reschedule();
         Ok(())

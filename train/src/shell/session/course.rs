@@ -1,6 +1,6 @@
 //! The course of a session: work, and everything that is written about it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -19,6 +19,9 @@ use crate::store::files;
 use crate::store::log::Log;
 use crate::store::metrics::{self, Metrics};
 
+/// A checkpoint is saved after so long even if none is due: no kill loses more.
+const SAVE_AFTER: Duration = Duration::from_secs(600);
+
 pub(super) struct Session<'a, R: Recipe + 'a> {
     trainer: R::Trainer<'a>,
     about: About<R>,
@@ -27,6 +30,8 @@ pub(super) struct Session<'a, R: Recipe + 'a> {
     /// What the first rank has, which alone writes.
     desk: Option<Desk<'a>>,
     started: Instant,
+    /// When the last checkpoint was saved, or the session began.
+    saved: Instant,
     /// Count at the last look at whether a checkpoint is due, and whether one is.
     counted: u64,
     checkpoint_is_due: bool,
@@ -98,6 +103,7 @@ impl<'a, R: Recipe> Session<'a, R> {
             ranks,
             desk,
             started: Instant::now(),
+            saved: Instant::now(),
             counted,
             checkpoint_is_due: false,
             profiler,
@@ -199,6 +205,7 @@ impl<'a, R: Recipe> Session<'a, R> {
             desk.progress.at(at, format!("{}, {words}", self.trainer.status()));
         }
         self.checkpoint_is_due |= moved && count.is_multiple_of(self.options.checkpoint_every);
+        self.checkpoint_is_due |= self.saved.elapsed() >= SAVE_AFTER;
         // What is due comes first: it belongs to the same state.
         let mut save = self.checkpoint_is_due && !self.trainer.is_due();
         let mut state = None;
@@ -249,6 +256,7 @@ impl<'a, R: Recipe> Session<'a, R> {
     /// Saves the state, if it is not saved yet. Everything is tried, whatever fails, and the first error told.
     fn save(&mut self, state: Option<State>) -> Result<(), Error> {
         self.checkpoint_is_due = false;
+        self.saved = Instant::now();
         let best = self.save_best(true);
         self.save_state(state).and(best)
     }
