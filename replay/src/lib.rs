@@ -10,6 +10,8 @@ mod error;
 #[cfg(not(loom))]
 mod layout;
 #[cfg(not(loom))]
+mod limiter;
+#[cfg(not(loom))]
 mod priority;
 #[cfg(not(loom))]
 mod rng;
@@ -43,6 +45,7 @@ pub use self::{
     buffer::{Buffer, Config, Eviction},
     codec::Codec,
     error::{Error, Result},
+    limiter::{Counts, Limiter},
     sampler::{Drawn, Method, Of, Request, Returns, Sampler, Sequences, Target, Unit},
     schema::{Column, Data, DataMut, Dtype, Schema},
     sumtree::SumTree,
