@@ -8,6 +8,8 @@ mod codec;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
+pub mod files;
+#[cfg(not(loom))]
 mod layout;
 #[cfg(not(loom))]
 mod limiter;
@@ -21,6 +23,8 @@ mod sampler;
 mod schema;
 #[cfg(not(loom))]
 mod snapshot;
+#[cfg(not(loom))]
+pub mod store;
 #[cfg(not(loom))]
 mod sumtree;
 #[cfg(not(loom))]
