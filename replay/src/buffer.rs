@@ -78,15 +78,17 @@ impl Buffer {
     /// An empty buffer.
     ///
     /// # Errors
-    /// A setting is out of range.
+    /// A setting is out of range; the system has no memory for so much.
     pub fn new(schema: Schema, config: Config) -> Result<Buffer> {
         let layout = Layout::new(&schema, &config)?;
         let priorities = match config.priorities {
             None => None,
             Some(alpha) => Some(Mutex::new(Priorities::new(&layout, alpha)?)),
         };
+        let bytes = layout.bytes(SPARE);
+        let ring = Ring::new(&layout.sizes, layout.places, SPARE).ok_or(Error::Memory { bytes })?;
         Ok(Buffer(Arc::new(Shared {
-            ring: Ring::new(&layout.sizes, layout.places, SPARE),
+            ring,
             schema,
             config,
             layout,
@@ -119,8 +121,8 @@ impl Buffer {
 
     /// Bytes that the buffer takes for records, all of it from the beginning (the system may give it page by page).
     pub fn bytes(&self) -> usize {
-        let segments = self.0.layout.sizes.iter().sum::<usize>() * (self.0.layout.places + SPARE);
-        segments + self.0.priorities.as_ref().map_or(0, |priorities| lock(priorities).bytes())
+        self.0.layout.bytes(SPARE)
+            + self.0.priorities.as_ref().map_or(0, |priorities| lock(priorities).bytes())
     }
 
     /// A new writer for `streams` environments that are stepped together: each call of [`Writer::add`] has one or more rounds

@@ -19,6 +19,12 @@ pub enum Error {
         /// What it must be.
         rule: &'static str,
     },
+    /// The system has no memory for the buffer.
+    #[error("the buffer needs {bytes} bytes of memory, which the system does not give")]
+    Memory {
+        /// Bytes.
+        bytes: usize,
+    },
     /// A column of the schema makes no sense.
     #[error("column {column}: {rule}")]
     Schema {

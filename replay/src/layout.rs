@@ -11,6 +11,8 @@ const SEGMENTS: usize = 128;
 const FEW: usize = 16;
 const MOST_CAPACITY: usize = 1 << 40;
 const MOST_SEGMENTS: usize = 1 << 16;
+/// Rows are `u32`.
+const MOST_ROWS: usize = 1 << 31;
 /// Ends of records in an arena are `u32`.
 const MOST_ARENA: usize = u32::MAX as usize;
 
@@ -59,6 +61,13 @@ impl Layout {
             }
         };
         let rows = capacity.div_ceil(segments);
+        if rows > MOST_ROWS {
+            return Err(Error::setting(
+                "segments",
+                segments,
+                "must be so many that each has at most 2^31 records",
+            ));
+        }
         let strict = config.eviction == Eviction::Record;
         let mut layout = Layout {
             rows,
@@ -93,6 +102,12 @@ impl Layout {
             layout.columns.push(place);
         }
         Ok(layout)
+    }
+
+    /// Of all segments.
+    pub(crate) fn bytes(&self, spare: usize) -> usize {
+        let segment = self.sizes.iter().fold(0usize, |all, &size| all.saturating_add(size));
+        segment.saturating_mul(self.places + spare)
     }
 
     fn region(&mut self, size: Option<usize>) -> Result<usize> {

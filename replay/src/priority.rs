@@ -37,7 +37,8 @@ impl Priorities {
         let stride = layout.rows.next_multiple_of(16);
         let none = Synced { ordinal: u64::MAX, from: 0, rows: 0 };
         Ok(Priorities {
-            tree: SumTree::new(stride * layout.places),
+            tree: SumTree::new(stride * layout.places)
+                .ok_or(Error::Memory { bytes: 4 * stride * layout.places })?,
             alpha,
             stride,
             synced: vec![none; layout.places],

@@ -31,17 +31,18 @@ struct Rotation {
 pub struct Full;
 
 impl Ring {
-    /// `places` live segments and `spare` others.
+    /// `places` live segments and `spare` others. `None` where the system has no memory for them.
     ///
     /// # Panics
     /// If either is 0.
-    pub fn new(sizes: &[usize], places: usize, spare: usize) -> Ring {
+    pub fn new(sizes: &[usize], places: usize, spare: usize) -> Option<Ring> {
         assert!(places > 0 && spare > 0, "{places} places, {spare} spare segments");
-        Ring {
-            segments: (0..places + spare).map(|_| Arc::new(Segment::new(sizes))).collect(),
+        let segment = |_| Segment::new(sizes).map(Arc::new);
+        Some(Ring {
+            segments: (0..places + spare).map(segment).collect::<Option<_>>()?,
             table: (0..places).map(|_| AtomicUsize::new(EMPTY)).collect(),
             rotation: Mutex::new(Rotation { next: 0, retired: (0..places + spare).rev().collect() }),
-        }
+        })
     }
 
     /// Places.
@@ -77,11 +78,6 @@ impl Ring {
         let mut rotation = lock(&self.rotation);
         rotation.next = rotation.next.max(ordinal + 1);
         self.fill(&mut rotation, ordinal, stride)
-    }
-
-    /// The next ordinal to be tried.
-    pub fn next(&self) -> u64 {
-        lock(&self.rotation).next
     }
 
     /// Goes on at this ordinal at the earliest.

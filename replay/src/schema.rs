@@ -113,6 +113,11 @@ impl Column {
         &self.shape
     }
 
+    /// How it is stored.
+    pub fn storage(&self) -> Codec {
+        self.codec
+    }
+
     /// Elements of a record. Bits of different records share no byte.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()

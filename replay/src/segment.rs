@@ -77,17 +77,18 @@ pub struct Pin<'a> {
 }
 
 impl Segment {
-    /// A segment with regions of so many bytes, which has to be claimed.
-    pub fn new(sizes: &[usize]) -> Segment {
-        let region = |&size: &usize| Region { memory: Memory::new(size), published: AtomicUsize::new(0) };
-        Segment {
+    /// A segment with regions of so many bytes, which has to be claimed. `None` where the system has no memory for it.
+    pub fn new(sizes: &[usize]) -> Option<Segment> {
+        let region =
+            |&size: &usize| Some(Region { memory: Memory::new(size)?, published: AtomicUsize::new(0) });
+        Some(Segment {
             state: AtomicUsize::new(RETIRED),
             rows: AtomicUsize::new(0),
             ordinal: AtomicU64::new(NONE),
             next: AtomicU64::new(NONE),
             stride: AtomicUsize::new(1),
-            regions: sizes.iter().map(region).collect(),
-        }
+            regions: sizes.iter().map(region).collect::<Option<_>>()?,
+        })
     }
 
     /// Empties the segment for its next use, if it is retired and nobody has it.
@@ -248,27 +249,27 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    fn layout(len: usize) -> std::alloc::Layout {
+    /// `None` beyond what can be addressed.
+    fn layout(len: usize) -> Option<std::alloc::Layout> {
         // A page, so that large regions may have large pages; small ones take a cache line.
         let align = if len >= 1 << 16 { 4096 } else { 64 };
-        std::alloc::Layout::from_size_align(len, align).expect("sizes are below isize::MAX")
+        std::alloc::Layout::from_size_align(len, align).ok()
     }
 
-    fn new(len: usize) -> Memory {
-        let layout = Memory::layout(len);
+    fn new(len: usize) -> Option<Memory> {
+        let layout = Memory::layout(len)?;
         let start = if len == 0 {
             std::ptr::NonNull::dangling()
         } else {
             // SAFETY: the size is not zero.
-            let start = unsafe { std::alloc::alloc_zeroed(layout) };
-            std::ptr::NonNull::new(start).unwrap_or_else(|| std::alloc::handle_alloc_error(layout))
+            std::ptr::NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?
         };
-        Memory {
+        Some(Memory {
             start,
             len,
             #[cfg(loom)]
             cells: (0..len).map(|_| loom::cell::UnsafeCell::new(())).collect(),
-        }
+        })
     }
 
     /// # Safety
@@ -293,9 +294,11 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if self.len != 0 {
+        if self.len != 0
+            && let Some(layout) = Memory::layout(self.len)
+        {
             // SAFETY: allocated with this layout, and freed once.
-            unsafe { std::alloc::dealloc(self.start.as_ptr(), Memory::layout(self.len)) }
+            unsafe { std::alloc::dealloc(self.start.as_ptr(), layout) }
         }
     }
 }

@@ -87,14 +87,6 @@ impl<'a> Snapshot<'a> {
         self.parts.binary_search_by_key(&ordinal, |part| part.ordinal).ok()
     }
 
-    /// The record of an identity, unless it is evicted.
-    pub(crate) fn find(&self, id: u64) -> Option<At> {
-        let part = self.part_of(id / self.layout.rows as u64)?;
-        let row = (id % self.layout.rows as u64) as usize;
-        let Part { from, rows, .. } = self.parts[part];
-        (from..rows).contains(&row).then_some(At { part: part as u32, row: row as u32 })
-    }
-
     /// The next record of the stream, in the same episode or not.
     fn next_in_stream(&self, at: At) -> Option<At> {
         let mut part = &self.parts[at.part as usize];

@@ -48,15 +48,22 @@ impl Node {
     }
 }
 
+fn zeros(nodes: usize) -> Option<Vec<Node>> {
+    let mut level = Vec::new();
+    level.try_reserve_exact(nodes).ok()?;
+    level.resize(nodes, Node([0.0; WAYS]));
+    Some(level)
+}
+
 impl SumTree {
-    /// `len` weights of 0.
-    pub fn new(len: usize) -> SumTree {
-        let mut levels = vec![vec![Node([0.0; WAYS]); len.div_ceil(WAYS).max(1)]];
+    /// `len` weights of 0. `None` where the system has no memory for them.
+    pub fn new(len: usize) -> Option<SumTree> {
+        let mut levels = vec![zeros(len.div_ceil(WAYS).max(1))?];
         while levels[levels.len() - 1].len() > 1 {
             let nodes = levels[levels.len() - 1].len().div_ceil(WAYS);
-            levels.push(vec![Node([0.0; WAYS]); nodes]);
+            levels.push(zeros(nodes)?);
         }
-        SumTree { levels, dirty: Vec::new() }
+        Some(SumTree { levels, dirty: Vec::new() })
     }
 
     /// Bytes it takes.
@@ -137,7 +144,7 @@ mod tests {
         fn the_root_is_that_of_a_tree_built_anew(
             len in 1usize..700, updates in prop::collection::vec((any::<usize>(), 0f32..1e9), 0..200), every in 1usize..9,
         ) {
-            let mut tree = SumTree::new(len);
+            let mut tree = SumTree::new(len).unwrap();
             let mut plain = vec![0.0; len];
             for (i, &(leaf, weight)) in updates.iter().enumerate() {
                 tree.set(leaf % len, weight);
@@ -147,7 +154,7 @@ mod tests {
                 }
             }
             tree.refresh();
-            let mut anew = SumTree::new(len);
+            let mut anew = SumTree::new(len).unwrap();
             plain.iter().enumerate().rev().for_each(|(leaf, &weight)| anew.set(leaf, weight));
             anew.refresh();
             prop_assert_eq!(tree.total().to_bits(), anew.total().to_bits());
@@ -160,7 +167,7 @@ mod tests {
         fn what_is_drawn_has_weight(
             weights in prop::collection::vec(prop_oneof![2 => Just(0.0f32), 1 => 1e-30f32..1e9], 1..300), unit in 0f64..1.0,
         ) {
-            let mut tree = SumTree::new(weights.len());
+            let mut tree = SumTree::new(weights.len()).unwrap();
             weights.iter().enumerate().for_each(|(leaf, &weight)| tree.set(leaf, weight));
             tree.refresh();
             let zeros = weights.iter().all(|&weight| weight == 0.0);
@@ -176,7 +183,7 @@ mod tests {
     #[test]
     fn leaves_are_drawn_by_their_weight() {
         let weights: Vec<f32> = (0..1000).map(|i| (i % 7) as f32).collect();
-        let mut tree = SumTree::new(weights.len());
+        let mut tree = SumTree::new(weights.len()).unwrap();
         weights.iter().enumerate().for_each(|(leaf, &weight)| tree.set(leaf, weight));
         tree.refresh();
         let n = 1_000_000;

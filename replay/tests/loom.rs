@@ -44,7 +44,7 @@ fn published_records_are_whole() {
 
 fn published(preemptions: Option<usize>, readers: usize) {
     check(preemptions, move || {
-        let segment = Arc::new(Segment::new(&[3, 3]));
+        let segment = Arc::new(Segment::new(&[3, 3]).unwrap());
         let mut tail = Segment::claim(&segment, 0, 1).unwrap();
         let readers: Vec<_> = (0..readers)
             .map(|_| {
@@ -75,7 +75,7 @@ fn a_pinned_segment_is_not_overwritten() {
 
 fn pinned(preemptions: Option<usize>, readers: usize) {
     check(preemptions, move || {
-        let segment = Arc::new(Segment::new(&[1, 1]));
+        let segment = Arc::new(Segment::new(&[1, 1]).unwrap());
         let mut tail = Segment::claim(&segment, 0, 1).unwrap();
         append(&mut tail, 1);
         tail.publish(1);
@@ -106,7 +106,7 @@ fn pinned(preemptions: Option<usize>, readers: usize) {
 #[test]
 fn one_of_two_claims_succeeds() {
     check(None, || {
-        let segment = Arc::new(Segment::new(&[1, 1]));
+        let segment = Arc::new(Segment::new(&[1, 1]).unwrap());
         let claims: Vec<_> = (1..=2)
             .map(|record| {
                 let segment = Arc::clone(&segment);
@@ -131,7 +131,7 @@ fn one_of_two_claims_succeeds() {
 #[test]
 fn samples_while_the_ring_turns() {
     check(Some(2), || {
-        let ring = Arc::new(Ring::new(&[1, 1], 2, 1));
+        let ring = Arc::new(Ring::new(&[1, 1], 2, 1).unwrap());
         let reader = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || {
@@ -168,7 +168,7 @@ fn samples_while_the_ring_turns() {
 #[test]
 fn two_writers_share_the_ring() {
     check(Some(2), || {
-        let ring = Arc::new(Ring::new(&[1, 1], 3, 1));
+        let ring = Arc::new(Ring::new(&[1, 1], 3, 1).unwrap());
         let writers: Vec<_> = (0..2u8)
             .map(|writer| {
                 let ring = Arc::clone(&ring);

@@ -185,7 +185,7 @@ impl Run {
             };
             self.time += 1;
             let mut stack = last.map_or(vec![0; 2 * FRAMES], |last| last.stack.clone());
-            if coin % 4 > 0 {
+            if !coin.is_multiple_of(4) {
                 stack.rotate_left(2);
                 stack[2 * FRAMES - 2..].fill(self.time as u8);
             }
@@ -342,7 +342,8 @@ impl Run {
     }
 
     fn update(&mut self, seed: u64) {
-        let ids: Vec<_> = self.lists.order.iter().copied().filter(|id| (id ^ seed) % 3 == 0).collect();
+        let ids: Vec<_> =
+            self.lists.order.iter().copied().filter(|id| (id ^ seed).is_multiple_of(3)).collect();
         let priorities: Vec<_> = ids.iter().map(|id| ((id ^ seed) / 3 % 4) as f32).collect();
         let set = self.buffer.update_priorities(&ids, &priorities).unwrap();
         let visible = self.visible();

@@ -334,7 +334,8 @@ impl Value for &Path {
 
 impl Value for &[String] {
     fn toml(&self) -> Result<Option<String>, String> {
-        let texts: Vec<String> = self.iter().map(|text| toml::Value::from(text.as_str()).to_string()).collect();
+        let texts: Vec<String> =
+            self.iter().map(|text| toml::Value::from(text.as_str()).to_string()).collect();
         Ok((!texts.is_empty()).then(|| format!("[{}]", texts.join(", "))))
     }
 }

@@ -241,7 +241,10 @@ pub(super) fn print(recipe: &Recipe, epochs: u64) -> Result<Printed, Error> {
     to.put("features", &features[..])?;
     to.put("one-hot", &one_hot[..])?;
     to.put("no-header", !header)?;
-    to.put("delimiter", if *delimiter == b'\t' { "tab".into() } else { char::from(*delimiter).to_string() }.as_str())?;
+    to.put(
+        "delimiter",
+        if *delimiter == b'\t' { "tab".into() } else { char::from(*delimiter).to_string() }.as_str(),
+    )?;
     to.put("skip-bad-rows", *skip_bad_rows)?;
     to.put("rows", *rows)?;
     to.put("validation", *validation)?;

@@ -174,8 +174,7 @@ fn the_best_model_is_kept_and_a_run_stops_early() {
 fn what_diverges_says_so_and_leaves_the_last_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
     let mut settings = settings();
-    settings.schedule =
-        hotlanes_train::schedule::Schedule { lr: 1e30, min_lr: 1e30, warmup: 0, decay: 100 };
+    settings.schedule = hotlanes_train::schedule::Schedule { lr: 1e30, min_lr: 1e30, warmup: 0, decay: 100 };
     settings.eval_every = 1000;
     let error = start(settings, &options(directory.path(), 100), &Alone).unwrap_err();
     assert!(matches!(error, Error::Diverged(_)), "{error}");

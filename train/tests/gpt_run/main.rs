@@ -8,8 +8,8 @@ mod learning;
 use hotlanes_train::data::text::{Corpus, Source};
 use hotlanes_train::data::tokenizer::Kind;
 use hotlanes_train::models::gpt::config::{Act, Config, Norm};
-use hotlanes_train::schedule::Schedule;
 use hotlanes_train::models::gpt::settings::Settings;
+use hotlanes_train::schedule::Schedule;
 
 /// Stories.
 fn source(tokenizer: Kind) -> Source {

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::head::Targets;
 use crate::data::csv::{self, CsvError, Options, Skipped, Task};
-use crate::data::{file, smooth};
 use crate::data::standardize::{Scale, Standardizer};
 use crate::data::table::{Part, Schema, Shares, Split, SplitError};
+use crate::data::{file, smooth};
 use crate::shell::error::Error;
 use crate::shell::settings::SettingError;
 

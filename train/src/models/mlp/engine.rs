@@ -254,7 +254,8 @@ impl Engine {
     /// A setting breaks a rule.
     pub fn new(layout: Layout, settings: &Settings, loss: LossKind) -> Result<Self, SettingError> {
         let (rows, chunk_rows) = (settings.batch, chunk_rows(settings.batch));
-        let dropout = (settings.dropout > 0.0).then(|| Dropout::new(settings.dropout, settings.seed)).transpose()?;
+        let dropout =
+            (settings.dropout > 0.0).then(|| Dropout::new(settings.dropout, settings.seed)).transpose()?;
         let chunks: Vec<Chunk> = (0..rows)
             .step_by(chunk_rows)
             .map(|start| Chunk::new(&layout, chunk_rows.min(rows - start)))

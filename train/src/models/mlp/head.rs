@@ -76,7 +76,13 @@ impl Head {
     ///
     /// # Panics
     /// As [`Head::loss`].
-    pub fn gradient(&self, outputs: &mut [f32], targets: Targets<'_>, weight: f32, losses: &mut [f32]) -> f64 {
+    pub fn gradient(
+        &self,
+        outputs: &mut [f32],
+        targets: Targets<'_>,
+        weight: f32,
+        losses: &mut [f32],
+    ) -> f64 {
         match (self, targets) {
             (Head::Elementwise(loss), Targets::Numbers(targets)) => {
                 loss.forward_backward_in_place(outputs, targets, weight)

@@ -97,7 +97,8 @@ impl Layout {
     /// Floating-point operations of the products of a training step on so many rows: forward, and backward to weights
     /// and, but for the first layer, inputs.
     pub fn flops(&self, rows: usize) -> f64 {
-        let products = |(i, l): (usize, &Linear)| (if i == 0 { 2 } else { 3 }) as f64 * (l.input * l.out) as f64;
+        let products =
+            |(i, l): (usize, &Linear)| (if i == 0 { 2 } else { 3 }) as f64 * (l.input * l.out) as f64;
         2.0 * rows as f64 * self.layers.iter().enumerate().map(products).sum::<f64>()
     }
 
@@ -144,8 +145,7 @@ mod tests {
         let layout = Layout::new(5, &[64, 64, 64], 1, false);
         assert_eq!(layout.parameters(), 8769);
         let names: Vec<String> = layout.tensors().map(|t| t.0).collect();
-        let want =
-            ["0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias", "6.weight", "6.bias"];
+        let want = ["0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias", "6.weight", "6.bias"];
         assert_eq!(names, want);
         assert_eq!(Layout::new(5, &[64], 1, true).tensors().nth(2).unwrap().0, "3.weight");
         let mut end = 0;

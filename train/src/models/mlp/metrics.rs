@@ -67,7 +67,9 @@ impl Metrics {
     /// In words.
     pub fn words(&self) -> String {
         match *self {
-            Metrics::Regression { r2: Some(r2), mse, mae } => format!("R² {r2:.5}  MSE {mse:.5}  MAE {mae:.5}"),
+            Metrics::Regression { r2: Some(r2), mse, mae } => {
+                format!("R² {r2:.5}  MSE {mse:.5}  MAE {mae:.5}")
+            }
             Metrics::Regression { r2: None, mse, mae } => {
                 format!("R² undefined (all targets are equal)  MSE {mse:.5}  MAE {mae:.5}")
             }
@@ -104,7 +106,11 @@ mod tests {
         // Predicted 10 and 13 for 10 and 14.
         assert_eq!((r2, mse, mae), (Some(1.0 - 0.25 / 2.0), 0.5, 0.5));
         let told = Metrics::of_numbers(&[0.0], &[3.0], &Scale::IDENTITY);
-        assert!(told.words().starts_with("R² undefined (all targets are equal)  MSE 9.0"), "{}", told.words());
+        assert!(
+            told.words().starts_with("R² undefined (all targets are equal)  MSE 9.0"),
+            "{}",
+            told.words()
+        );
     }
 
     #[test]

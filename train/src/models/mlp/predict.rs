@@ -114,7 +114,8 @@ impl Predictor {
     /// The name of the likeliest class, or `None` of a number.
     pub fn class(&self, probabilities: &[f64]) -> Option<&str> {
         let classes = self.model.schema.classes()?;
-        let most = (1..probabilities.len()).fold(0, |b, i| if probabilities[i] > probabilities[b] { i } else { b });
+        let most =
+            (1..probabilities.len()).fold(0, |b, i| if probabilities[i] > probabilities[b] { i } else { b });
         Some(&classes[most])
     }
 }

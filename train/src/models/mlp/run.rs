@@ -122,7 +122,11 @@ impl Batch {
     }
 
     fn targets(&self) -> Targets<'_> {
-        if self.classes.is_empty() { Targets::Numbers(&self.numbers) } else { Targets::Classes(&self.classes) }
+        if self.classes.is_empty() {
+            Targets::Numbers(&self.numbers)
+        } else {
+            Targets::Classes(&self.classes)
+        }
     }
 }
 

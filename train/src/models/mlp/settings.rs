@@ -189,7 +189,10 @@ impl Settings {
         let parameters = widths.windows(2).try_fold(0_usize, |sum, w| {
             w[0].checked_add(1)?.checked_mul(w[1])?.checked_add(sum).filter(|&n| n <= MOST_PARAMETERS)
         });
-        check(parameters.is_some(), format!("with {inputs} features there may be {MOST_PARAMETERS} parameters"))?;
+        check(
+            parameters.is_some(),
+            format!("with {inputs} features there may be {MOST_PARAMETERS} parameters"),
+        )?;
         let widest = widths.into_iter().max().unwrap_or(1).max(1);
         let most = (MOST_VALUES / widest).max(1);
         let rule = || format!("must be at most {most}, 2^30 values of the widest layer");

@@ -54,11 +54,14 @@ impl Recipe {
         let Some(loss) = self.settings.loss else { return Ok(()) };
         let rule = match (loss, classes) {
             (_, None) if loss.classifies() => "needs classes: --task classification".into(),
-            (_, Some(_)) if !loss.classifies() => "must be bce or cross-entropy for --task classification".into(),
+            (_, Some(_)) if !loss.classifies() => {
+                "must be bce or cross-entropy for --task classification".into()
+            }
             (LossKind::Bce, Some(n)) if n > 2 => format!("must be cross-entropy for {n} classes"),
             _ => return Ok(()),
         };
-        let name = clap::ValueEnum::to_possible_value(&loss).map_or(String::new(), |v| v.get_name().to_owned());
+        let name =
+            clap::ValueEnum::to_possible_value(&loss).map_or(String::new(), |v| v.get_name().to_owned());
         Err(SettingError::new("loss", name, rule))
     }
 }
@@ -143,7 +146,8 @@ impl Trainer for Run<'_> {
             "step": step, "epoch": epoch, "training": training, "validation": validation, "metrics": metrics, "best": best,
         });
         let words = self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY).then(|| {
-            let loss = |name: &str, loss: Option<f64>| loss.map_or(String::new(), |l| format!("{name} {l:.6}  "));
+            let loss =
+                |name: &str, loss: Option<f64>| loss.map_or(String::new(), |l| format!("{name} {l:.6}  "));
             let metrics = metrics.map_or(String::new(), |m| m.words());
             let mark = if best { "(best) " } else { "       " };
             let losses = loss("training", training) + &loss("validation", validation);
@@ -211,8 +215,12 @@ impl Trainer for Run<'_> {
 
     fn describe(&self, goal: u64) -> Vec<String> {
         let (settings, data, layout) = (&self.settings, self.data, self.engine.layout());
-        let widths: Vec<String> =
-            [layout.inputs()].iter().chain(&settings.hidden).chain(&[layout.outputs()]).map(usize::to_string).collect();
+        let widths: Vec<String> = [layout.inputs()]
+            .iter()
+            .chain(&settings.hidden)
+            .chain(&[layout.outputs()])
+            .map(usize::to_string)
+            .collect();
         let mut lines = vec![
             format!("perceptron {}: {} parameters", widths.join("-"), layout.parameters()),
             format!(
@@ -256,7 +264,8 @@ impl Trainer for Run<'_> {
 
     fn memory_by_kind(&self) -> Memory {
         let parts = [&self.data.train, &self.data.validation, &self.data.test];
-        let of_part = |p: &&crate::data::table::Part| bytes(&p.features) + bytes(&p.targets) + bytes(&p.labels);
+        let of_part =
+            |p: &&crate::data::table::Part| bytes(&p.features) + bytes(&p.targets) + bytes(&p.labels);
         let mut memory = self.engine.memory();
         memory.parameters += bytes(&self.best);
         memory.scratch += self.rooms_bytes();
@@ -281,9 +290,13 @@ impl Trainer for Run<'_> {
     }
 
     fn status(&self) -> String {
-        let loss = |name: &str, point: Option<Point>| point.map_or(String::new(), |p| format!("{name} {:.5}", p.loss));
+        let loss = |name: &str, point: Option<Point>| {
+            point.map_or(String::new(), |p| format!("{name} {:.5}", p.loss))
+        };
         let history = &self.history;
-        format!("{} {}", loss("loss", history.training), loss("validation", history.validation)).trim().to_owned()
+        format!("{} {}", loss("loss", history.training), loss("validation", history.validation))
+            .trim()
+            .to_owned()
     }
 
     fn conclude(&self, out: &Path) -> Vec<String> {
