@@ -50,7 +50,7 @@ pub struct Store<'a> {
     /// Whether files may lie around that the manifest does not name.
     litter: bool,
     extra: Vec<u8>,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What a save did.
@@ -123,7 +123,7 @@ impl<'a> Store<'a> {
         buffer: Buffer,
         known: BTreeMap<u64, (u64, FileName)>,
         extra: Vec<u8>,
-        lock: File,
+        lock: Lock,
     ) -> Self {
         Store {
             disk,
@@ -330,12 +330,22 @@ fn regions<'p>(layout: &Layout, pin: &'p Pin<'_>, rows: usize) -> Vec<&'p [u8]> 
     regions
 }
 
+/// A directory that is held by this store.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said, and not left to the end of the file: a child process that is just being made has a copy of it.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Takes the directory for this process's store.
-fn hold(directory: &Path) -> Result<File> {
+fn hold(directory: &Path) -> Result<Lock> {
     let path = directory.join(LOCK);
     let file = File::options().create(true).append(true).open(&path).map_err(Error::io(&path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(fs::TryLockError::WouldBlock) => {
             Err(Error::Corrupt { path, what: "another store has this directory".into() })
         }
