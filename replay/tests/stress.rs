@@ -46,7 +46,7 @@ fn run(eviction: Eviction, samples: usize) {
         Column::new("small", Dtype::U8, &[20]).codec(Codec::Lz4),
         Column::new("reward", Dtype::F32, &[]),
     ];
-    let config = Config { segments: 16, eviction, priorities: Some(0.6), ..Config::new(1000) };
+    let config = Config { segments: 16, eviction, priorities: Some(0.6), ..Config::new(CAPACITY) };
     let buffer = Buffer::new(Schema::new(columns).unwrap(), config).unwrap();
     let (left, done) = (AtomicUsize::new(samples), AtomicBool::new(false));
     let writers = if eviction == Eviction::Record { 1 } else { 2 };
@@ -58,7 +58,7 @@ fn run(eviction: Eviction, samples: usize) {
                     let mut handle = buffer.writer(1).unwrap();
                     let mut number = 0u32;
                     while !done.load(Ordering::Relaxed) {
-                        let count = 1 + number as usize % 37;
+                        let count = 1 + number as usize % (CAPACITY / 16);
                         let all: Vec<_> = (0..count).map(|i| words(writer, number + i as u32)).collect();
                         let small: Vec<u8> = all.iter().flat_map(small_of).collect();
                         let steps: Vec<_> = (0..count)
@@ -86,7 +86,6 @@ fn run(eviction: Eviction, samples: usize) {
                 scope.spawn(move || {
                     let unit = Unit::Returns(Returns { n: 3, gamma: 1.0, reward: 2 });
                     let mut sampler = buffer.sampler(Request { method, replace: true, unit }).unwrap();
-                    const COUNT: usize = 128;
                     let (mut records, mut next) = (vec![0; COUNT * WORDS], vec![0; COUNT * WORDS]);
                     let mut small = vec![0; COUNT * 20];
                     while left.load(Ordering::Relaxed) > 0 {
@@ -126,11 +125,14 @@ fn run(eviction: Eviction, samples: usize) {
         done.store(true, Ordering::Relaxed);
         let added: u32 = writing.into_iter().map(|writer| writer.join().unwrap()).sum();
         println!("{eviction:?}: {samples} samples while {added} records were added");
-        assert!(added as usize > 1000 || cfg!(miri), "the ring turned");
+        assert!(added as usize > CAPACITY, "the ring turned");
     });
 }
 
-const SAMPLES: usize = if cfg!(miri) { 500 } else { 500_000 };
+/// Records of the buffer, of a draw, and of all draws.
+const CAPACITY: usize = if cfg!(miri) { 48 } else { 1000 };
+const COUNT: usize = if cfg!(miri) { 6 } else { 128 };
+const SAMPLES: usize = if cfg!(miri) { 120 } else { 500_000 };
 
 #[test]
 fn no_sample_is_torn_while_segments_are_evicted() {

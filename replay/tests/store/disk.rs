@@ -32,10 +32,13 @@ pub enum Loss {
     Half,
     /// The contents, but no entries.
     Entries,
+    /// Of the entries only the last one that was made is there.
+    OtherEntries,
 }
 
 impl Loss {
-    pub const EACH: [Loss; 5] = [Loss::All, Loss::Nothing, Loss::Contents, Loss::Half, Loss::Entries];
+    pub const EACH: [Loss; 6] =
+        [Loss::All, Loss::Nothing, Loss::Contents, Loss::Half, Loss::Entries, Loss::OtherEntries];
 }
 
 #[derive(Default)]
@@ -44,6 +47,8 @@ struct Model {
     /// Names as programs see them, and as they are on the medium.
     names: BTreeMap<PathBuf, usize>,
     durable: BTreeMap<PathBuf, usize>,
+    /// The name that was renamed to last.
+    last: Option<PathBuf>,
     operations: u64,
 }
 
@@ -103,12 +108,20 @@ impl Faulty {
     /// Writes what is left after a loss of power to another directory.
     pub fn after(&self, loss: Loss, into: &Path) {
         let model = self.model.lock().unwrap();
-        let names = if matches!(loss, Loss::All | Loss::Entries) { &model.durable } else { &model.names };
-        for (path, &index) in names {
+        let mut names = if matches!(loss, Loss::All | Loss::Entries | Loss::OtherEntries) {
+            model.durable.clone()
+        } else {
+            model.names.clone()
+        };
+        if loss == Loss::OtherEntries {
+            let last = model.last.as_ref().and_then(|path| model.names.get_key_value(path));
+            names.extend(last.map(|(path, &index)| (path.clone(), index)));
+        }
+        for (path, index) in names {
             let Contents { bytes, durable } = &model.files[index];
             let bytes = match loss {
                 Loss::Nothing | Loss::Entries => bytes.clone(),
-                Loss::All | Loss::Contents => durable.clone(),
+                Loss::All | Loss::Contents | Loss::OtherEntries => durable.clone(),
                 Loss::Half => bytes[..durable.len() + (bytes.len() - durable.len()) / 2].to_vec(),
             };
             fs::write(into.join(path.file_name().unwrap()), bytes).unwrap();
@@ -140,6 +153,7 @@ impl Disk for Faulty {
         System.rename(from, to)?;
         let index = model.names.remove(from).unwrap();
         model.names.insert(to.to_owned(), index);
+        model.last = Some(to.to_owned());
         Ok(())
     }
 
