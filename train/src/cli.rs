@@ -21,6 +21,7 @@ mod gpt;
 mod mlp;
 mod population;
 mod predict;
+mod replay;
 mod report;
 mod run;
 mod verify;
@@ -58,6 +59,9 @@ enum Command {
     /// Measure whole training steps.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Measure, check and salvage replay buffers.
+    #[command(subcommand)]
+    Replay(replay::Replay),
 }
 
 #[derive(Subcommand)]
@@ -113,6 +117,7 @@ pub fn main() -> ExitCode {
         Some(Command::Eval(args)) => eval::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Bench(bench)) => bench::run(bench),
+        Some(Command::Replay(command)) => replay::run(command),
         None => report::run(cli.report),
     }
 }

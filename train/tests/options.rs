@@ -66,7 +66,7 @@ struct Small {
     measures: bool,
 }
 
-const COMMANDS: [Small; 11] = [
+const COMMANDS: [Small; 15] = [
     Small { path: &[], options: &[("kernel", "adamw"), ("tier", "scalar")], writes: false, measures: true },
     Small {
         path: &["report"],
@@ -142,6 +142,15 @@ const COMMANDS: [Small; 11] = [
         writes: false,
         measures: true,
     },
+    Small {
+        path: &["replay", "bench"],
+        options: &[("records", "512"), ("seconds", "1")],
+        writes: false,
+        measures: true,
+    },
+    Small { path: &["replay", "verify"], options: &[], writes: false, measures: false },
+    Small { path: &["replay", "salvage"], options: &[], writes: false, measures: false },
+    Small { path: &["replay", "info"], options: &[], writes: false, measures: false },
     Small {
         path: &["bench", "population"],
         options: &[

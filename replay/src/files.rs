@@ -98,8 +98,20 @@ pub fn replace_by(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    put(disk, path, write, true)?;
+    write_by(disk, path, write)?;
     disk.sync_directory(directory_of(path))
+}
+
+/// The same without fsyncing the directory: for one of several files, after which that is done once.
+///
+/// # Errors
+/// As there.
+pub fn write_by(
+    disk: &dyn Disk,
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    put(disk, path, write, true)
 }
 
 fn put(

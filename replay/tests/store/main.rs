@@ -1,0 +1,8 @@
+//! A buffer in a directory: what comes back, what is detected, what survives.
+
+mod damage;
+mod disk;
+mod faults;
+mod killed;
+mod resume;
+mod small;

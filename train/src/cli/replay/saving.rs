@@ -1,0 +1,77 @@
+//! Saving and loading.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use hotlanes_replay::store::Store;
+use hotlanes_replay::{Buffer, Error};
+
+use super::bench::{Row, Versus, median};
+use super::earlier::{Earlier, RECORD};
+
+const ROUNDS: usize = 3;
+
+/// A directory that is removed.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(super) fn rows(directory: &Path, buffer: &Buffer, mut earlier: Earlier) -> Result<[Row; 4], Error> {
+    let here = directory.join(format!("hotlanes-replay-bench-{}", std::process::id()));
+    let io = |source| Error::Io { path: here.clone(), source };
+    fs::create_dir_all(&here).map_err(io)?;
+    let here = Temporary(here.clone());
+    let (plain, in_place, saved) = (here.0.join("plain"), here.0.join("in-place"), here.0.join("saved"));
+    let io = |source| Error::Io { path: here.0.clone(), source };
+    let bytes = (buffer.len() * RECORD) as f64;
+    let mut copy: Vec<u8> = vec![1; buffer.len() * RECORD];
+    // For each, the seconds of saving and loading: a plain copy of as many bytes, the earlier design, this one.
+    let mut times: [[Vec<f64>; 3]; 2] = Default::default();
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let mut file = File::create(&plain).map_err(io)?;
+        file.write_all(&copy).and_then(|()| file.sync_all()).map_err(io)?;
+        times[0][0].push(start.elapsed().as_secs_f64());
+
+        let start = Instant::now();
+        earlier.save(&in_place).map_err(io)?;
+        File::open(&in_place).and_then(|file| file.sync_all()).map_err(io)?;
+        times[0][1].push(start.elapsed().as_secs_f64());
+
+        let _ = fs::remove_dir_all(&saved);
+        let start = Instant::now();
+        Store::create(&saved, buffer)?.save(&[])?;
+        times[0][2].push(start.elapsed().as_secs_f64());
+
+        let start = Instant::now();
+        File::open(&plain).and_then(|mut file| file.read_exact(&mut copy)).map_err(io)?;
+        times[1][0].push(start.elapsed().as_secs_f64());
+
+        let start = Instant::now();
+        earlier.load(&in_place).map_err(io)?;
+        times[1][1].push(start.elapsed().as_secs_f64());
+
+        let start = Instant::now();
+        drop(Store::open(&saved)?);
+        times[1][2].push(start.elapsed().as_secs_f64());
+    }
+    let row = |name, against, asked, [ours, other]: [&Vec<f64>; 2]| {
+        let speed = |seconds: &Vec<f64>| median(seconds.iter().map(|s| bytes / s / 1e6).collect());
+        let ratio = median(ours.iter().zip(other).map(|(a, b)| b / a).collect());
+        let versus = Versus { name, against, unit: "MB/s", asked, work: 0.0 };
+        versus.row([speed(ours), speed(other), ratio])
+    };
+    let [[plain_save, earlier_save, save], [plain_load, earlier_load, load]] = &times;
+    Ok([
+        row("save, fsynced", "a plain file, fsynced", Some(0.85), [save, plain_save]),
+        row("save, fsynced", "earlier, fsynced", None, [save, earlier_save]),
+        row("load", "a plain file", Some(0.85), [load, plain_load]),
+        row("load", "earlier", None, [load, earlier_load]),
+    ])
+}
