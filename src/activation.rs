@@ -6,9 +6,9 @@
 //! ```
 //!
 //! The forward is `y = f(x)`, the backward `dx = dy f'(x)`, from the forward's input.
-//! [`forward_with_slope`](Activation::forward_with_slope) leaves `f'(x)` in place of `x`, so that the backward is a product. Slices may
-//! lie at any offset; input and output are the same slice in the functions for that, and else do not overlap (the borrow checker
-//! sees to it).
+//! [`forward_with_slope`](Activation::forward_with_slope) leaves `f'(x)` in place of `x`, so that the backward is a
+//! product. Slices may lie at any offset; input and output are the same slice in the functions for that, and else do
+//! not overlap (the borrow checker sees to it).
 //!
 //! # Accuracy
 //! Against the exact function of the `f32` that is given, at every one of the 2^32 (a long test; u is 2^-24, ULP a unit in the
@@ -136,14 +136,14 @@ impl Activation {
     }
 
     /// `y = f(x)` and `x = f'(x)` in one sweep: the forward of a training step, whose backward is then a product,
-    /// [`multiply`](crate::axpy::multiply)`(x, dy)`. Any length, empty included; as parallel as [`Activation::forward`], and with its bits.
-    /// Deterministic.
+    /// [`multiply`](crate::axpy::multiply)`(x, dy)`. Any length, empty included; as parallel as
+    /// [`Activation::forward`], and with its bits. Deterministic.
     ///
-    /// The product has the bits of [`Activation::backward`], but for `relu` at and below 0: there it is 0 with the sign of
-    /// `dy`, or NaN where `dy` is not finite.
+    /// The product has the bits of [`Activation::backward`], but for `relu` at and below 0: there it is 0 with the
+    /// sign of `dy`, or NaN where `dy` is not finite.
     ///
-    /// SiLU and `gelu_tanh` take one exponential and one reciprocal for both results; `gelu_erf` and tanh share most of what they
-    /// compute. The sigmoid shares nothing, as its slope keeps digits that its value has lost.
+    /// SiLU and `gelu_tanh` take one exponential and one reciprocal for both results; `gelu_erf` and tanh share most
+    /// of what they compute. The sigmoid shares nothing, as its slope keeps digits that its value has lost.
     ///
     /// # Panics
     /// If the lengths differ.

@@ -9,9 +9,9 @@
 //! An element's bits depend on its two values and the weight alone. `x` and `y` are as long; they cannot overlap.
 //!
 //! # Accuracy
-//! [`add_scaled`] and [`multiply`] are the exact result rounded once: 0.5 ULP. [`lerp`] rounds the difference too: with
-//! u = 2^-24 the error is at most `u (|y'| + |w (x - y)|)`, with y' the result, and 2^-150 where that underflows. With `w` of 1 it
-//! gives `x` only where the difference is exact.
+//! [`add_scaled`] and [`multiply`] are the exact result rounded once: 0.5 ULP. [`lerp`] rounds the difference too:
+//! with u = 2^-24 the error is at most `u (|y'| + |w (x - y)|)`, with y' the result, and 2^-150 where that
+//! underflows. With `w` of 1 it gives `x` only where the difference is exact.
 //!
 //! # NaN and infinity
 //! A NaN in `x`, `y` or the weight makes the result NaN, as 0 times infinity and infinity less infinity do. A difference beyond
@@ -52,8 +52,8 @@ pub fn lerp(w: f32, x: &[f32], y: &mut [f32]) {
 
 /// `y *= x`. Parallel from [`tuning::AXPY_PARALLEL`] elements on.
 ///
-/// Deterministic: the same bits on every tier and for every thread count. See the [module](self) for formula, error and NaN
-/// behaviour.
+/// Deterministic: the same bits on every tier and for every thread count. See the [module](self) for formula, error and
+/// NaN behaviour.
 ///
 /// # Panics
 /// If the lengths differ.

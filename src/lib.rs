@@ -20,7 +20,7 @@
 //! | [`sparse`] | sparse matrix times vector or batch, backward, fused SGD, online SGD over non-zero inputs | read bandwidth, multipliers |
 //! | [`dropout`] | dropout forward and backward, its mask recomputed from the element's number | integer operations |
 //! | [`embedding`] | embedding forward, with position rows, and backward | copy bandwidth |
-//! | [`activation`] | ReLU, SiLU, GELU, sigmoid, tanh, forward, slope and backward; exp, log | copy bandwidth, multipliers |
+//! | [`activation`] | ReLU, SiLU, GELU, sigmoid, tanh, forward and backward; exp, log | copy bandwidth, multipliers |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
 //! | [`limits`] | loops that ask for the machine's limits | |
 //!

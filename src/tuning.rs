@@ -92,8 +92,8 @@ pub const ATTENTION_FEW_HEADS: usize = 4;
 pub const REDUCE_PARALLEL: usize = 1 << 18;
 /// Elements in one piece of a parallel reduction, about [`crate::reduce::PIECE`].
 pub const REDUCE_PIECE: usize = 1 << 16;
-/// Elements from which a weighted addition or a product ([`crate::axpy`]) is spread over threads. Two make 2^20 1.9 times as
-/// fast, and 2^25 2.0 times (the report's `add_scaled` and `lerp`); nearer to here it was not measured.
+/// Elements from which a weighted addition or a product ([`crate::axpy`]) is spread over threads. Two make 2^20 1.9
+/// times as fast, and 2^25 2.0 times (the report's `add_scaled` and `lerp`); nearer to here it was not measured.
 pub const AXPY_PARALLEL: usize = 1 << 18;
 /// Elements in one piece of a parallel weighted addition or product.
 pub const AXPY_PIECE: usize = 1 << 16;

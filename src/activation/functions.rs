@@ -20,7 +20,8 @@ pub(crate) trait Slope: Function {
     /// `f'(x)`
     fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N];
 
-    /// `f(x)` and `f'(x)`, the bits of [`Function::value`] and [`Slope::slope`]: together where they share what is slow.
+    /// `f(x)` and `f'(x)`, the bits of [`Function::value`] and [`Slope::slope`]: together where they share what is
+    /// slow.
     #[inline(always)]
     fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
         (Self::value(l, x), Self::slope(l, x))

@@ -91,7 +91,8 @@ fn the_backward_is_the_derivative_of_the_forward() {
     }
 }
 
-/// The errors of values and slopes are those of [`Activation::forward`] and [`Activation::backward`], as their bits are.
+/// The errors of values and slopes are those of [`Activation::forward`] and [`Activation::backward`], as their bits
+/// are.
 #[test]
 fn one_sweep_has_the_bits_of_forward_and_backward() {
     let mut rng = Rng::new(4);
