@@ -66,7 +66,7 @@ struct Small {
     measures: bool,
 }
 
-const COMMANDS: [Small; 15] = [
+const COMMANDS: [Small; 12] = [
     Small { path: &[], options: &[("kernel", "adamw"), ("tier", "scalar")], writes: false, measures: true },
     Small {
         path: &["report"],
@@ -148,9 +148,6 @@ const COMMANDS: [Small; 15] = [
         writes: false,
         measures: true,
     },
-    Small { path: &["replay", "verify"], options: &[], writes: false, measures: false },
-    Small { path: &["replay", "salvage"], options: &[], writes: false, measures: false },
-    Small { path: &["replay", "info"], options: &[], writes: false, measures: false },
     Small {
         path: &["bench", "population"],
         options: &[
@@ -205,7 +202,7 @@ fn cases(values: &[&'static str]) -> Vec<Case> {
     let mut all = Vec::new();
     leaves(&hotlanes_train::cli::command(), Vec::new(), &mut all);
     let mut cases = Vec::new();
-    // `predict` has no numbers.
+    // `predict` and some of `replay` have no numbers.
     for (path, options) in all.into_iter().filter(|(_, options)| !options.is_empty()) {
         let small = COMMANDS.iter().find(|small| small.path == path);
         let small =
