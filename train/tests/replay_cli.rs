@@ -32,7 +32,10 @@ fn a_saved_buffer_is_described_verified_and_salvaged() {
     assert_eq!(code, 0);
     assert!(info.contains(": 25 records in 3 segments, "), "{info}");
     assert!(info.contains("capacity 40 records, eviction by segment\n"), "{info}");
-    assert!(info.contains("  obs: u8 [4], Raw\n  policy: f32 [50], TopK { k: 4, bf16: true }, rounded\n"), "{info}");
+    assert!(
+        info.contains("  obs: u8 [4], Raw\n  policy: f32 [50], TopK { k: 4, bf16: true }, rounded\n"),
+        "{info}"
+    );
     assert_eq!(replay(&["verify", from_text]), (0, info, String::new()));
 
     let segment = fs::read_dir(&from).unwrap().map(|entry| entry.unwrap().path());
