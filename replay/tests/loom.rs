@@ -127,6 +127,26 @@ fn one_of_two_claims_succeeds() {
     });
 }
 
+/// Another thread's writes are done before the memory is written again.
+#[test]
+fn a_tail_that_was_dropped_writes_no_more() {
+    check(None, || {
+        let segment = Arc::new(Segment::new(&[1, 1]).unwrap());
+        let mut tail = Segment::claim(&segment, 0, 1).unwrap();
+        let writer = thread::spawn(move || {
+            append(&mut tail, 1);
+            tail.publish(1);
+        });
+        segment.retire();
+        if let Some(mut tail) = Segment::claim(&segment, 1, 1) {
+            append(&mut tail, 2);
+            tail.publish(1);
+            assert_eq!(read(&segment.pin().unwrap()), [2]);
+        }
+        writer.join().unwrap();
+    });
+}
+
 /// A ring of two places and one spare segment of one record: a writer goes round while a reader samples.
 #[test]
 fn samples_while_the_ring_turns() {
