@@ -41,9 +41,10 @@ impl Node {
         let four = |i: usize| (at(i) + at(i + 1)) + (at(i + 2) + at(i + 3));
         let (mut child, mut inside) = (0, rest);
         let mut descend = |half: f64, width: usize| {
-            let right = inside >= half;
-            inside -= if right { half } else { 0.0 };
-            child += if right { width } else { 0 };
+            // All ones where it goes right. By `if` LLVM makes a branch of it, which is guessed wrong half of the time.
+            let right = u64::from(inside >= half).wrapping_neg();
+            inside -= f64::from_bits(half.to_bits() & right);
+            child += width & right as usize;
             child
         };
         let i = descend(four(0) + four(4), 8);
