@@ -17,8 +17,8 @@ const SPARE: usize = 1;
 /// What makes place for new records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Eviction {
-    /// The oldest segment, as a whole: at times the buffer has a segment less than its capacity, which is rounded up to whole
-    /// segments. Any number of writers.
+    /// The oldest segment, as a whole: at times the buffer has a segment less than its capacity, which is rounded up to
+    /// whole segments. Any number of writers.
     #[default]
     Segment,
     /// The oldest record: of one writer's records always the newest `capacity` ones.
@@ -125,12 +125,12 @@ impl Buffer {
             + self.0.priorities.as_ref().map_or(0, |priorities| lock(priorities).bytes())
     }
 
-    /// A new writer for `streams` environments that are stepped together: each call of [`Writer::add`] has one or more rounds
-    /// of a record for each. Its first records begin episodes.
+    /// A new writer for `streams` environments that are stepped together: each call of [`Writer::add`] has one or more
+    /// rounds of a record for each. Its first records begin episodes.
     ///
     /// # Errors
-    /// `streams` is 0 or more than a segment's records; there are as many writers as segments, or one where eviction is by
-    /// record.
+    /// `streams` is 0 or more than a segment's records; there are as many writers as segments, or one where eviction is
+    /// by record.
     pub fn writer(&self, streams: usize) -> Result<Writer> {
         let mut state = self.open(streams)?;
         state.begin();

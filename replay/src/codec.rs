@@ -1,12 +1,15 @@
 //! How a column's records are stored.
 //!
-//! | codec | of | bytes of a record | lossless |
-//! |---|---|---|---|
-//! | [`Codec::Raw`] | anything | as added | yes |
-//! | [`Codec::BitPlanes`] | `f32` or `u8` planes of zeros and ones, then planes of one value each | a bit for an element, a value for a constant plane | yes: other values are refused |
-//! | [`Codec::TopK`] | `f32`, mostly +0 | 2, and 6 (or 4) for each other value | yes with `f32` values; with bf16 values each is rounded to nearest, ties to even |
-//! | [`Codec::Frames`] | stacks of frames, oldest first, each stack the one before moved on | 1, and the frames that are new | yes |
-//! | [`Codec::Lz4`] | anything | 1, and an LZ4 block, or the record where that is smaller | yes |
+//! | codec | of | bytes of a record |
+//! |---|---|---|
+//! | [`Codec::Raw`] | anything | as added |
+//! | [`Codec::BitPlanes`] | `f32` or `u8` planes of zeros and ones, then constant ones | a bit, or a value a plane |
+//! | [`Codec::TopK`] | `f32`, mostly +0 | 2, and 6 (with bf16 values 4) for each other value |
+//! | [`Codec::Frames`] | stacks of frames, each the one before moved on | 1, and the new frames |
+//! | [`Codec::Lz4`] | anything | 1, and an LZ4 block, or the record where that is smaller |
+//!
+//! All are lossless, and refuse what they cannot hold, but for the top-k with bf16 values, which rounds each to
+//! nearest, ties to even.
 
 use std::ops::ControlFlow;
 
@@ -35,8 +38,8 @@ pub enum Codec {
         /// Whether values are rounded to bf16.
         bf16: bool,
     },
-    /// A stack of frames, oldest first: the first dimension counts them. Of a stack that continues the one before it in its
-    /// stream, only the new frames are stored.
+    /// A stack of frames, oldest first: the first dimension counts them. Of a stack that continues the one before it in
+    /// its stream, only the new frames are stored.
     Frames,
     /// An LZ4 block for each record.
     Lz4,
@@ -120,7 +123,8 @@ impl Codec {
         }
     }
 
-    /// Appends an encoded record of variable size. `before` is the record before it in its stream, if that will be at hand.
+    /// Appends an encoded record of variable size. `before` is the record before it in its stream, if that will be at
+    /// hand.
     pub(crate) fn encode_variable(
         self,
         column: &Column,

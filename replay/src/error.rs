@@ -117,8 +117,8 @@ pub enum Error {
         /// What makes one drawable.
         rule: &'static str,
     },
-    /// A priority that is not a number of at least 0.
-    #[error("priority {index} is {value}: must be finite and at least 0")]
+    /// A priority that is not a number from 0 to 1e24.
+    #[error("priority {index} is {value}: must be from 0 to 1e24")]
     Priority {
         /// Its place in the call.
         index: usize,

@@ -1,5 +1,5 @@
-//! An experience replay buffer for self-play and reinforcement learning: samples are never torn, an observation is never
-//! paired with another step's successor, a draw depends on the seed alone, and a saved buffer survives a crash.
+//! An experience replay buffer for self-play and reinforcement learning: samples are never torn, an observation is
+//! never paired with another step's successor, a draw depends on the seed alone, and a saved buffer survives a crash.
 //!
 //! ```
 //! use hotlanes_replay::*;
@@ -34,33 +34,35 @@
 //! ```
 //!
 //! # Guarantees
-//! - **Whole records.** Records are stored in segments, column by column. A writer publishes a prefix of its segment by a store
-//!   with release order, after the bytes; what is published is never written again while a reader has the segment. The records
-//!   of one [`Writer::add`] become visible together, but for those that go to a next segment. There is no lock over all:
-//!   a writer takes one once for a segment; samplers take none, but for prioritised ones, which share that of the priorities
-//!   with each other and with updates.
-//! - **First in, first out.** [`Eviction::Segment`]: the oldest segment goes as a whole, when a writer needs a new one. The
-//!   segment that a slow writer still fills is passed over, and goes a round later. [`Eviction::Record`]: of one writer's
-//!   records always the newest `capacity` can be drawn. In both, a segment that is closed before it is full (a writer with
-//!   another number of streams, or a [`Column::budget`] that is used up) counts as a full one.
-//! - **Episodes.** A record's successor is the next one of its stream, by place and not by a stored link, and never across the
-//!   end of an episode, a writer, or an eviction. An episode that [terminates](Step::Terminated) has no value after it; one that is
-//!   [cut](Step::Truncated) has, by the observation that may be added as [`Step::Final`]. See [`Returns`] for what is drawn at
-//!   either end.
-//! - **Determinism.** Each draw has a number, by the order of the calls, and is a function of the seed, this number and the
-//!   buffer's contents: not of threads, nor of the CPU. With several threads the order of the calls is theirs.
-//! - **No drift.** Priorities are in a [`SumTree`] whose sums are always computed from what is below. A record of priority 0 is
-//!   never drawn. A new one gets the greatest priority so far. Priorities of records that were evicted meanwhile are left out.
-//! - **Saved or not saved.** [`store::Store`] writes immutable checksummed files and commits by renaming: whatever stops it, the
-//!   old state or the new one is there. The next add and the next draw of a loaded buffer are those of the one that was saved.
-//! - **Strict input.** Dtypes, lengths, kinds of step, priorities, and values that a [`Codec`] cannot hold are refused with the
-//!   column, the expected and the given, and then nothing was added.
+//! - **Whole records.** Records are stored in segments, column by column. A writer publishes a prefix of its segment by
+//!   a store with release order, after the bytes; what is published is never written again while a reader has the
+//!   segment. The records of one [`Writer::add`] become visible together, but for those that go to a next segment.
+//!   There is no lock over all: a writer takes one once for a segment; samplers take none, but for prioritised ones,
+//!   which share that of the priorities with each other and with updates.
+//! - **First in, first out.** [`Eviction::Segment`]: the oldest segment goes as a whole, when a writer needs a new one.
+//!   The segment that a slow writer still fills is passed over, and goes a round later. [`Eviction::Record`]: of one
+//!   writer's records always the newest `capacity` can be drawn. In both, a segment that is closed before it is full (a
+//!   writer with another number of streams, or a [`Column::budget`] that is used up) counts as a full one.
+//! - **Episodes.** A record's successor is the next one of its stream, by place and not by a stored link, and never
+//!   across the end of an episode, a writer, or an eviction. An episode that [terminates](Step::Terminated) has no
+//!   value after it; one that is [cut](Step::Truncated) has, by the observation that may be added as [`Step::Final`].
+//!   See [`Returns`] for what is drawn at either end.
+//! - **Determinism.** Each draw has a number, by the order of the calls, and is a function of the seed, this number and
+//!   the buffer's contents: not of threads, nor of the CPU. With several threads the order of the calls is theirs.
+//! - **No drift.** Priorities are in a [`SumTree`] whose sums are always computed from what is below. A record of
+//!   priority 0 is never drawn. A new one gets the greatest priority so far. Priorities of records that were evicted
+//!   meanwhile are left out.
+//! - **Saved or not saved.** [`store::Store`] writes immutable checksummed files and commits by renaming: whatever
+//!   stops it, the old state or the new one is there. The next add and the next draw of a loaded buffer are those of
+//!   the one that was saved.
+//! - **Strict input.** Dtypes, lengths, kinds of step, priorities, and values that a [`Codec`] cannot hold are refused
+//!   with the column, the expected and the given, and then nothing was added.
 //!
 //! A reader's pin delays a writer only where it needs a second new segment during one draw: there is one to spare.
 //!
 //! # Memory
-//! Beside the records a buffer takes one segment to spare (by default a 128th), a byte for each record where there are episodes,
-//! and 4.3 bytes for each where there are priorities.
+//! Beside the records a buffer takes one segment to spare (by default a 128th), a byte for each record where there are
+//! episodes, and 4.3 bytes for each where there are priorities.
 #![deny(unsafe_code)]
 
 #[cfg(target_endian = "big")]

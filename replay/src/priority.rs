@@ -18,6 +18,8 @@ pub(crate) struct Priorities {
     stride: usize,
     /// For each place the ordinal and the rows whose leaves are set.
     pub(crate) synced: Vec<Synced>,
+    /// For each place its part in the snapshot that was taken up last.
+    parts: Vec<u32>,
     /// The greatest weight so far, which new records get.
     pub(crate) greatest: f32,
 }
@@ -42,6 +44,7 @@ impl Priorities {
             alpha,
             stride,
             synced: vec![none; layout.places],
+            parts: vec![0; layout.places],
             greatest: 1.0,
         })
     }
@@ -54,10 +57,9 @@ impl Priorities {
         (ordinal % self.synced.len() as u64) as usize * self.stride + row
     }
 
-    /// The record of a leaf.
-    pub(crate) fn at(&self, snapshot: &Snapshot<'_>, leaf: usize) -> Option<At> {
-        let part = snapshot.part_of(self.synced[leaf / self.stride].ordinal)?;
-        Some(At { part: part as u32, row: (leaf % self.stride) as u32 })
+    /// The record of a leaf with weight, in the snapshot that was taken up last.
+    pub(crate) fn at(&self, leaf: usize) -> At {
+        At { part: self.parts[leaf / self.stride], row: (leaf % self.stride) as u32 }
     }
 
     /// Takes up what was added and evicted. The snapshot is one that was made under this lock.
@@ -66,6 +68,7 @@ impl Priorities {
         let mut empty = vec![true; self.synced.len()];
         for (index, part) in snapshot.parts().iter().enumerate() {
             let place = (part.ordinal % places) as usize;
+            self.parts[place] = index as u32;
             empty[place] = false;
             let mut old = self.synced[place];
             if old.ordinal != part.ordinal {
@@ -119,14 +122,13 @@ impl Priorities {
         let mut set = 0;
         for ((&id, &priority), &weight) in ids.iter().zip(priorities).zip(&weights) {
             let (ordinal, row) = (id / rows, (id % rows) as usize);
-            let Synced { ordinal: now, from, rows } =
-                self.synced[(ordinal % self.synced.len() as u64) as usize];
+            let place = (ordinal % self.synced.len() as u64) as usize;
+            let Synced { ordinal: now, from, rows } = self.synced[place];
             if now != ordinal || !(from..rows).contains(&row) {
                 continue;
             }
             set += 1;
-            let at = snapshot.part_of(ordinal).map(|part| At { part: part as u32, row: row as u32 });
-            if at.is_none_or(|at| snapshot.step(at) == Step::Final) {
+            if snapshot.step(At { part: self.parts[place], row: row as u32 }) == Step::Final {
                 continue;
             }
             // Not 0 unless the priority is.

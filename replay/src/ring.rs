@@ -1,9 +1,9 @@
 //! Segments in a ring: which are live, which is evicted next.
 //!
-//! Each use of a segment has an ordinal, and a place in the ring: the ordinal modulo the number of places. Opening one evicts
-//! what had its place, so the oldest goes first. A place whose segment is still open is passed over, with its ordinal: a
-//! slow writer's segment stays until the ring comes round again. There are more segments than places: the evicted one may
-//! still be read while a spare one is filled.
+//! Each use of a segment has an ordinal, and a place in the ring: the ordinal modulo the number of places. Opening one
+//! evicts what had its place, so the oldest goes first. A place whose segment is still open is passed over, with its
+//! ordinal: a slow writer's segment stays until the ring comes round again. There are more segments than places: the
+//! evicted one may still be read while a spare one is filled.
 //!
 //! The lock is taken once for a segment, not for a record, and never by readers.
 
@@ -50,8 +50,8 @@ impl Ring {
         self.table.len()
     }
 
-    /// Seals a writer's segment, if it has one, and opens its next one in place of the oldest. Waits for readers only where
-    /// more evicted segments are being read than there are spare ones.
+    /// Seals a writer's segment, if it has one, and opens its next one in place of the oldest. Waits for readers only
+    /// where more evicted segments are being read than there are spare ones.
     ///
     /// # Errors
     /// All places are open. The old segment is sealed.

@@ -1,7 +1,7 @@
 //! Random numbers that depend on the seed and the number of the draw, never on the thread.
 
-/// A stream of random numbers (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014: the
-/// finalizer of SplitMix64 on a counter).
+/// A stream of random numbers (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014:
+/// the finalizer of SplitMix64 on a counter).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rng(u64);
 

@@ -21,7 +21,8 @@ use draw::Draw;
 pub enum Method {
     /// Each as likely as the next.
     Uniform,
-    /// By their priorities to the power of `alpha`; with importance weights `(N P)^-beta`, divided by the draw's greatest.
+    /// By their priorities to the power of `alpha`; with importance weights `(N P)^-beta`, divided by the draw's
+    /// greatest.
     Prioritised {
         /// The exponent of the weights, from 0 to 1.
         beta: f32,
@@ -36,10 +37,10 @@ pub enum Method {
 /// return = r[0] + gamma r[1] + ... + gamma^(m-1) r[m-1],   discount = gamma^m, or 0 after a step that terminated
 /// ```
 ///
-/// `m` is the number of steps that were really taken: fewer than `n` where the episode terminates, where it is cut, and at
-/// the newest record. The observation by which the return is continued ([`Of::Next`]) is that after step `m`; after a cut
-/// without [`Step::Final`](crate::Step::Final) and at the newest record, where the observation after the last step is not
-/// known, the last step is left out. A record with no step left is not drawn.
+/// `m` is the number of steps that were really taken: fewer than `n` where the episode terminates, where it is cut, and
+/// at the newest record. The observation by which the return is continued ([`Of::Next`]) is that after step `m`; after
+/// a cut without [`Step::Final`](crate::Step::Final) and at the newest record, where the observation after the last
+/// step is not known, the last step is left out. A record with no step left is not drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Returns {
     /// Steps at most.
@@ -116,8 +117,9 @@ pub struct Drawn {
     pub steps: Vec<u32>,
 }
 
-/// Draws from a buffer. Any number of samplers draw at the same time; each call takes a number of its own from the buffer, and
-/// what it draws is a function of the seed, this number and the buffer's contents, whatever the number of threads.
+/// Draws from a buffer. Any number of samplers draw at the same time; each call takes a number of its own from the
+/// buffer, and what it draws is a function of the seed, this number and the buffer's contents, whatever the number of
+/// threads.
 pub struct Sampler {
     buffer: Buffer,
     request: Request,
@@ -131,8 +133,8 @@ impl Buffer {
     /// A sampler.
     ///
     /// # Errors
-    /// A setting is out of range; returns or sequences of a buffer without episodes; a reward column that is not one raw
-    /// `f32`; prioritised draws of a buffer without priorities.
+    /// A setting is out of range; returns or sequences of a buffer without episodes; a reward column that is not one
+    /// raw `f32`; prioritised draws of a buffer without priorities.
     pub fn sampler(&self, request: Request) -> Result<Sampler> {
         let Shared { schema, config, .. } = &*self.0;
         if let Method::Prioritised { beta } = request.method {
@@ -186,8 +188,8 @@ impl Buffer {
         })
     }
 
-    /// Sets the priorities of records: of those that were drawn, or added ([`Writer::ids`](crate::Writer::ids)). Those that were
-    /// evicted meanwhile are left out. Returns how many were set.
+    /// Sets the priorities of records: of those that were drawn, or added ([`Writer::ids`](crate::Writer::ids)). Those
+    /// that were evicted meanwhile are left out. Returns how many were set.
     ///
     /// # Errors
     /// A priority is not from 0 to 1e24; there are not as many as ids; the buffer has no priorities.
@@ -203,12 +205,12 @@ impl Buffer {
 }
 
 impl Sampler {
-    /// Draws `count` records or runs and copies columns of them to the targets. The order of the draws is random, that of
-    /// [`Method::Newest`] descending.
+    /// Draws `count` records or runs and copies columns of them to the targets. The order of the draws is random, that
+    /// of [`Method::Newest`] descending.
     ///
     /// # Errors
-    /// A target's dtype or length is not that of `count` records (runs: times their length); fewer can be drawn than asked for,
-    /// of which one suffices with replacement; the next records are read without returns.
+    /// A target's dtype or length is not that of `count` records (runs: times their length); fewer can be drawn than
+    /// asked for, of which one suffices with replacement; the next records are read without returns.
     pub fn sample_into(&mut self, count: usize, targets: &mut [Target<'_>]) -> Result<&Drawn> {
         self.check(count, targets)?;
         let Sampler { buffer, request, drawn, draw, sources, nexts } = self;

@@ -90,8 +90,8 @@ impl Column {
         self
     }
 
-    /// Bytes to reserve for a record where the codec's records differ in size (default: the most that one may take). With
-    /// less, a segment that is full of bytes is sealed before it is full of records.
+    /// Bytes to reserve for a record where the codec's records differ in size (default: the most that one may take).
+    /// With less, a segment that is full of bytes is sealed before it is full of records.
     #[must_use]
     pub fn budget(mut self, bytes: usize) -> Column {
         self.budget = Some(bytes);

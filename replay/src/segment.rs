@@ -1,34 +1,36 @@
 //! Append-only segments of bytes: the only file with `unsafe` code.
 //!
-//! A segment is a set of regions of fixed size. One [`Tail`] appends to it and publishes prefixes; any number of [`Pin`]s
-//! read what was published. When it is old it is retired, and once no pin is left it may be claimed for new records.
+//! A segment is a set of regions of fixed size. One [`Tail`] appends to it and publishes prefixes; any number of
+//! [`Pin`]s read what was published. When it is old it is retired, and once no pin is left it may be claimed for new
+//! records.
 //!
 //! # States
 //! One word says who may touch the memory: `RETIRED | OPEN | number of pins`.
 //!
 //! | step | change of the word | order |
 //! |---|---|---|
-//! | [`Segment::claim`] | `RETIRED` to `RETIRED + OPEN`: no pin, no other tail; lengths become 0; then `RETIRED` is cleared | Acquire, then Release |
+//! | [`Segment::claim`] | `RETIRED` becomes `RETIRED + OPEN`, lengths 0, then `RETIRED` is cleared | Acquire, Release |
 //! | [`Segment::pin`] | one pin more, refused while `RETIRED` is set | Acquire |
 //! | drop of a [`Pin`] | one pin less | Release |
 //! | drop of a [`Tail`] | `OPEN` is cleared | Release |
 //! | [`Segment::retire`] | `RETIRED` is set: the pins that are there stay valid | Relaxed |
 //!
 //! # Why this is sound
-//! 1. *One writer.* A claim succeeds from exactly `RETIRED`, so while a tail lives (`OPEN`) no second one is made. A tail is
-//!    neither `Clone` nor `Copy`, and its methods that write take `&mut self`.
+//! 1. *One writer.* A claim succeeds from exactly `RETIRED`, so while a tail lives (`OPEN`) no second one is made. A
+//!    tail is neither `Clone` nor `Copy`, and its methods that write take `&mut self`.
 //! 2. *No byte is written that may be read.* A tail writes at or after `lens[region]`, which is at least the published
-//!    length; a pin reads below the published length. The length falls, to 0, only in a claim, when there is no pin, and no
-//!    new one is let in before `RETIRED` is cleared.
-//! 3. *What is read was written before.* A region's length is stored with Release after its bytes were written, and loaded
-//!    with Acquire. A length that a pin sees is of this claim and not of an earlier one: the claim stores 0 before it clears
-//!    `RETIRED` with Release, and the pin's Acquire reads that store or a read-modify-write after it.
-//! 4. *What was read is read before it is overwritten.* Each drop of a pin or a tail is a read-modify-write with Release; the
-//!    later ones, and `retire`, continue its release sequence; the claim's Acquire reads the last of them.
-//! 5. *Memory is initialised.* It is allocated zeroed, and freed when the segment is dropped: pins borrow the segment, a tail
-//!    holds a reference count.
+//!    length; a pin reads below the published length. The length falls, to 0, only in a claim, when there is no pin,
+//!    and no new one is let in before `RETIRED` is cleared.
+//! 3. *What is read was written before.* A region's length is stored with Release after its bytes were written, and
+//!    loaded with Acquire. A length that a pin sees is of this claim and not of an earlier one: the claim stores 0
+//!    before it clears `RETIRED` with Release, and the pin's Acquire reads that store or a read-modify-write after it.
+//! 4. *What was read is read before it is overwritten.* Each drop of a pin or a tail is a read-modify-write with
+//!    Release; the later ones, and `retire`, continue its release sequence; the claim's Acquire reads the last of them.
+//! 5. *Memory is initialised.* It is allocated zeroed, and freed when the segment is dropped: pins borrow the segment,
+//!    a tail holds a reference count.
 //!
-//! Sizes are checked on each call, so no function depends on its caller. `tests/loom.rs` explores the steps in all orders.
+//! Sizes are checked on each call, so no function depends on its caller. `tests/loom.rs` explores the steps in all
+//! orders.
 
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering};
 
@@ -159,8 +161,8 @@ impl Tail {
 
     /// The bytes of a region that were written, published or not.
     pub fn written(&self, region: usize) -> &[u8] {
-        // SAFETY: 1: only this tail writes, and not while `self` is borrowed; the length is within the memory, since `grow`
-        // checks it.
+        // SAFETY: 1: only this tail writes, and not while `self` is borrowed; the length is within the memory, since
+        // `grow` checks it.
         unsafe { self.segment.regions[region].memory.slice(0, self.lens[region]) }
     }
 
@@ -222,8 +224,8 @@ impl Pin<'_> {
     pub fn bytes(&self, region: usize) -> &[u8] {
         let Region { memory, published } = &self.segment.regions[region];
         let len = published.load(Ordering::Acquire);
-        // SAFETY: 2 and 3: below the published length nothing is written while `self` lives; the length is one of a tail's
-        // `lens`, within the memory.
+        // SAFETY: 2 and 3: below the published length nothing is written while `self` lives; the length is one of a
+        // tail's `lens`, within the memory.
         unsafe { memory.slice(0, len) }
     }
 }
@@ -236,6 +238,10 @@ impl Drop for Pin<'_> {
 
 /// Zeroed memory that is shared: who may read or write which part is the segment's business.
 struct Memory {
+    /// What was allocated.
+    base: std::ptr::NonNull<u8>,
+    layout: std::alloc::Layout,
+    /// The first byte in use, aligned.
     start: std::ptr::NonNull<u8>,
     len: usize,
     /// Tells loom what is read and written.
@@ -249,23 +255,20 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// `None` beyond what can be addressed.
-    fn layout(len: usize) -> Option<std::alloc::Layout> {
-        // A page, so that large regions may have large pages; small ones take a cache line.
-        let align = if len >= 1 << 16 { 4096 } else { 64 };
-        std::alloc::Layout::from_size_align(len, align).ok()
-    }
-
+    /// `None` where the system has none.
     fn new(len: usize) -> Option<Memory> {
-        let layout = Memory::layout(len)?;
-        let start = if len == 0 {
-            std::ptr::NonNull::dangling()
-        } else {
-            // SAFETY: the size is not zero.
-            std::ptr::NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?
-        };
+        // Pages, so that large regions may have large ones; small ones take a cache line. Aligned by hand: asked for
+        // with an alignment, zeroed memory is written to at once, and else a page when it is first used.
+        let align = if len >= 1 << 16 { 4096 } else { 64 };
+        let layout = std::alloc::Layout::from_size_align(len.checked_add(align)?, 16).ok()?;
+        // SAFETY: the size is not zero.
+        let base = std::ptr::NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?;
+        let offset = base.addr().get().wrapping_neg() & (align - 1);
         Some(Memory {
-            start,
+            base,
+            layout,
+            // SAFETY: less than `align` beyond the beginning of `len + align` bytes.
+            start: unsafe { base.add(offset) },
             len,
             #[cfg(loom)]
             cells: (0..len).map(|_| loom::cell::UnsafeCell::new(())).collect(),
@@ -294,11 +297,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if self.len != 0
-            && let Some(layout) = Memory::layout(self.len)
-        {
-            // SAFETY: allocated with this layout, and freed once.
-            unsafe { std::alloc::dealloc(self.start.as_ptr(), layout) }
-        }
+        // SAFETY: allocated with this layout, and freed once.
+        unsafe { std::alloc::dealloc(self.base.as_ptr(), self.layout) }
     }
 }

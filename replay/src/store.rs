@@ -1,10 +1,10 @@
 //! A buffer in a directory, which survives a crash at any moment.
 //!
-//! The directory has immutable files, one for each segment, and `MANIFEST`, which names those that belong together. A save
-//! writes what is not there yet, under names that were never used before, fsyncs each file and the directory, and then
-//! replaces the manifest by renaming, which is the commit point; files that it does not name are removed after that. So
-//! whatever stops it, what is opened next is the state before the save or the one after it. Each byte is under a CRC-32C, which
-//! detects every change of up to 32 neighbouring bits.
+//! The directory has immutable files, one for each segment, and `MANIFEST`, which names those that belong together. A
+//! save writes what is not there yet, under names that were never used before, fsyncs each file and the directory, and
+//! then replaces the manifest by renaming, which is the commit point; files that it does not name are removed after
+//! that. So whatever stops it, what is opened next is the state before the save or the one after it. Each byte is under
+//! a CRC-32C, which detects every change of up to 32 neighbouring bits.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -157,8 +157,8 @@ impl<'a> Store<'a> {
         &self.extra
     }
 
-    /// Saves the buffer as it is now, and `extra`, the caller's own state. Writers and samplers go on meanwhile: a segment that
-    /// they evict before its turn comes is left out.
+    /// Saves the buffer as it is now, and `extra`, the caller's own state. Writers and samplers go on meanwhile: a
+    /// segment that they evict before its turn comes is left out.
     ///
     /// # Errors
     /// `extra` has more than 1 MiB; the file system's, with the file. The directory then has the state before.

@@ -1,10 +1,13 @@
 //! A tree of sums with sixteen children to a node, from which numbers are drawn by weight.
 //!
-//! A parent is always computed from its children, by one fixed tree of additions, and never by adding a difference. So after
-//! any updates in any order each node has the bits that a tree built anew from the leaves has: nothing drifts.
+//! A parent is always computed from its children, by one fixed tree of additions, and never by adding a difference. So
+//! after any updates in any order each node has the bits that a tree built anew from the leaves has: nothing drifts.
 
 /// Children of a node: a cache line of `f32`.
 const WAYS: usize = 16;
+
+/// Draws that go down the tree together.
+const AT_ONCE: usize = 16;
 
 /// Weights of at least 0, and the sums over them.
 #[derive(Clone, Debug)]
@@ -31,12 +34,32 @@ impl Node {
         (four[0] + four[2]) + (four[1] + four[3])
     }
 
-    /// The child in which `rest` lies, and where in it.
+    /// The child in which `rest` lies, and where in it: by halves, without a branch that could be guessed wrong.
     #[inline]
-    fn search(&self, mut rest: f64) -> (usize, f64) {
+    fn search(&self, rest: f64) -> (usize, f64) {
+        let at = |i: usize| f64::from(self.0[i]);
+        let four = |i: usize| (at(i) + at(i + 1)) + (at(i + 2) + at(i + 3));
+        let (mut child, mut inside) = (0, rest);
+        let mut descend = |half: f64, width: usize| {
+            // All ones where it goes right. By `if` LLVM makes a branch of it, which is guessed wrong half of the time.
+            let right = u64::from(inside >= half).wrapping_neg();
+            inside -= f64::from_bits(half.to_bits() & right);
+            child += width & right as usize;
+            child
+        };
+        let i = descend(four(0) + four(4), 8);
+        let i = descend(four(i), 4);
+        let i = descend(at(i) + at(i + 1), 2);
+        let i = descend(at(i), 1);
+        // Never true of a child of weight 0.
+        if inside < at(i) { (i, inside) } else { self.search_in_order(rest) }
+    }
+
+    /// The same where rounding led to a child of too little weight.
+    #[cold]
+    fn search_in_order(&self, mut rest: f64) -> (usize, f64) {
         for (i, &child) in self.0.iter().enumerate() {
             let child = f64::from(child);
-            // Never true of a child of weight 0.
             if rest < child {
                 return (i, rest);
             }
@@ -100,12 +123,9 @@ impl SumTree {
     /// Computes the sums over what was set.
     pub fn refresh(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.sort_unstable();
         for level in 1..self.levels.len() {
-            // At the leaves as they come: sorting them costs more than a sum that is done twice.
-            if level > 1 {
-                dirty.sort_unstable();
-                dirty.dedup();
-            }
+            dirty.dedup();
             let (children, parents) = self.levels.split_at_mut(level);
             let (children, parents) = (&children[level - 1], &mut parents[0]);
             for node in &mut dirty {
@@ -117,19 +137,27 @@ impl SumTree {
         self.dirty = dirty;
     }
 
-    /// The leaf at `unit`, in [0, 1), of the total: each is drawn by its weight, to within the rounding of the sums (2^-24 for
-    /// a level); one of weight 0 never. `None` if all are 0.
-    pub fn find(&self, unit: f64) -> Option<usize> {
-        let total = self.total();
+    /// The leaves at numbers in [0, 1) of the total: each is drawn by its weight, to within the rounding of the sums
+    /// (2^-24 for a level); one of weight 0 never. None, and false, if all are 0.
+    pub fn find(&self, units: &[f64], leaves: &mut Vec<usize>) -> bool {
+        leaves.clear();
+        let total = f64::from(self.total());
         if total <= 0.0 {
-            return None;
+            return false;
         }
-        let (mut node, mut rest) = (0, unit * f64::from(total));
-        for level in self.levels.iter().rev() {
-            let (child, inside) = level[node].search(rest);
-            (node, rest) = (node * WAYS + child, inside);
+        // Several at a time, level by level: none waits for another one's memory.
+        for units in units.chunks(AT_ONCE) {
+            let (mut nodes, mut rests) = ([0; AT_ONCE], [0.0; AT_ONCE]);
+            rests.iter_mut().zip(units).for_each(|(rest, unit)| *rest = unit * total);
+            for level in self.levels.iter().rev() {
+                for (node, rest) in nodes.iter_mut().zip(&mut rests).take(units.len()) {
+                    let (child, inside) = level[*node].search(*rest);
+                    (*node, *rest) = (*node * WAYS + child, inside);
+                }
+            }
+            leaves.extend(&nodes[..units.len()]);
         }
-        Some(node)
+        true
     }
 }
 
@@ -142,7 +170,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_root_is_that_of_a_tree_built_anew(
-            len in 1usize..700, updates in prop::collection::vec((any::<usize>(), 0f32..1e9), 0..200), every in 1usize..9,
+            len in 1usize..700, updates in prop::collection::vec((any::<usize>(), 0f32..1e9), 0..200),
+            every in 1usize..9,
         ) {
             let mut tree = SumTree::new(len).unwrap();
             let mut plain = vec![0.0; len];
@@ -165,18 +194,17 @@ mod tests {
 
         #[test]
         fn what_is_drawn_has_weight(
-            weights in prop::collection::vec(prop_oneof![2 => Just(0.0f32), 1 => 1e-30f32..1e9], 1..300), unit in 0f64..1.0,
+            weights in prop::collection::vec(prop_oneof![2 => Just(0.0f32), 1 => 1e-30f32..1e9], 1..300),
+            unit in 0f64..1.0,
         ) {
             let mut tree = SumTree::new(weights.len()).unwrap();
             weights.iter().enumerate().for_each(|(leaf, &weight)| tree.set(leaf, weight));
             tree.refresh();
             let zeros = weights.iter().all(|&weight| weight == 0.0);
-            for unit in [0.0, unit, 1f64.next_down()] {
-                match tree.find(unit) {
-                    None => prop_assert!(zeros),
-                    Some(leaf) => prop_assert!(weights[leaf] > 0.0),
-                }
-            }
+            let mut leaves = vec![];
+            prop_assert_eq!(tree.find(&[0.0, unit, 1f64.next_down()], &mut leaves), !zeros);
+            prop_assert!(leaves.len() == 3 || zeros);
+            prop_assert!(leaves.iter().all(|&leaf| weights[leaf] > 0.0));
         }
     }
 
@@ -188,7 +216,10 @@ mod tests {
         tree.refresh();
         let n = 1_000_000;
         let mut counts = vec![0u32; weights.len()];
-        (0..n).for_each(|i| counts[tree.find(f64::from(i) / f64::from(n)).unwrap()] += 1);
+        let units: Vec<f64> = (0..n).map(|i| f64::from(i) / f64::from(n)).collect();
+        let mut leaves = vec![];
+        assert!(tree.find(&units, &mut leaves));
+        leaves.into_iter().for_each(|leaf| counts[leaf] += 1);
         for (leaf, &weight) in weights.iter().enumerate() {
             let want = f64::from(weight) / f64::from(tree.total()) * f64::from(n);
             assert!((f64::from(counts[leaf]) - want).abs() <= 2.0, "{leaf}: {} of {want}", counts[leaf]);

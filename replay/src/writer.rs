@@ -49,8 +49,8 @@ impl Step {
     }
 }
 
-/// Adds the records of one or more streams, in the order of its calls. A writer that is dropped leaves its open segment to the
-/// next one.
+/// Adds the records of one or more streams, in the order of its calls. A writer that is dropped leaves its open segment
+/// to the next one.
 pub struct Writer {
     buffer: Buffer,
     /// `None` only while it is dropped.
@@ -145,8 +145,8 @@ impl Writer {
     /// They become visible together, but for those that go to another segment.
     ///
     /// # Errors
-    /// Nothing is added where `records` is no multiple of the streams; a column's dtype or length is another one; a codec
-    /// cannot hold a value; a kind cannot follow the one before it, or the buffer has no episodes.
+    /// Nothing is added where `records` is no multiple of the streams; a column's dtype or length is another one; a
+    /// codec cannot hold a value; a kind cannot follow the one before it, or the buffer has no episodes.
     pub fn add(&mut self, records: usize, data: &[Data<'_>], steps: &[Step]) -> Result<u64> {
         let Writer { buffer, state, scratch } = self;
         let shared = &*buffer.0;

@@ -102,7 +102,8 @@ fn planes(history: &[Board], out: &mut Vec<f32>) {
     }
 }
 
-/// The move's place in 8 x 8 x 73, as in AlphaZero: 56 queen moves, 8 of a knight, 9 underpromotions, from the side to move.
+/// The move's place in 8 x 8 x 73, as in AlphaZero: 56 queen moves, 8 of a knight, 9 underpromotions, from the side to
+/// move.
 fn index(chess_move: Move, side: Color) -> usize {
     let turn = |square: Square| if side == Color::White { square } else { square.flip_rank() };
     let (from, to) = (turn(chess_move.from), turn(chess_move.to));

@@ -27,6 +27,9 @@ pub(super) enum Chooser<'a> {
 pub(super) struct Draw {
     pub(super) picked: Vec<Picked>,
     seen: Seen,
+    units: Vec<f64>,
+    leaves: Vec<usize>,
+    candidates: Vec<At>,
 }
 
 /// Misses after which the drawable records are counted, beside a few for each record to be drawn.
@@ -55,18 +58,25 @@ impl Draw {
         // At random until all are found: each that can be drawn is as likely as it should be, whatever is passed over.
         let mut misses = if snapshot.len() == 0 { usize::MAX } else { 0 };
         while self.picked.len() < count && misses <= MISSES + MISSES_EACH * count {
-            let at = match &chooser {
+            let missing = count - self.picked.len();
+            self.candidates.clear();
+            match &chooser {
                 Chooser::Prioritised(priorities) => {
-                    let leaf = priorities.tree.find(rng.unit());
-                    leaf.and_then(|leaf| priorities.at(snapshot, leaf))
+                    self.units.clear();
+                    self.units.extend((0..missing).map(|_| rng.unit()));
+                    if !priorities.tree.find(&self.units, &mut self.leaves) {
+                        break;
+                    }
+                    self.candidates.extend(self.leaves.iter().map(|&leaf| priorities.at(leaf)));
                 }
-                _ => Some(snapshot.at(rng.below(snapshot.len()))),
-            };
-            let Some(at) = at else { break };
-            let picked = walk::pick(snapshot, at, request.unit);
-            match picked.filter(|_| request.replace || self.seen.insert(snapshot.number(at) as u64)) {
-                Some(picked) => self.picked.push(picked),
-                None => misses += 1,
+                _ => self.candidates.extend((0..missing).map(|_| snapshot.at(rng.below(snapshot.len())))),
+            }
+            for &at in &self.candidates {
+                let picked = walk::pick(snapshot, at, request.unit);
+                match picked.filter(|_| request.replace || self.seen.insert(snapshot.number(at) as u64)) {
+                    Some(picked) => self.picked.push(picked),
+                    None => misses += 1,
+                }
             }
         }
         if self.picked.len() < count {

@@ -14,7 +14,8 @@ const SHARE: usize = 2 << 20;
 /// Bytes from which records are copied in the order in which they lie: below, all pages are in the TLB anyway.
 const SORTED: usize = 1 << 20;
 
-/// Copies a column of the sources, one after another; zeros where there is none. Which thread copies what changes nothing.
+/// Copies a column of the sources, one after another; zeros where there is none. Which thread copies what changes
+/// nothing.
 pub(super) fn column(
     schema: &Schema,
     snapshot: &Snapshot<'_>,
@@ -27,8 +28,8 @@ pub(super) fn column(
     if threads < 2 {
         return chunk(schema, snapshot, column, sources, out);
     }
-    // Threads of their own: one of rayon's that waits may take up other work, such as a writer's, which would wait for the pins
-    // that this one has.
+    // Threads of their own: one of rayon's that waits may take up other work, such as a writer's, which would wait for
+    // the pins that this one has.
     let share = sources.len().div_ceil(threads);
     std::thread::scope(|scope| {
         let mut shares = sources.chunks(share).zip(out.chunks_mut(share * size));

@@ -1,7 +1,7 @@
 //! Regions of bytes as blocks with checksums.
 //!
-//! A file is the length of its head (4 bytes), the head, and the blocks of each region: 4 bytes for the stored length, the
-//! CRC-32C of these and the stored bytes, and the bytes. Fewer than the block has stored are an LZ4 block.
+//! A file is the length of its head (4 bytes), the head, and the blocks of each region: 4 bytes for the stored length,
+//! the CRC-32C of these and the stored bytes, and the bytes. Fewer than the block has stored are an LZ4 block.
 
 use std::io::{self, Read, Write};
 
@@ -35,8 +35,8 @@ pub(super) fn write(out: &mut dyn Write, head: &[u8], regions: &[&[u8]], compres
     Ok(len)
 }
 
-/// Each block as an LZ4 block, where that saves a tenth. On threads of their own: one of rayon's that waits may take up a
-/// writer's work, which would wait for the pin that this one has.
+/// Each block as an LZ4 block, where that saves a tenth. On threads of their own: one of rayon's that waits may take up
+/// a writer's work, which would wait for the pin that this one has.
 fn pack(blocks: &[u8]) -> Vec<Option<Vec<u8>>> {
     let pack = |blocks: &[u8]| -> Vec<_> {
         let pack = |block: &[u8]| {

@@ -76,8 +76,8 @@ fn sound(directory: &Path, manifest: &Manifest, problems: &mut Vec<Error>) -> Re
     Ok(good)
 }
 
-/// Saves to a new directory what is sound of another one's segments. Where the manifest is damaged, the segments are taken that
-/// lie there, each with its most records; where the priorities are, all records get one again.
+/// Saves to a new directory what is sound of another one's segments. Where the manifest is damaged, the segments are
+/// taken that lie there, each with its most records; where the priorities are, all records get one again.
 ///
 /// # Errors
 /// Nothing can be had; the new directory has a buffer; the file system's.

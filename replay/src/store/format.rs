@@ -43,7 +43,8 @@ pub(super) struct Entry {
 /// What tells files apart, and their lengths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileName {
-    /// Of the process's store that wrote it: two that went on from one state never take each other's files for their own.
+    /// Of the process's store that wrote it: two that went on from one state never take each other's files for their
+    /// own.
     pub(super) session: u64,
     /// Counts the files of a session.
     pub(super) number: u64,
@@ -306,5 +307,95 @@ impl Manifest {
             return Err("has priorities of a buffer that has none".into());
         }
         Ok(layout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn example() -> Manifest {
+        let schema = Schema::new(vec![
+            Column::new("planes", Dtype::F32, &[3, 4]).codec(Codec::BitPlanes { plane: 4, constant: 1 }),
+            Column::new("policy", Dtype::F32, &[9]).codec(Codec::TopK { k: 2, bf16: true }).budget(7),
+            Column::new("stack", Dtype::Bf16, &[2, 5]).codec(Codec::Frames),
+            Column::new("text", Dtype::Bits, &[30]).codec(Codec::Lz4),
+        ]);
+        let file = |number| Some(FileName { session: 7, number, len: 1000 + number });
+        let entry = |ordinal, rows| Entry {
+            ordinal,
+            rows,
+            next: u64::MAX,
+            stride: 1,
+            open: ordinal == 4,
+            from: 0,
+            file: if rows > 0 { file(ordinal) } else { None },
+        };
+        Manifest {
+            schema: schema.unwrap(),
+            config: Config { segments: 4, priorities: Some(0.5), ..Config::new(40) },
+            draws: 12,
+            next: 5,
+            greatest: 2.5,
+            segments: vec![entry(2, 10), entry(3, 9), entry(4, 0)],
+            priorities: file(9),
+            extra: b"mine".to_vec(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let example = example();
+        let read = read_manifest(&manifest(&example)).unwrap();
+        assert_eq!(read, example);
+        read.check().unwrap();
+        let Manifest { schema, config, segments, .. } = example;
+        let head = Head { schema, config, entry: segments[0], regions: vec![3, 4] };
+        assert_eq!(read_head(&file_head(&head)).unwrap(), head);
+        assert_eq!(read_head(&manifest(&read)).unwrap_err(), "is of kind 0: expected 1");
+    }
+
+    #[test]
+    fn segments_that_cannot_be_are_refused() {
+        let refused = |change: fn(&mut Manifest)| {
+            let mut example = example();
+            change(&mut example);
+            assert!(example.check().is_err(), "{:?}", example.segments);
+        };
+        refused(|m| m.segments[0].ordinal = 3);
+        refused(|m| m.segments[2].ordinal = 6);
+        refused(|m| m.segments[1].rows = 11);
+        refused(|m| m.segments[1].from = 10);
+        refused(|m| m.segments[1].stride = 0);
+        // A writer that goes on in a segment before this one would be followed for ever.
+        refused(|m| m.segments[1].next = 3);
+        refused(|m| m.segments[1].file = None);
+        refused(|m| m.next = 4);
+        // Two in one place.
+        refused(|m| (m.segments[2].ordinal, m.next) = (6, 7));
+        refused(|m| m.config.segments = 1);
+    }
+
+    proptest! {
+        /// As if by somebody who knows the format.
+        #[test]
+        fn bytes_with_a_good_checksum_are_read_or_refused(
+            changes in prop::collection::vec((any::<usize>(), any::<u8>()), 0..4), cut in any::<Option<u8>>(),
+        ) {
+            let mut bytes = manifest(&example());
+            bytes.truncate(bytes.len() - 4);
+            for (at, to) in changes {
+                let at = at % bytes.len();
+                bytes[at] = to;
+            }
+            bytes.truncate(bytes.len().saturating_sub(cut.unwrap_or(0).into()));
+            if let Ok(read) = read_manifest(&close(bytes.clone())) {
+                let _ = read.check();
+            }
+            bytes[12] = 1;
+            let _ = read_head(&close(bytes));
+        }
     }
 }

@@ -10,10 +10,10 @@ use super::{memory, saving};
 use crate::shell::progress::tell;
 
 pub(super) const HELP: &str = "\
-Each row measures two things in turn, several times, and gives the medians and the median ratio. Records of 49,924 bytes are
-those of a chess program (8x8x122 planes, 4,672 moves, a value, all f32). \"Earlier\" is the design that this buffer replaces:
-vectors resized, gathered, copied again, and a file written in place. Pin it to a core (taskset -c 0) for the rows of one
-thread, and run nothing else.";
+Each row measures two things in turn, several times, and gives the medians and the median ratio. Records of 49,924 bytes
+are those of a chess program (8x8x122 planes, 4,672 moves, a value, all f32). \"Earlier\" is the design that this buffer
+replaces: vectors resized, gathered, copied again, and a file written in place. Run nothing else; pin it to a core
+(taskset -c 0) for the rows of one thread.";
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {

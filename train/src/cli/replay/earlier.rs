@@ -1,5 +1,5 @@
-//! The design that this buffer replaces, as it was: three arrays of `f32` in a ring, batches gathered into vectors that are
-//! resized each time, copied again for the caller, and a file that is written in place.
+//! The design that this buffer replaces, as it was: three arrays of `f32` in a ring, batches gathered into vectors that
+//! are resized each time, copied again for the caller, and a file that is written in place.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
