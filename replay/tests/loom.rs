@@ -1,4 +1,5 @@
-//! The concurrent core under loom: all orders in which its threads can meet, with the memory model of C++11.
+//! The concurrent core under loom: the orders in which its threads can meet, with the memory model of C++11. With one
+//! reader all of them; with two, and in rings, those with few preemptions.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p hotlanes-replay --release --test loom`
 #![cfg(loom)]
