@@ -3,10 +3,10 @@
     pip install torch numpy scikit-learn
     taskset -c 0 python3 benches/peers/mlp.py --hotlanes target/release/hotlanes
 
-Rows are those that `hotlanes train mlp` draws by their function (their random numbers differ): standardised, a tenth each
-for validation and test. The recipe is ours: batches of 256, AdamW (fused), two epochs of warm-up and a cosine over 200,
-stopped after 20 epochs without a better validation loss. scikit-learn has its own early stop and no AdamW: Adam, and the
-learning rate that served it best of three.
+Rows are those that `hotlanes train mlp` draws by their function (their random numbers differ): standardised, a tenth
+each for validation and test. The recipe is ours: batches of 256, AdamW (fused), two epochs of warm-up and a cosine over
+200, stopped after 20 epochs without a better validation loss. scikit-learn has its own early stop and no AdamW: Adam,
+and the learning rate that served it best of three.
 """
 
 import argparse
@@ -75,7 +75,9 @@ def r2(prediction, y):
 
 def rate(t, per_epoch):
     warmup, end = WARMUP * per_epoch, EPOCHS * per_epoch
-    return LR * ((t + 1) / (warmup + 1) if t < warmup else 0.5 * (1 + math.cos(math.pi * (t - warmup) / (end - warmup))))
+    if t < warmup:
+        return LR * (t + 1) / (warmup + 1)
+    return LR * 0.5 * (1 + math.cos(math.pi * (t - warmup) / (end - warmup)))
 
 
 def fit_torch(rows):
@@ -114,8 +116,8 @@ def fit_sklearn(rows):
     for lr in (0.001, 0.003, 0.01):
         # It sets its own validation rows aside, from those for training.
         net = MLPRegressor(
-            hidden_layer_sizes=tuple(WIDTHS[1:-1]), activation="relu", batch_size=BATCH, learning_rate_init=lr, max_iter=EPOCHS,
-            early_stopping=True, n_iter_no_change=PATIENCE, tol=0, random_state=1,
+            hidden_layer_sizes=tuple(WIDTHS[1:-1]), activation="relu", batch_size=BATCH, learning_rate_init=lr,
+            max_iter=EPOCHS, early_stopping=True, n_iter_no_change=PATIENCE, tol=0, random_state=1,
         )
         begun = time.perf_counter()
         net.fit(xt, yt)

@@ -14,7 +14,7 @@ use crate::writer::{State, Writer};
 /// Segments beyond the live ones, so that an evicted one may still be read while a writer goes on.
 const SPARE: usize = 1;
 
-/// What makes place for new records.
+/// Which records are evicted when the buffer is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Eviction {
     /// The oldest segment, as a whole: at times the buffer has a segment less than its capacity, which is rounded up to
@@ -30,7 +30,7 @@ pub enum Eviction {
 pub struct Config {
     /// Records.
     pub capacity: usize,
-    /// What makes place for new ones.
+    /// Which records are evicted when it is full.
     pub eviction: Eviction,
     /// Segments that the capacity is divided into; 0 for 2 to 128, by the capacity.
     pub segments: usize,
@@ -199,7 +199,7 @@ impl Buffer {
         state
     }
 
-    /// What can be seen now, which stays until it is dropped.
+    /// The records that are visible now; they stay until the snapshot is dropped.
     pub(crate) fn snapshot(&self) -> Snapshot<'_> {
         self.0.snapshot()
     }

@@ -55,7 +55,7 @@ pub(crate) enum Size {
 }
 
 impl Codec {
-    /// Whether what is sampled is what was added, to the bit.
+    /// Whether samples have the bits of the records that were added.
     pub fn is_lossless(self) -> bool {
         !matches!(self, Codec::TopK { bf16: true, .. })
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::schema::Dtype;
 
-/// What the buffer refuses, or cannot do.
+/// Why the buffer refused or failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -14,9 +14,9 @@ pub enum Error {
     Setting {
         /// Its name.
         name: &'static str,
-        /// What was given.
+        /// The value given.
         value: String,
-        /// What it must be.
+        /// The rule it breaks.
         rule: &'static str,
     },
     /// The system has no memory for the buffer.
@@ -30,7 +30,7 @@ pub enum Error {
     Schema {
         /// Its name.
         column: String,
-        /// What it must be.
+        /// The rule it breaks.
         rule: String,
     },
     /// There is no such column, or it is missing.

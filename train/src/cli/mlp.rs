@@ -28,9 +28,10 @@ Training stops when the validation loss has not improved for --patience evaluati
 is kept, and evaluated once on the test split at the end.
 
 Written to --out: mlp.json and mlp-*.safetensors (the checkpoints, optimizer included), best.json and best-*.safetensors
-(the best model; its tensors have the names of torch.nn.Sequential(Linear, activation, Linear, ...)), log.jsonl (one JSON
-object a line: run, evaluation, best, checkpoint, final, stop), metrics.csv, loss.svg. Settings and data determine a run
-to the bit, whatever the CPU and threads, and however often it was stopped, killed and resumed: hotlanes verify proves it.
+(the best model; its tensors have the names of torch.nn.Sequential(Linear, activation, Linear, ...)), log.jsonl (one
+JSON object a line: run, evaluation, best, checkpoint, final, stop), metrics.csv, loss.svg. Settings and data determine
+a run to the bit, whatever the CPU and threads, and however often it was stopped, killed and resumed: hotlanes verify
+proves it.
 ";
 
 /// The help after the options.

@@ -22,8 +22,8 @@ set aside.
 
 Written to --out: population.json and population-*.safetensors (the checkpoints), log.jsonl (one JSON object a line:
 run, generation, checkpoint, final, stop), metrics.csv, accuracy.svg, connections.svg, nodes.svg. Settings and data
-determine a run to the bit, whatever the CPU and threads, and however often it was stopped, killed and resumed: hotlanes verify
-proves it.
+determine a run to the bit, whatever the CPU and threads, and however often it was stopped, killed and resumed:
+hotlanes verify proves it.
 ";
 
 /// The help after the options.

@@ -24,8 +24,8 @@ const STROKES: [&[&[(f32, f32)]]; CLASSES] = [
     &[&[(0.5, -0.4), (0.0, -0.05), (-0.5, -0.5), (0.0, -1.0), (0.5, -0.6), (0.4, 0.3), (0.1, 1.0)]],
 ];
 
-/// `count` images of 28 x 28 pixels, sheared, stretched, moved, of varied thickness, and with noise. Of each ten in a row
-/// every digit is one, in an order of their own: what takes every fifth image takes all digits.
+/// `count` images of 28 x 28 pixels, sheared, stretched, moved, of varied thickness, and with noise. Each ten in a row
+/// are the ten digits in an order of their own, so that every fifth image can be any digit.
 pub fn draw(count: usize, seed: u64) -> Data {
     let mut data = Data { features: SIDE * SIDE, pixels: Vec::new(), labels: Vec::new() };
     let mut order: [usize; CLASSES] = std::array::from_fn(|digit| digit);

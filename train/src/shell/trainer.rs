@@ -165,8 +165,8 @@ pub trait Trainer {
         None
     }
 
-    /// Whether [`Trainer::best`] gives the best model at any time, not only while it is the current one: then its file is
-    /// written with the next checkpoint, not at once.
+    /// Whether [`Trainer::best`] gives the best model at any time, not only while it is the current one: then its file
+    /// is written with the next checkpoint, not at once.
     fn keeps_best(&self) -> bool {
         false
     }

@@ -1,11 +1,12 @@
-"""Loads the best model of `hotlanes train mlp` into torch.nn.Sequential; compares its predictions with `hotlanes predict`.
+"""Loads the best model of `hotlanes train mlp` into torch.nn.Sequential; compares predictions with `hotlanes predict`.
 
 From the repository's root, with torch, numpy and safetensors installed, and the program's path:
 
     python train/tests/golden/mlp_model.py target/release/hotlanes
 
 It trains small models on rows of its own, one for each kind of loss, activation and dropout, and ends with an error
-where a prediction differs by more than rounding. The functions `load` and `predict` are all that a user of such a model needs.
+where a prediction differs by more than rounding. The functions `load` and `predict` are all that a user of such a
+model needs.
 """
 
 import csv

@@ -173,7 +173,12 @@ proptest! {
     #[test]
     fn any_file_is_read_or_told_with_its_name(
         lines in proptest::collection::vec(
-            ("(lr|seed|data|hidden|tied|quiet|[a-z_-]{0,4})", "[=.\\[ ]{0,2}", "[-+0-9xbeE_.\\[\\]{}\"'a-f,#\té]{0,9}"), 0..4,
+            (
+                "(lr|seed|data|hidden|tied|quiet|[a-z_-]{0,4})",
+                "[=.\\[ ]{0,2}",
+                "[-+0-9xbeE_.\\[\\]{}\"'a-f,#\té]{0,9}",
+            ),
+            0..4,
         ),
     ) {
         let lines: Vec<String> = lines.iter().map(|(key, is, value)| format!("{key} {is} {value}\n")).collect();

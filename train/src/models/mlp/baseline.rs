@@ -1,5 +1,7 @@
-//! What the kernels are compared with: plain loops over a row at a time, as one writes them first. SiLU, squared error and
-//! AdamW alone; it uses the C library's `exp`, so its bits are not promised.
+//! What the kernels are compared with: plain loops over a row at a time, as one writes them first. SiLU, squared error
+//! and AdamW alone; it uses the C library's `exp`, so its bits are not promised.
+
+use super::layout::Layout;
 
 /// One model of the baseline.
 #[derive(Clone, Debug)]
@@ -46,13 +48,18 @@ fn sigmoid(x: f32) -> f32 {
 }
 
 impl Baseline {
-    /// A model of these widths, whose parameters are drawn by `draw`.
-    pub fn new(widths: &[usize], mut draw: impl FnMut() -> f32) -> Self {
-        let layers = widths.windows(2).map(|w| {
-            let (input, out) = (w[0], w[1]);
-            let weights = (0..out).map(|_| (0..input).map(|_| Weight::of(draw())).collect()).collect();
-            let biases = (0..out).map(|_| Weight::of(draw())).collect();
-            Layer { weights, biases, z: vec![0.0; out], a: vec![0.0; out], dz: vec![0.0; out] }
+    /// A model with these parameters.
+    pub fn new(layout: &Layout, params: &[f32]) -> Self {
+        let layers = layout.layers().iter().map(|layer| {
+            let of = |values: &[f32]| values.iter().map(|&value| Weight::of(value)).collect::<Vec<_>>();
+            let zeros = vec![0.0; layer.out];
+            Layer {
+                weights: params[layer.weights()].chunks_exact(layer.input).map(of).collect(),
+                biases: of(&params[layer.bias()]),
+                z: zeros.clone(),
+                a: zeros.clone(),
+                dz: zeros,
+            }
         });
         Baseline { layers: layers.collect(), steps: 0 }
     }
@@ -123,7 +130,6 @@ mod tests {
     use super::*;
     use crate::models::mlp::engine::Engine;
     use crate::models::mlp::head::Targets;
-    use crate::models::mlp::layout::Layout;
     use crate::models::mlp::settings::{LossKind, Settings};
     use crate::rng::Rng;
 
@@ -132,13 +138,7 @@ mod tests {
         let settings = Settings { hidden: vec![7, 6], batch: 9, ..Settings::default() };
         let layout = Layout::new(3, &settings.hidden, 1, false);
         let mut engine = Engine::new(layout.clone(), &settings, LossKind::Mse).unwrap();
-        let mut params = Vec::new();
-        for layer in layout.layers() {
-            params.extend_from_slice(&engine.params()[layer.weights()]);
-            params.extend_from_slice(&engine.params()[layer.bias()]);
-        }
-        let mut params = params.into_iter();
-        let mut baseline = Baseline::new(&[3, 7, 6, 1], || params.next().unwrap());
+        let mut baseline = Baseline::new(&layout, engine.params());
         let mut rng = Rng::new(1, 2, 3, 4);
         let x: Vec<f32> = (0..27).map(|_| rng.symmetric()).collect();
         let targets: Vec<f32> = (0..9).map(|_| rng.symmetric()).collect();

@@ -182,16 +182,25 @@ fn speed(batch: usize, width: usize, budget: Duration, [one, all]: [&ThreadPool;
     let settings = Settings { hidden: vec![width; 3], batch, ..Settings::default() };
     let layout = Layout::new(smooth::FEATURES, &settings.hidden, 1, false);
     let flops = layout.flops(batch);
-    let widths = [smooth::FEATURES, width, width, width, 1];
     let mut engine = Engine::new(layout, &settings, LossKind::Mse)?;
+    let mut plain = Baseline::new(engine.layout(), engine.params());
     let mut rng = Rng::new(1, 0, 0, 0);
     let mut draw = |n: usize| (0..n).map(|_| rng.symmetric()).collect::<Vec<f32>>();
     let (rows, targets) = (draw(batch * smooth::FEATURES), draw(batch));
     let mut x = Aligned::default();
     x.resize(rows.len());
     x.copy_from_slice(&rows);
-    let mut weights = Rng::new(1, 1, 0, 0);
-    let mut plain = Baseline::new(&widths, || weights.symmetric() / (width as f32).sqrt());
+    // The same steps by both, before they are timed.
+    for _ in 0..2 {
+        let ours = engine.gradients(&x, Targets::Numbers(&targets));
+        engine.step(1e-4);
+        let loops = f64::from(plain.step(&rows, &targets, 1e-4));
+        if (ours - loops).abs() > 1e-4 * loops {
+            return Err(Error::Diverged(format!(
+                "batch {batch}, width {width}: loss {ours}, by plain loops {loops}"
+            )));
+        }
+    }
     // About 2 ms in a window.
     let repeats = (2e8 / flops).ceil().clamp(1.0, 1000.0) as usize;
     // Inside the pool of one thread, so that its windows do not include waking that thread.

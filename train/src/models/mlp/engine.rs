@@ -1,5 +1,5 @@
-//! A training step: forward, backward, optimizer. A batch is cut into chunks of rows by its size alone, so threads change
-//! no bit; nothing is allocated once the engine is made.
+//! A training step: forward, backward, optimizer. A batch is cut into chunks of rows by its size alone, so threads
+//! change no bit; nothing is allocated once the engine is made.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -102,8 +102,8 @@ impl Layout {
         2.0 * rows as f64 * self.layers.iter().enumerate().map(products).sum::<f64>()
     }
 
-    /// Each tensor's name in the state of `torch.nn.Sequential(Linear, activation, Linear, ...)`, with a `Dropout` after
-    /// each activation if there is dropout; its shape and place.
+    /// Each tensor's name in the state of `torch.nn.Sequential(Linear, activation, Linear, ...)`, with a `Dropout`
+    /// after each activation if there is dropout; its shape and place.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>, Range<usize>)> + '_ {
         self.layers.iter().enumerate().flat_map(|(i, layer)| {
             let module = i * self.stride;
@@ -114,8 +114,8 @@ impl Layout {
         })
     }
 
-    /// The parameters before the first step, as PyTorch's `Linear` has them: uniform within `1 / sqrt(input)` of 0. Each
-    /// layer has random numbers of its own.
+    /// The parameters before the first step, as PyTorch's `Linear` has them: uniform within `1 / sqrt(input)` of 0.
+    /// Each layer has random numbers of its own.
     pub fn init(&self, seed: u64) -> Aligned {
         let mut params = self.zeros();
         for (i, layer) in self.layers.iter().enumerate() {

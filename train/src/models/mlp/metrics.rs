@@ -51,8 +51,8 @@ impl Metrics {
         }
     }
 
-    /// Of logits, whose mean loss is `log_loss`: a row's class is the first of the largest ones; of one logit it is 1 where
-    /// that is above 0.
+    /// Of logits, whose mean loss is `log_loss`: a row's class is the first of the largest ones; of one logit it is 1
+    /// where that is above 0.
     pub fn of_classes(logits: &[f32], targets: Targets<'_>, log_loss: f64) -> Metrics {
         let (rows, mut right) = (targets.rows(), 0_usize);
         let width = logits.len() / rows.max(1);

@@ -144,7 +144,12 @@ impl Trainer for Run<'_> {
         let training = self.history.training.map(|p| p.loss);
         let metrics = self.metrics;
         let fields = json!({
-            "step": step, "epoch": epoch, "training": training, "validation": validation, "metrics": metrics, "best": best,
+            "step": step,
+            "epoch": epoch,
+            "training": training,
+            "validation": validation,
+            "metrics": metrics,
+            "best": best,
         });
         let words = self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY).then(|| {
             let loss =
@@ -254,7 +259,8 @@ impl Trainer for Run<'_> {
         if goal > settings.decay && self.history.step > 0 {
             let (decay, lr) = (settings.decay, settings.min_lr);
             lines.push(format!(
-                "the cosine ends with epoch {decay}: later epochs train at the lowest rate, {lr}; --decay-epochs {goal} stretches it"
+                "the cosine ends with epoch {decay}: later epochs train at the lowest rate, {lr}; \
+                --decay-epochs {goal} stretches it"
             ));
         }
         lines
