@@ -24,6 +24,9 @@ pub(super) const ENDS: &str = "\
 Ctrl-C, SIGTERM and SIGHUP save and stop; a second one stops at once. Exit codes: 0 done, 1 failed, 2 wrong usage,
 3 time over before the end, 128 + N stopped by signal N (130: Ctrl-C).";
 
+/// A kill loses no more than this.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(600);
+
 /// Where a command computes.
 #[derive(clap::Args)]
 pub(super) struct Machine {
@@ -137,6 +140,7 @@ impl RunArgs {
             goal: plan.goal,
             time: self.minutes.map(minutes).transpose()?,
             checkpoint_every: self.checkpoint_every.unwrap_or(plan.checkpoint_every),
+            checkpoint_after: CHECKPOINT_AFTER,
             keep: self.keep as usize,
             finish: plan.finish,
             samples: plan.samples,

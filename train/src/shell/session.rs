@@ -38,6 +38,8 @@ pub struct Options<'a> {
     pub time: Option<Duration>,
     /// Steps, or generations, from one checkpoint to the next.
     pub checkpoint_every: u64,
+    /// A checkpoint is saved after this long even if none is due.
+    pub checkpoint_after: Duration,
     /// Checkpoints to keep.
     pub keep: usize,
     /// Whether to make the last evaluation.

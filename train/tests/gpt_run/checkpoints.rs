@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use hotlanes_train::data::text::Corpus;
 use hotlanes_train::data::tokenizer::Kind;
@@ -29,6 +30,7 @@ fn options(out: &Path, steps: u64) -> Options<'static> {
         goal: Some(steps),
         time: None,
         checkpoint_every: 3,
+        checkpoint_after: Duration::MAX,
         keep: 1,
         finish: false,
         samples: None,

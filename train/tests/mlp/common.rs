@@ -1,6 +1,7 @@
 //! Small models, batches and tables.
 
 use std::path::Path;
+use std::time::Duration;
 
 use hotlanes_train::aligned::Aligned;
 use hotlanes_train::data::csv::{self, Task};
@@ -40,6 +41,7 @@ pub fn options(out: &Path, goal: u64) -> Options<'_> {
         goal: Some(goal),
         time: None,
         checkpoint_every: 2,
+        checkpoint_after: Duration::MAX,
         keep: 1,
         finish: true,
         samples: None,

@@ -8,9 +8,11 @@ use std::time::Duration;
 use hotlanes_train::models::{gpt, mlp, population};
 use hotlanes_train::shell::error::Error;
 use hotlanes_train::shell::lock::{self, Lock};
+use hotlanes_train::shell::progress::Progress;
 use hotlanes_train::shell::ranks::Alone;
-use hotlanes_train::shell::session::{self, Ending, LOG};
+use hotlanes_train::shell::session::{self, Ending, LOG, Options};
 use hotlanes_train::shell::trainer::{BEST, Recipe};
+use hotlanes_train::shell::verify::{self, Part, Verdict};
 use hotlanes_train::store::checkpoint;
 use hotlanes_train::store::files::System;
 use serde_json::json;
@@ -53,6 +55,29 @@ fn all_that_decides_the_end_is_in_the_checkpoint() {
         let longer = options(parts.path(), Some(R::GOAL + 1), &System);
         session::resume(|_: &mut R| Ok(()), &longer, &Alone).unwrap();
         assert_eq!(goal(parts.path()), R::GOAL + 1);
+    }
+    check::<Gpt>();
+    check::<Population>();
+    check::<Mlp>();
+}
+
+#[test]
+fn a_checkpoint_is_saved_after_a_while_though_none_is_due() {
+    fn check<R: Small>() {
+        let (often, once) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut options = options(often.path(), Some(R::GOAL), &System);
+        options.checkpoint_every = u64::MAX;
+        let saved =
+            |out: &Path| chained(out).iter().filter(|line| line["event"] == session::CHECKPOINT).count();
+        session::start(R::small(), &Options { checkpoint_after: Duration::ZERO, ..options.clone() }, &Alone)
+            .unwrap();
+        options.out = once.path().to_owned();
+        session::start(R::small(), &options, &Alone).unwrap();
+        assert!(saved(often.path()) > saved(once.path()), "{}: {}", R::KIND, saved(often.path()));
+        assert_same_lines(&computed(often.path()), &computed(once.path()), R::KIND);
+        let progress = Progress::hidden();
+        let verdict = verify::verify::<R>(often.path(), &[], &Part::default(), &progress).unwrap();
+        assert!(matches!(verdict, Verdict::Agrees { .. }), "{verdict:?}");
     }
     check::<Gpt>();
     check::<Population>();

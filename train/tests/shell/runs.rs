@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::time::Duration;
 
 use hotlanes_train::data::{csv, idx, table, text};
 use hotlanes_train::models::gpt::settings::Preset;
@@ -81,6 +82,7 @@ pub fn options<'a>(out: &Path, goal: Option<u64>, disk: &'a dyn Disk) -> Options
         goal,
         time: None,
         checkpoint_every: 1,
+        checkpoint_after: Duration::MAX,
         keep: 2,
         finish: true,
         samples: None,

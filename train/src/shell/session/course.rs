@@ -1,6 +1,6 @@
 //! The course of a session: work, and everything that is written about it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -18,9 +18,6 @@ use crate::store::checkpoint::{self, Checkpoints, Saved};
 use crate::store::files;
 use crate::store::log::Log;
 use crate::store::metrics::{self, Metrics};
-
-/// A checkpoint is saved after so long even if none is due: no kill loses more.
-const SAVE_AFTER: Duration = Duration::from_secs(600);
 
 pub(super) struct Session<'a, R: Recipe + 'a> {
     trainer: R::Trainer<'a>,
@@ -205,7 +202,7 @@ impl<'a, R: Recipe> Session<'a, R> {
             desk.progress.at(at, format!("{}, {words}", self.trainer.status()));
         }
         self.checkpoint_is_due |= moved && count.is_multiple_of(self.options.checkpoint_every);
-        self.checkpoint_is_due |= self.saved.elapsed() >= SAVE_AFTER;
+        self.checkpoint_is_due |= self.saved.elapsed() >= self.options.checkpoint_after;
         // What is due comes first: it belongs to the same state.
         let mut save = self.checkpoint_is_due && !self.trainer.is_due();
         let mut state = None;
