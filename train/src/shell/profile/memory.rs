@@ -57,8 +57,8 @@ pub fn resident() -> Option<[f64; 2]> {
     Some([1024.0 * field("VmRSS:")?, 1024.0 * field("VmHWM:")?])
 }
 
-/// From sample to sample at first: the read takes some microseconds of another thread.
-const PERIOD: Duration = Duration::from_millis(2);
+/// From sample to sample at first: the read takes some tens of microseconds of another thread, and at times its core.
+const PERIOD: Duration = Duration::from_millis(20);
 /// With more samples than this, every other one is dropped, and the period doubles.
 const MOST_SAMPLES: usize = 2000;
 
