@@ -193,6 +193,8 @@ fn samples(
             std::hint::black_box(earlier.sample(&indices()));
         },
     );
+    // On one thread, as the copies; while a writer runs, which takes a core of its own, too.
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     let mut out = COLUMNS.map(|n| vec![0.0; n * BATCH]);
     let mut gather = || {
         let indices = indices();
@@ -203,7 +205,8 @@ fn samples(
         }
         std::hint::black_box(&mut out);
     };
-    let second = versus("gathering copies, one pass", 0.7).run(time, || ours.sample(), &mut gather);
+    let second = Versus { name: "the same on one thread", ..versus("gathering copies, one pass", 0.7) };
+    let second = one.install(|| second.run(time, || ours.sample(), &mut gather));
     // The same while a writer adds as fast as it can, against the same without.
     let mut alone = Batch::new(buffer)?;
     let writing = AtomicBool::new(false);
@@ -220,17 +223,20 @@ fn samples(
             }
         });
         let versus = Versus { name: "the same while a writer runs", ..versus("no writer", 0.8) };
-        let row = versus.run(
-            time,
-            || {
-                writing.store(true, Ordering::Relaxed);
-                ours.sample();
-            },
-            || {
-                writing.store(false, Ordering::Relaxed);
-                alone.sample();
-            },
-        );
+        let run = || {
+            versus.run(
+                time,
+                || {
+                    writing.store(true, Ordering::Relaxed);
+                    ours.sample();
+                },
+                || {
+                    writing.store(false, Ordering::Relaxed);
+                    alone.sample();
+                },
+            )
+        };
+        let row = one.install(run);
         done.store(true, Ordering::Relaxed);
         row
     });
