@@ -185,7 +185,10 @@ fn sum_of_squares<G: Gradients + ?Sized>(active: Active, grads: &G) -> f64 {
         }
         size
     };
-    let spread = size(&(0..grads.count())) >= tuning::REDUCE_PARALLEL;
-    let one = |i: Range<usize>| reduce::sum_of_squares(active, grads.get(i.start), spread);
-    parallel::reduce(0..grads.count(), spread, tuning::REDUCE_PIECE, &size, &one, &|a, b| a + b)
+    // One tensor may be most of them.
+    let all = size(&(0..grads.count()));
+    let of_one = if all >= tuning::REDUCE_PARALLEL { tuning::REDUCE_PIECE } else { usize::MAX };
+    let one = |i: Range<usize>| reduce::sum_of_squares(active, grads.get(i.start), of_one);
+    let (threshold, piece) = (tuning::REDUCE_PARALLEL, tuning::REDUCE_PIECE);
+    parallel::reduce(0..grads.count(), threshold, piece, &size, &one, &|a, b| a + b)
 }

@@ -166,8 +166,7 @@ fn sweep<F: Function, const MODE: u8>(
     scale: f32,
     dx: &mut [f32],
 ) -> f64 {
-    let spread = target.len() >= tuning::LOSS_PARALLEL;
     let work = Sweep::<F, MODE> { active: active(), function, factor: F::factor(scale), x, target, dx };
     let size = |part: &Sweep<'_, F, MODE>| part.target.len();
-    parallel::reduce(work, spread, PIECE, &size, &Sweep::piece, &|a, b| a + b)
+    parallel::reduce(work, tuning::LOSS_PARALLEL, PIECE, &size, &Sweep::piece, &|a, b| a + b)
 }

@@ -334,5 +334,5 @@ pub fn matmul_with<'a, T: Element + 'a>(
     let path = tuning::product_path();
     let work = Product { active: active(), a, b, c, activated, accumulate, bias, activation, path };
     let (least, most) = (tuning::MATMUL_PIECE, tuning::MATMUL_PIECE_MOST);
-    Shares { per_thread: 2, least, most }.run(work, tuning::MATMUL_PARALLEL);
+    Shares { per_thread: 2, least, most, outside: 1 }.run(work, tuning::MATMUL_PARALLEL);
 }

@@ -2,8 +2,12 @@
 
 use std::ops::Range;
 
+#[cfg(feature = "rayon")]
+mod outside;
 pub(crate) mod recorder;
 
+#[cfg(feature = "rayon")]
+use outside::Caller;
 use recorder::Tag;
 
 /// Work that can be cut in two without changing what any part of it computes.
@@ -19,12 +23,15 @@ pub(crate) trait Work: Send + Sized {
 }
 
 /// Runs `work`: at once if it is smaller than `threshold` or there is one thread, else in pieces of about `piece`
-/// on rayon's current pool. A caller inside `ThreadPool::install` gets that pool.
+/// on rayon's current pool. A caller inside `ThreadPool::install` gets that pool; any other has the threshold of
+/// [`crate::tuning::OUTSIDE`].
 #[inline]
 pub(crate) fn run<W: Work>(work: W, threshold: usize, piece: usize) {
     #[cfg(feature = "rayon")]
-    if work.size() >= threshold && rayon::current_num_threads() > 1 {
-        return halve(work, piece, Tag::new());
+    if work.size() >= threshold
+        && let Some(caller) = Caller::of(work.size(), threshold * crate::tuning::OUTSIDE)
+    {
+        return halve(work, piece, caller, Tag::new());
     }
     let _ = (threshold, piece);
     one(work, Tag::new());
@@ -37,6 +44,9 @@ pub(crate) struct Shares {
     /// The size of a piece, at least and at most.
     pub(crate) least: usize,
     pub(crate) most: usize,
+    /// As [`crate::tuning::OUTSIDE`], which is for what takes some 15 us on one thread at its threshold.
+    #[cfg_attr(not(feature = "rayon"), allow(dead_code))]
+    pub(crate) outside: usize,
 }
 
 impl Shares {
@@ -44,10 +54,12 @@ impl Shares {
     #[inline]
     pub(crate) fn run<W: Work>(self, work: W, threshold: usize) {
         #[cfg(feature = "rayon")]
-        if work.size() >= threshold && rayon::current_num_threads() > 1 {
+        if work.size() >= threshold
+            && let Some(caller) = Caller::of(work.size(), threshold * self.outside)
+        {
             // Halves are not quite of one size: those that are a little larger stay whole.
             let share = work.size() / (self.per_thread * rayon::current_num_threads()) / 4 * 5;
-            return halve(work, share.clamp(self.least, self.most), Tag::new());
+            return halve(work, share.clamp(self.least, self.most), caller, Tag::new());
         }
         let _ = (threshold, self.per_thread, self.least, self.most);
         one(work, Tag::new());
@@ -55,14 +67,15 @@ impl Shares {
 }
 
 #[cfg(feature = "rayon")]
-fn halve<W: Work>(work: W, piece: usize, tag: Tag) {
+fn halve<W: Work>(work: W, piece: usize, caller: Caller, tag: Tag) {
+    let piece = caller.piece(piece);
     if work.size() <= piece {
         return one(work, tag);
     }
     match work.split() {
         Ok((a, b)) => {
             let (tag_a, tag_b) = tag.halves();
-            rayon::join(|| halve(a, piece, tag_a), || halve(b, piece, tag_b));
+            caller.join(|| halve(a, piece, caller, tag_a), || halve(b, piece, Caller::Inside, tag_b));
         }
         Err(whole) => one(whole, tag),
     }
@@ -94,24 +107,50 @@ impl Halve for Range<usize> {
 }
 
 /// Results of the single parts of `whole` (the indices of a range, at least one), combined by a fixed tree: that of its
-/// halves. With `spread` the halves of what has more than `piece` of `size` may run on two threads.
+/// halves. From a `threshold` on, the halves of what has more than `piece` of `size` may run on two threads.
 pub(crate) fn reduce<P: Halve, T: Send>(
     whole: P,
-    spread: bool,
+    threshold: usize,
     piece: usize,
     size: &(impl Fn(&P) -> usize + Sync),
     leaf: &(impl Fn(P) -> T + Sync),
     join: &(impl Fn(T, T) -> T + Sync),
 ) -> T {
-    reduce_part(whole, spread, piece, size, leaf, join, Tag::new())
+    let spread = Spread::of(size(&whole), threshold, piece);
+    reduce_part(whole, spread, size, leaf, join, Tag::new())
+}
+
+/// Whether and how a reduction is spread over threads.
+#[derive(Clone, Copy)]
+struct Spread {
+    #[cfg(feature = "rayon")]
+    over: Option<(Caller, usize)>,
+}
+
+impl Spread {
+    const NOT: Spread = Spread {
+        #[cfg(feature = "rayon")]
+        over: None,
+    };
+
+    #[cfg(feature = "rayon")]
+    fn of(size: usize, threshold: usize, piece: usize) -> Spread {
+        let outside = threshold.saturating_mul(crate::tuning::OUTSIDE);
+        let caller = if size >= threshold { Caller::of(size, outside) } else { None };
+        Spread { over: caller.map(|caller| (caller, caller.piece(piece))) }
+    }
+
+    #[cfg(not(feature = "rayon"))]
+    fn of(_: usize, _: usize, _: usize) -> Spread {
+        Spread::NOT
+    }
 }
 
 // Without rayon everything is one piece, and nothing asks for sizes.
 #[cfg_attr(not(feature = "rayon"), allow(unused_variables, clippy::only_used_in_recursion))]
 fn reduce_part<P: Halve, T: Send>(
     part: P,
-    spread: bool,
-    piece: usize,
+    spread: Spread,
     size: &(impl Fn(&P) -> usize + Sync),
     leaf: &(impl Fn(P) -> T + Sync),
     join: &(impl Fn(T, T) -> T + Sync),
@@ -127,15 +166,18 @@ fn reduce_part<P: Halve, T: Send>(
         }
     };
     #[cfg(feature = "rayon")]
-    if spread && rayon::current_num_threads() > 1 && size(&a) + size(&b) > piece {
+    if let Some((caller, piece)) = spread.over
+        && size(&a) + size(&b) > piece
+    {
         let (tag_a, tag_b) = tag.halves();
-        let (a, b) = rayon::join(
-            || reduce_part(a, spread, piece, size, leaf, join, tag_a),
-            || reduce_part(b, spread, piece, size, leaf, join, tag_b),
+        let others = Spread { over: Some((Caller::Inside, piece)) };
+        let (a, b) = caller.join(
+            || reduce_part(a, spread, size, leaf, join, tag_a),
+            || reduce_part(b, others, size, leaf, join, tag_b),
         );
         return join(a, b);
     }
     // What is too small to be cut once is too small in its halves.
-    let a = reduce_part(a, false, piece, size, leaf, join, tag.clone());
-    join(a, reduce_part(b, false, piece, size, leaf, join, tag))
+    let a = reduce_part(a, Spread::NOT, size, leaf, join, tag.clone());
+    join(a, reduce_part(b, Spread::NOT, size, leaf, join, tag))
 }

@@ -106,11 +106,11 @@ pub fn dot(x: &[f32], y: &[f32]) -> f32 {
 ///
 /// Neither overflows nor underflows on the way, see the [module](self). Deterministic, see [`sum`].
 pub fn norm(x: &[f32]) -> f32 {
-    sum_of_squares(active(), x, x.len() >= tuning::REDUCE_PARALLEL).sqrt() as f32
+    sum_of_squares(active(), x, tuning::REDUCE_PARALLEL).sqrt() as f32
 }
 
 /// The sum of the squares of `x`, which f64 holds whatever `x` is; infinite or NaN only if an element is.
-pub(crate) fn sum_of_squares(active: Active, x: &[f32], spread: bool) -> f64 {
+pub(crate) fn sum_of_squares(active: Active, x: &[f32], threshold: usize) -> f64 {
     let piece = |at: Range<usize>| {
         let x = [&x[at]];
         let kernel = |[x]: [&[f32]; 1]| once(active, Squares { x });
@@ -126,7 +126,7 @@ pub(crate) fn sum_of_squares(active: Active, x: &[f32], spread: bool) -> f64 {
         let factor = if plain < 1.0 { UP_100 } else { DOWN_80 };
         rescaled(x, factor, &kernel) / (factor as f64 * factor as f64)
     };
-    pieces_spread(x.len(), spread, 0.0, &piece, &|a, b| a + b)
+    pieces_from(x.len(), threshold, 0.0, &piece, &|a, b| a + b)
 }
 
 /// Mean and population variance of `x` (the sum of squared deviations is divided by `n`, not by `n - 1`); NaN both if
@@ -248,12 +248,12 @@ fn pieces<T: Send>(
     piece: &(impl Fn(Range<usize>) -> T + Sync),
     join: &(impl Fn(T, T) -> T + Sync),
 ) -> T {
-    pieces_spread(n, n >= tuning::REDUCE_PARALLEL, empty, piece, join)
+    pieces_from(n, tuning::REDUCE_PARALLEL, empty, piece, join)
 }
 
-fn pieces_spread<T: Send>(
+fn pieces_from<T: Send>(
     n: usize,
-    spread: bool,
+    threshold: usize,
     empty: T,
     piece: &(impl Fn(Range<usize>) -> T + Sync),
     join: &(impl Fn(T, T) -> T + Sync),
@@ -262,8 +262,10 @@ fn pieces_spread<T: Send>(
         return empty;
     }
     let one = |i: Range<usize>| piece(i.start * PIECE..n.min(i.end * PIECE));
+    // Of whole pieces, which may be more than there are elements.
+    let threshold = if n < threshold { usize::MAX } else { threshold };
     let size = |range: &Range<usize>| range.len() * PIECE;
-    parallel::reduce(0..n.div_ceil(PIECE), spread, tuning::REDUCE_PIECE, &size, &one, join)
+    parallel::reduce(0..n.div_ceil(PIECE), threshold, tuning::REDUCE_PIECE, &size, &one, join)
 }
 
 /// A piece's sum once more, of its values times `factor`.

@@ -8,6 +8,13 @@ use std::sync::OnceLock;
 // Figures: Intel Xeon (L2 2 MiB, AVX-512), 2 cores, rayon's workers awake, medians of 30, two threads against one, with the
 // loop of the benchmark in brackets and the threshold at 1.
 
+/// So many times its threshold is a call at least that is spread though its caller is not a thread of the pool, as the main
+/// thread, and the workers sleep: some 100 us on one thread, of which 43 go by before a worker is awake. While they are
+/// awake, up to 10 us after the last such call, and inside the pool (`ThreadPool::install`), the thresholds are as they are
+/// given. Attention and column sums want 4 times theirs, matrix products once. Two threads make what wants 8 times 1.3 to
+/// 2.9 times as fast there with sleeping workers, from plain `Vec`s (`report --outside --threads 2`).
+pub const OUTSIDE: usize = 8;
+
 /// Elements (of all tensors together) from which an AdamW step is spread over threads. A call of 2^16 takes 15 us on one;
 /// two threads make 2^15 1.16 times as fast, 2^16 1.4, 2^17 1.7, 2^19 1.9 times (`adamw/avx512/*`).
 pub const ADAMW_PARALLEL: usize = 1 << 16;
@@ -30,9 +37,9 @@ pub const NORM_PIECE: usize = 1 << 14;
 pub const SOFTMAX_SMALL: usize = 128;
 /// Features beyond which softmax and cross-entropy take one row at a time, so that it stays in the nearest cache.
 pub const SOFTMAX_LONG: usize = 1024;
-/// Elements from which a softmax or a cross-entropy is spread over threads. Two make 2^17 1.6 times as fast, 2^20 1.9 to 2.0
-/// times (the report's `softmax_fwd` and `cross_entropy`); nearer to here it was not measured.
-pub const SOFTMAX_PARALLEL: usize = 1 << 16;
+/// Elements from which a softmax or a cross-entropy is spread over threads: 22 to 37 us on one. Two make 2^17 1.6 times as
+/// fast, 2^20 1.9 to 2.0 times (the report's `softmax_fwd` and `cross_entropy`).
+pub const SOFTMAX_PARALLEL: usize = 1 << 17;
 /// Elements in one piece of a parallel softmax or cross-entropy.
 pub const SOFTMAX_PIECE: usize = 1 << 14;
 
@@ -222,6 +229,28 @@ pub fn with_gather<R>(gather: bool, f: impl FnOnce() -> R) -> R {
         }
     }
     let _restore = Restore(FORCED_GATHER.replace(Some(gather)));
+    f()
+}
+
+thread_local! {
+    static ONE_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+#[cfg(feature = "rayon")]
+pub(crate) fn one_thread() -> bool {
+    ONE_THREAD.get()
+}
+
+/// Runs `f` with the calls that this thread makes staying on it. For measuring what threads gain.
+#[doc(hidden)]
+pub fn with_one_thread<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ONE_THREAD.set(self.0);
+        }
+    }
+    let _restore = Restore(ONE_THREAD.replace(true));
     f()
 }
 

@@ -21,6 +21,14 @@ fn sizes(case: &Case) -> Vec<Size> {
 
 #[test]
 fn nothing_is_allocated() {
+    // From outside rayon takes a box for each share that goes to a worker.
+    #[cfg(feature = "rayon")]
+    rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads").install(each_case);
+    #[cfg(not(feature = "rayon"))]
+    each_case();
+}
+
+fn each_case() {
     let mut calls = 0;
     for case in cases() {
         for tier in Tier::available().filter(|t| case.runs_on(*t)) {

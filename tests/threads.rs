@@ -10,6 +10,8 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
+    // For calls from outside: two threads, whatever the machine has.
+    rayon::ThreadPoolBuilder::new().num_threads(2).build_global().expect("no pool before this one");
     // Calls of other tests would be recorded too.
     args.test_threads = Some(1);
     let mut trials = vec![];
@@ -28,6 +30,10 @@ fn main() -> ExitCode {
             Threads::Never(_) => add("stays_whole", stays_whole),
         }
     }
+    trials.push(Trial::test("a_caller_outside_takes_a_share", || {
+        a_caller_outside_takes_a_share();
+        Ok(())
+    }));
     trials.push(Trial::test("products_go_the_forced_way", || {
         products_go_the_forced_way();
         Ok(())
@@ -174,4 +180,35 @@ fn products_go_the_forced_way() {
         assert!(pieces.iter().any(|p| p.thread != first), "{name}: it ran on one thread");
         assert!(pieces.iter().all(|p| p.note == Some(name)), "{name}: {pieces:?}", pieces = words(&[pieces]));
     }
+}
+
+/// Who is not of the pool is cut for from a larger size on, and takes one of as many shares as there are threads.
+fn a_caller_outside_takes_a_share() {
+    use hotlanes::tuning::{OUTSIDE, REDUCE_PARALLEL};
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(2)
+        .build_global()
+        .expect("no other test needs the global pool");
+    let here = std::thread::current().id();
+    let from = OUTSIDE * REDUCE_PARALLEL;
+    let x: Vec<f32> = (0..from).map(|i| (i % 1000) as f32 * 0.25).collect();
+    let call = |len: usize| {
+        // The workers fall asleep.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let (sum, pieces) = record_pieces(cpu_time, || hotlanes::reduce::sum(&x[..len]));
+        (sum.to_bits(), pieces)
+    };
+    let (sum, pieces) = call(from);
+    let share = |half: bool| {
+        let of: Vec<_> = pieces.iter().filter(|p| p.half == Some(half)).collect();
+        assert!(of.iter().all(|p| p.thread == of[0].thread), "a share on several threads");
+        (of[0].thread, of.iter().map(|p| p.size).sum::<usize>())
+    };
+    let ((mine, first), (other, second)) = (share(false), share(true));
+    assert!(mine == here && other != here, "{mine:?} {other:?}: called by {here:?}");
+    assert!(ratio([first as f64, second as f64]) <= 1.5, "shares of {first} and {second}");
+    let inside = rayon::join(|| hotlanes::reduce::sum(&x), || ()).0;
+    assert_eq!(sum, inside.to_bits());
+    let (_, pieces) = call(from / 2);
+    assert!(pieces.iter().all(|p| p.half.is_none() && p.thread == here), "{}", words(&[pieces]));
 }

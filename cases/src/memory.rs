@@ -79,6 +79,11 @@ impl Memory {
         Memory::new(Place::Aligned, Values::Ordinary)
     }
 
+    /// Plain vectors with ordinary values.
+    pub fn plain() -> Self {
+        Memory::new(Place::Plain, Values::Ordinary)
+    }
+
     /// The same kind of memory, whose faults name its user.
     pub fn named(&self, name: String) -> Memory {
         let name = if self.name.is_empty() { name } else { format!("{name} {}", self.name) };

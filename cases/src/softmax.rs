@@ -80,7 +80,7 @@ pub(crate) const THREADS: Threads = Threads::From {
     at: &[
         &[64, SOFTMAX_PARALLEL / 64],
         &[5, 2 * SOFTMAX_PIECE - 1],
-        &[5, SOFTMAX_PIECE + 1],
+        &[9, SOFTMAX_PIECE + 1],
         &[SOFTMAX_PARALLEL / 10 + 1, 10],
     ],
 };

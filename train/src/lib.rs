@@ -3,7 +3,6 @@
 // Both panic where nobody reads: `shell::progress` has what prints.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod aligned;
 pub mod cli;
 pub mod data;
 pub mod models;

@@ -3,6 +3,7 @@
 
 pub(crate) mod limits;
 mod measure;
+mod outside;
 mod print;
 
 use std::fmt;
@@ -28,6 +29,8 @@ pub struct Options {
     pub full: bool,
     /// Threads for the kernels and the limits.
     pub threads: usize,
+    /// Calls from a thread outside the pool instead.
+    pub outside: bool,
     /// JSON lines in place of the table.
     pub json: bool,
     /// Kernels to report on, by name; all if empty.
@@ -125,6 +128,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let started = Instant::now();
     let selected = hotlanes::try_tier().map_err(|e| Failure::Usage(format!("{TIER_ENV}: {e}")))?;
     let tiers = timed_tiers(options)?;
+    if options.outside {
+        return outside::run(options, &tiers);
+    }
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .build()
@@ -174,6 +180,7 @@ fn rows(
             sampling = sampling.min(left / (2 * (cases.len() - i) as u32));
         }
         let mut run = case.build(numbers, &Memory::aligned());
+        let mut vecs = case.build(numbers, &Memory::plain());
         let bits = measure::check(case, run.as_mut())
             .map_err(|e| Failure::Wrong(format!("{kernel} {size}: {e}")))?;
         if !bits.agree() {
@@ -188,7 +195,7 @@ fn rows(
             move || dram.sample(tier, traffic)
         });
         let probe = probe.as_mut().map(|p| p as Probe<'_>);
-        let (timings, rate) = measure::sample(case, run.as_mut(), tiers, sampling, probe);
+        let (timings, rate) = measure::sample(case, run.as_mut(), vecs.as_mut(), tiers, sampling, probe);
         if let (Some((_, bytes)), Some(rate)) = (binding.dram, rate) {
             binding.seconds = bytes / rate;
         }
@@ -199,6 +206,7 @@ fn rows(
                 kernel,
                 size,
                 tier: t.name,
+                memory: if t.vec { "vec" } else { "aligned" },
                 threads: if t.is_tier { options.threads } else { 1 },
                 seconds: t.min,
                 median: t.median,

@@ -14,11 +14,15 @@ pub(super) struct Args {
     /// Threads for the kernels and the limits; the naive loops always use one.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
+    /// Time instead what threads gain where the main thread calls, which is not of the pool: on plain `Vec`s, from each
+    /// kernel's threshold on, with workers that are awake from the call before and with workers that sleep.
+    #[arg(long, conflicts_with = "full")]
+    outside: bool,
     /// Print one JSON object per line, and nothing else, on standard output.
     #[arg(long)]
     json: bool,
     /// Print kernels and sizes as JSON, one object per line, and measure nothing.
-    #[arg(long, conflicts_with_all = ["json", "threads", "tier"])]
+    #[arg(long, conflicts_with_all = ["json", "threads", "tier", "outside"])]
     list_json: bool,
     /// Measure this kernel only; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(report::kernels()))]
@@ -32,6 +36,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     let options = Options {
         full: args.full,
         threads: args.threads.into(),
+        outside: args.outside,
         json: args.json,
         kernels: args.kernel,
         tiers: args.tier,

@@ -51,6 +51,8 @@ pub struct Timing {
     pub name: &'static str,
     /// Whether it is a tier.
     pub is_tier: bool,
+    /// Whether its buffers were plain `Vec`s.
+    pub vec: bool,
     /// Seconds, the least of all samples: what the code can do.
     pub min: f64,
     /// Seconds, the median of the samples: what the machine let it do.
@@ -60,6 +62,8 @@ pub struct Timing {
 enum Runner<'a> {
     Plain(Plain),
     Tier(Tier),
+    /// A tier on plain `Vec`s.
+    Vec(Tier),
     Probe(Probe<'a>),
 }
 
@@ -79,35 +83,40 @@ const WINDOW: Duration = Duration::from_micros(100);
 /// Fewer samples than this are not taken, however long they are.
 const MIN_SAMPLES: usize = 2;
 
-/// Times the naive loop, its auto-vectorised twin and the kernel on each of `tiers`, for about `time` in all, and
-/// gives with them the best rate that `probe` saw meanwhile.
+/// Times the naive loop, its auto-vectorised twin and the kernel on each of `tiers`, also on the plain `Vec`s of `vecs`, for
+/// about `time` in all, and gives with them the best rate that `probe` saw meanwhile.
 ///
 /// Whoever has had the least time is next. So all of them are spread over the whole of it and saw the same weather,
 /// however slow one of them is.
 pub fn sample(
     case: &Case,
     run: &mut dyn Run,
+    vecs: &mut dyn Run,
     tiers: &[Tier],
     time: Duration,
     probe: Option<Probe<'_>>,
 ) -> (Vec<Timing>, Option<f64>) {
     let plain = if case.twin { &[Plain::Naive, Plain::Auto][..] } else { &[Plain::Naive] };
     let tiers = tiers.iter().filter(|t| case.runs_on(**t));
-    let runners = plain.iter().map(|p| Runner::Plain(*p)).chain(tiers.map(|t| Runner::Tier(*t)));
+    let runners = plain
+        .iter()
+        .map(|p| Runner::Plain(*p))
+        .chain(tiers.flat_map(|t| [Runner::Tier(*t), Runner::Vec(*t)]));
     let mut variants: Vec<Variant<'_>> = runners
         .chain(probe.map(Runner::Probe))
         .map(|runner| Variant { runner, runs: 1, samples: Vec::new(), spent: Duration::ZERO })
         .collect();
     run.reset();
+    vecs.reset();
     let start = Instant::now();
     for v in &mut variants {
-        v.calibrate(run);
+        v.calibrate(run, vecs);
     }
     while let Some(next) = variants.iter_mut().min_by_key(|v| (v.samples.len() >= MIN_SAMPLES, v.spent)) {
         if start.elapsed() >= time && next.samples.len() >= MIN_SAMPLES {
             break;
         }
-        next.window(run);
+        next.window(run, vecs);
     }
     let rate = variants.pop_if(|v| matches!(v.runner, Runner::Probe(_))).map(|v| 1.0 / v.timing().min);
     (variants.into_iter().map(Variant::timing).collect(), rate)
@@ -115,12 +124,12 @@ pub fn sample(
 
 impl Variant<'_> {
     /// Finds how many runs fill a window; this also warms up.
-    fn calibrate(&mut self, run: &mut dyn Run) {
+    fn calibrate(&mut self, run: &mut dyn Run, vecs: &mut dyn Run) {
         if matches!(self.runner, Runner::Probe(_)) {
             return;
         }
         loop {
-            let took = self.window(run);
+            let took = self.window(run, vecs);
             if took > 100 * WINDOW {
                 // A run that fills many windows is itself a sample, and a warm one: the check has run it before.
                 return;
@@ -136,9 +145,10 @@ impl Variant<'_> {
     }
 
     /// Runs one window, keeps it as a sample and says how long it took.
-    fn window(&mut self, run: &mut dyn Run) -> Duration {
+    fn window(&mut self, run: &mut dyn Run, vecs: &mut dyn Run) -> Duration {
         let runs = self.runs;
         let mut sample = None;
+        let vec = matches!(self.runner, Runner::Vec(_));
         let start = Instant::now();
         match &mut self.runner {
             Runner::Plain(which) => {
@@ -146,11 +156,11 @@ impl Variant<'_> {
                     run.plain(*which);
                 }
             }
-            Runner::Tier(tier) => {
+            Runner::Tier(tier) | Runner::Vec(tier) => {
                 // Outside the loop: choosing a tier costs some nanoseconds once a window.
                 with_tier(*tier, || {
                     for _ in 0..runs {
-                        run.run();
+                        if vec { vecs.run() } else { run.run() }
                     }
                 })
                 .expect("only available tiers are timed");
@@ -169,10 +179,11 @@ impl Variant<'_> {
             name: match self.runner {
                 Runner::Plain(Plain::Naive) => "naive",
                 Runner::Plain(Plain::Auto) => "auto",
-                Runner::Tier(tier) => tier.name(),
+                Runner::Tier(tier) | Runner::Vec(tier) => tier.name(),
                 Runner::Probe(_) => "limit",
             },
-            is_tier: matches!(self.runner, Runner::Tier(_)),
+            is_tier: matches!(self.runner, Runner::Tier(_) | Runner::Vec(_)),
+            vec: matches!(self.runner, Runner::Vec(_)),
             min: self.samples[0],
             median: self.samples[self.samples.len() / 2],
         }

@@ -14,7 +14,8 @@ use crate::shell::progress::note;
 pub const LEGEND: &str = "\
 Reading the table:
   tier      naive: a plain loop, one thread, built for the binary's baseline; auto: the same loop,
-            vectorised by the compiler for this CPU; the others are the kernel on that tier.
+            vectorised by the compiler for this CPU; the others are the kernel on that tier, with
+            buffers that start a cache line (AlignedVec); vec: the tier above on plain Vecs.
   min       the least time of one run over many short samples; throughput, x naive and share
             use it. median: of the same samples. All tiers and loops are sampled in turn.
   Gparam/s  1e9 parameters updated per second.
@@ -45,6 +46,8 @@ pub struct Row<'a> {
     pub size: &'a str,
     /// The tier, `naive` or `auto`.
     pub tier: &'a str,
+    /// `aligned` to cache lines, or `vec`, as plain `Vec`s are.
+    pub memory: &'a str,
     /// Threads it had.
     pub threads: usize,
     /// The least time of one run.
@@ -177,7 +180,7 @@ impl Printer {
                     "{:13} {:18} {:6} {:>7} {:>7} {:>13} {:>6} {:11} {:>4.0}% {}",
                     r.kernel,
                     r.size,
-                    r.tier,
+                    if r.memory == "vec" { "  vec" } else { r.tier },
                     time(r.seconds),
                     time(r.median),
                     format!("{} {}", digits(r.throughput), r.unit),
@@ -285,6 +288,7 @@ mod tests {
             kernel: "k",
             size: "1",
             tier: "avx2",
+            memory: "aligned",
             threads: 1,
             seconds: 1.0,
             median: 2.0,
@@ -296,7 +300,7 @@ mod tests {
             bits_agree: true,
         };
         let expected = concat!(
-            r#"{"kernel":"k","size":"1","tier":"avx2","threads":1,"seconds":1.0,"throughput":1.0,"unit":"GB/s","#,
+            r#"{"kernel":"k","size":"1","tier":"avx2","memory":"aligned","threads":1,"seconds":1.0,"throughput":1.0,"unit":"GB/s","#,
             r#""vs_naive":1.0,"limit":"L1 copy","fraction_of_limit":0.5,"bits_agree":true}"#
         );
         assert_eq!(serde_json::to_string(&row).unwrap(), expected);

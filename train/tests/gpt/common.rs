@@ -1,6 +1,6 @@
 //! Small models and batches.
 
-use hotlanes_train::aligned::Aligned;
+use hotlanes::AlignedVec;
 use hotlanes_train::models::gpt::config::{Act, Config, Norm};
 use hotlanes_train::models::gpt::engine::{Engine, Optim};
 use hotlanes_train::models::gpt::params::{self, Layout};
@@ -38,7 +38,7 @@ pub(crate) fn lean() -> Config {
 }
 
 /// Parameters that are all far from 0: biases too, and large enough for every part to matter.
-pub(crate) fn rough(config: &Config, seed: u64) -> Aligned {
+pub(crate) fn rough(config: &Config, seed: u64) -> AlignedVec {
     let mut params = params::init(config, seed);
     let layout = Layout::new(config);
     for (i, tensor) in layout.tensors().iter().enumerate() {
@@ -54,7 +54,7 @@ pub(crate) fn batch(config: &Config, batch: usize, time: usize, seed: u64) -> [V
     [(); 2].map(|()| (0..batch * time).map(|_| rng.below(config.vocab) as u32).collect())
 }
 
-pub(crate) fn engine(config: &Config, batch: usize, time: usize, params: Aligned) -> Engine {
+pub(crate) fn engine(config: &Config, batch: usize, time: usize, params: AlignedVec) -> Engine {
     Engine::new(config.clone(), Optim::default(), batch, time, params).unwrap()
 }
 

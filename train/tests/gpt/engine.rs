@@ -1,6 +1,6 @@
 //! What an engine keeps, what it refuses, and its share among ranks.
 
-use hotlanes_train::aligned::Aligned;
+use hotlanes::AlignedVec;
 use hotlanes_train::models::gpt::config::Config;
 use hotlanes_train::models::gpt::engine::{Engine, EngineError, Optim, chunks};
 use hotlanes_train::models::gpt::params::{self, Layout};
@@ -179,8 +179,8 @@ fn what_makes_no_sense_is_named() {
 
     let config = gpt2();
     let with = |batch, time, rank, len| {
-        let mut params = Aligned::default();
-        params.resize(len);
+        let mut params = AlignedVec::default();
+        params.resize_for_overwrite(len);
         Engine::for_rank(config.clone(), Optim::default(), batch, time, rank, params).map(|_| ()).unwrap_err()
     };
     let len = config.parameters();

@@ -1,7 +1,7 @@
 //! Vectors that PyTorch made in f64 (`train/tests/golden/gpt.py`): logits, loss, gradients, ten AdamW steps.
 
 use clap::ValueEnum;
-use hotlanes_train::aligned::Aligned;
+use hotlanes::AlignedVec;
 use hotlanes_train::models::gpt::config::{Act, Config, Norm};
 use hotlanes_train::models::gpt::engine::{Engine, Optim};
 use hotlanes_train::models::gpt::params::Layout;
@@ -44,8 +44,8 @@ fn ten_steps_follow_pytorch() {
     for case in cases {
         let (config, name) = (config(&case), case.settings["case"]);
         let layout = Layout::new(&config);
-        let mut params = Aligned::default();
-        params.resize(layout.len());
+        let mut params = AlignedVec::default();
+        params.resize_for_overwrite(layout.len());
         for tensor in layout.tensors() {
             params[tensor.range.clone()].copy_from_slice(&case.values(&tensor.name));
         }

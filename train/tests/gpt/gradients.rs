@@ -16,8 +16,8 @@ fn gradient(
     time: usize,
     micros: usize,
 ) -> Vec<f32> {
-    let mut start = hotlanes_train::aligned::Aligned::default();
-    start.resize(params.len());
+    let mut start = hotlanes::AlignedVec::default();
+    start.resize_for_overwrite(params.len());
     start.copy_from_slice(params);
     let rows = tokens.len() / micros;
     let mut engine = engine(config, rows / time, time, start);

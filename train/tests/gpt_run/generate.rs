@@ -1,7 +1,7 @@
 //! Text from a model.
 
+use hotlanes::AlignedVec;
 use hotlanes::Tier;
-use hotlanes_train::aligned::Aligned;
 use hotlanes_train::data::tokenizer::{Kind, Tokenizer};
 use hotlanes_train::models::gpt::generate::Generator;
 use hotlanes_train::models::gpt::params;
@@ -14,7 +14,7 @@ fn model(kind: Kind, settings: hotlanes_train::models::gpt::settings::Settings) 
     let corpus = source(kind).load(16).unwrap();
     let mut config = settings.model;
     config.vocab = corpus.tokenizer.vocab();
-    let mut params: Aligned = params::init(&config, 3);
+    let mut params: AlignedVec = params::init(&config, 3);
     // So that logits differ enough to matter.
     params.iter_mut().for_each(|p| *p *= 8.0);
     Model { config, tokenizer: corpus.tokenizer, step: 0, validation: None, params }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hotlanes_train::aligned::Aligned;
+use hotlanes::AlignedVec;
 use hotlanes_train::data::csv::{self, Task};
 use hotlanes_train::data::standardize::{Scale, Standardizer};
 use hotlanes_train::data::table::{Column, Kind, Schema, Shares};
@@ -71,7 +71,7 @@ pub fn load_csv(text: &str, task: Task, settings: Settings) -> (tempfile::TempDi
 }
 
 /// Parameters that are all far from 0.
-pub fn rough(layout: &Layout, seed: u64) -> Aligned {
+pub fn rough(layout: &Layout, seed: u64) -> AlignedVec {
     let mut params = layout.init(seed);
     for (i, (_, _, place)) in layout.tensors().enumerate() {
         let mut rng = Rng::new(seed, 77, i as u64, 0);
@@ -110,7 +110,7 @@ pub fn batch(loss: LossKind, layout: &Layout, rows: usize, seed: u64) -> (Vec<f3
 }
 
 /// A predictor of raw outputs, or of probabilities: nothing is standardised.
-pub fn predictor(layout: &Layout, settings: &Settings, loss: LossKind, params: Aligned) -> Predictor {
+pub fn predictor(layout: &Layout, settings: &Settings, loss: LossKind, params: AlignedVec) -> Predictor {
     let column = |name: String, kind| Column { name, number: 0, kind };
     let classes = match loss {
         LossKind::Bce => 2,

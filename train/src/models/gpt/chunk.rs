@@ -15,8 +15,8 @@ use super::norms::{Normed, Norms, Sums};
 use super::params::{LayerPlaces, Places};
 use super::weights::{Linear, Weights};
 use super::work::{ACTIVATION_FLOPS, LOSS_FLOPS, attention, heads};
-use crate::aligned::Aligned;
 use crate::shell::profile::{Work, bytes, op};
+use hotlanes::AlignedVec;
 
 /// What the kernels have to know about a model.
 pub(super) struct Kernels {
@@ -64,7 +64,7 @@ pub(super) struct Chunk {
     /// Its sequences, of the whole batch.
     pub(super) sequences: Range<usize>,
     /// The gradient of all parameters.
-    pub(super) gradient: Aligned,
+    pub(super) gradient: AlignedVec,
     /// The sum of its tokens' losses.
     pub(super) loss: f64,
     tokens: EmbeddingIndices,
@@ -81,8 +81,8 @@ impl Chunk {
         // As many different tokens as there can be: then there is room for all others.
         let different: Vec<u32> = (0..rows).map(|i| (i % config.vocab) as u32).collect();
         let tokens = indices(&different, config.vocab);
-        let mut gradient = Aligned::default();
-        gradient.resize(parameters);
+        let mut gradient = AlignedVec::default();
+        gradient.resize_for_overwrite(parameters);
         Chunk {
             sequences,
             gradient,
@@ -98,44 +98,44 @@ impl Chunk {
 struct Acts {
     norm1: Normed,
     /// Queries, keys and values of each token.
-    qkv: Aligned,
-    attended: Aligned,
-    lse: Aligned,
+    qkv: AlignedVec,
+    attended: AlignedVec,
+    lse: AlignedVec,
     norm2: Normed,
     /// The perceptron's inside, before the activation.
-    pre: Aligned,
+    pre: AlignedVec,
 }
 
 /// Memory of a chunk that is under way.
 pub(super) struct Scratch {
     acts: Vec<Acts>,
     /// What the activation gave: of a panel's rows in the forward, of all in the backward of a block.
-    act: Aligned,
+    act: AlignedVec,
     norm: Normed,
-    logits: Aligned,
-    losses: Aligned,
+    logits: AlignedVec,
+    losses: AlignedVec,
     /// What is added to the residual stream.
-    added: Aligned,
-    dropped: Aligned,
+    added: AlignedVec,
+    dropped: AlignedVec,
     /// The gradient of the residual stream, here or there by turns.
-    stream: Aligned,
-    other: Aligned,
+    stream: AlignedVec,
+    other: AlignedVec,
     /// Of a norm's output, of a panel's rows.
-    narrow: Aligned,
+    narrow: AlignedVec,
     /// Of attention's output.
-    dattended: Aligned,
+    dattended: AlignedVec,
     /// Of queries, keys and values or of the perceptron's inside.
-    wide: Aligned,
-    norm_fresh: Aligned,
-    norm_scratch: Aligned,
+    wide: AlignedVec,
+    norm_fresh: AlignedVec,
+    norm_scratch: AlignedVec,
 }
 
 impl Scratch {
     pub(super) fn new(config: &Config, kernels: &Kernels, sequences: usize, time: usize) -> Self {
         let (rows, dim) = (sequences * time, config.dim);
         let room = |features: usize| {
-            let mut room = Aligned::default();
-            room.resize(rows * features);
+            let mut room = AlignedVec::default();
+            room.resize_for_overwrite(rows * features);
             room
         };
         let acts = || Acts {
@@ -146,9 +146,9 @@ impl Scratch {
             norm2: Normed::new(rows, dim),
             pre: room(config.hidden()),
         };
-        let (mut norm_fresh, mut norm_scratch) = (Aligned::default(), Aligned::default());
-        norm_fresh.resize(2 * dim);
-        norm_scratch.resize(kernels.norm.scratch_len(rows));
+        let (mut norm_fresh, mut norm_scratch) = (AlignedVec::default(), AlignedVec::default());
+        norm_fresh.resize_for_overwrite(2 * dim);
+        norm_scratch.resize_for_overwrite(kernels.norm.scratch_len(rows));
         Scratch {
             acts: (0..config.layers).map(|_| acts()).collect(),
             act: room(config.hidden()),
@@ -466,7 +466,7 @@ fn drop<'a>(
     site: usize,
     x: &'a [f32],
     first: usize,
-    dropped: &'a mut Aligned,
+    dropped: &'a mut AlignedVec,
 ) -> &'a [f32] {
     let Some(drops) = drops else { return x };
     let dropped = &mut dropped[..x.len()];
@@ -481,7 +481,7 @@ fn drop_backward<'a>(
     drops: Option<Drops>,
     site: usize,
     dy: &'a [f32],
-    dropped: &'a mut Aligned,
+    dropped: &'a mut AlignedVec,
 ) -> &'a [f32] {
     let Some(drops) = drops else { return dy };
     let dropped = &mut dropped[..dy.len()];

@@ -10,7 +10,7 @@ use super::config::Config;
 use super::engine::EngineError;
 use super::norms::Normed;
 use super::params::{Layout, LinearPlace};
-use crate::aligned::Aligned;
+use hotlanes::AlignedVec;
 
 /// A model that decodes.
 ///
@@ -34,11 +34,11 @@ pub struct Decoder {
     cache: Vec<Vec<f32>>,
     norm1: Normed,
     norm2: Normed,
-    qkv: Aligned,
-    attended: Aligned,
-    lse: Aligned,
-    added: Aligned,
-    inside: Aligned,
+    qkv: AlignedVec,
+    attended: AlignedVec,
+    lse: AlignedVec,
+    added: AlignedVec,
+    inside: AlignedVec,
     logits: Vec<f32>,
 }
 
@@ -58,8 +58,8 @@ impl Decoder {
         let linears = places.map(|place| columns(place, params, config.bf16)).collect();
         let (rows, dim) = (config.block, config.dim);
         let room = |features: usize| {
-            let mut room = Aligned::default();
-            room.resize(rows * features);
+            let mut room = AlignedVec::default();
+            room.resize_for_overwrite(rows * features);
             room
         };
         Ok(Decoder {

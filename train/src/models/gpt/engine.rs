@@ -20,9 +20,9 @@ use super::config::Config;
 use super::params::Layout;
 use super::weights::Weights;
 use super::work::ADAMW_FLOPS;
-use crate::aligned::Aligned;
 use crate::shell::profile::{Memory, Work, bytes, group, op, region};
 use crate::shell::settings::SettingError;
+use hotlanes::AlignedVec;
 
 /// How parameters follow gradients.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -138,14 +138,14 @@ pub struct Engine {
     /// Sequences of the whole batch, and those of this rank.
     batch: usize,
     sequences: Range<usize>,
-    params: Aligned,
-    m: Aligned,
-    v: Aligned,
+    params: AlignedVec,
+    m: AlignedVec,
+    v: AlignedVec,
     steps: u64,
     weights: Weights,
     chunks: Vec<Chunk>,
     /// The sum of the chunks' gradients.
-    gradient: Aligned,
+    gradient: AlignedVec,
     /// One for each chunk that may be under way; the one that was used last is on top.
     scratch: Mutex<Vec<Scratch>>,
     loss_sum: f64,
@@ -161,7 +161,7 @@ impl Engine {
         optim: Optim,
         batch: usize,
         time: usize,
-        params: Aligned,
+        params: AlignedVec,
     ) -> Result<Self, EngineError> {
         Engine::for_rank(config, optim, batch, time, (0, 1), params)
     }
@@ -176,7 +176,7 @@ impl Engine {
         batch: usize,
         time: usize,
         (rank, ranks): (usize, usize),
-        params: Aligned,
+        params: AlignedVec,
     ) -> Result<Self, EngineError> {
         config.check()?;
         let Optim { beta1, beta2, eps, weight_decay, clip } = optim;
@@ -212,12 +212,12 @@ impl Engine {
             time,
             batch,
             sequences,
-            m: zeros(layout.len()),
-            v: zeros(layout.len()),
+            m: AlignedVec::zeros(layout.len()),
+            v: AlignedVec::zeros(layout.len()),
             steps: 0,
             weights: Weights::new(&config, &layout),
             chunks,
-            gradient: zeros(layout.len()),
+            gradient: AlignedVec::zeros(layout.len()),
             scratch: Mutex::new(scratch),
             loss_sum: 0.0,
             params,
@@ -449,12 +449,6 @@ impl Engine {
 
 fn check_len(what: &'static str, got: usize, want: usize) -> Result<(), EngineError> {
     if got == want { Ok(()) } else { Err(EngineError::Length { what, got, want }) }
-}
-
-fn zeros(len: usize) -> Aligned {
-    let mut zeros = Aligned::default();
-    zeros.resize(len);
-    zeros
 }
 
 /// The sum of the losses by a binary tree, so that the sum of a rank's chunks is a part of it.

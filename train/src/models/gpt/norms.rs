@@ -8,8 +8,8 @@ use hotlanes::norm::{LayerNorm, RmsNorm};
 use super::config::{Config, NORM_EPS, Norm};
 use super::params::NormPlace;
 use super::work::{NORM_BACKWARD_FLOPS, NORM_FLOPS};
-use crate::aligned::Aligned;
 use crate::shell::profile::{Work, bytes, open};
+use hotlanes::AlignedVec;
 
 /// The norm of a model.
 pub(super) enum Norms {
@@ -20,24 +20,24 @@ pub(super) enum Norms {
 
 /// What a norm read and wrote: its input, output, and each row's statistics.
 pub(super) struct Normed {
-    pub(super) x: Aligned,
-    pub(super) y: Aligned,
-    mean: Aligned,
-    rstd: Aligned,
+    pub(super) x: AlignedVec,
+    pub(super) y: AlignedVec,
+    mean: AlignedVec,
+    rstd: AlignedVec,
 }
 
 impl Normed {
     pub(super) fn new(rows: usize, dim: usize) -> Self {
         let mut normed = Normed {
-            x: Aligned::default(),
-            y: Aligned::default(),
-            mean: Aligned::default(),
-            rstd: Aligned::default(),
+            x: AlignedVec::default(),
+            y: AlignedVec::default(),
+            mean: AlignedVec::default(),
+            rstd: AlignedVec::default(),
         };
-        normed.x.resize(rows * dim);
-        normed.y.resize(rows * dim);
-        normed.mean.resize(rows);
-        normed.rstd.resize(rows);
+        normed.x.resize_for_overwrite(rows * dim);
+        normed.y.resize_for_overwrite(rows * dim);
+        normed.mean.resize_for_overwrite(rows);
+        normed.rstd.resize_for_overwrite(rows);
         normed
     }
 

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::config::Config;
-use crate::aligned::Aligned;
 use crate::rng::Rng;
+use hotlanes::AlignedVec;
 
 /// What random numbers are for: see [`Rng::new`].
 const PURPOSE: u64 = 0x6770_745f_696e_6974;
@@ -197,10 +197,10 @@ impl Build {
 
 /// The parameters before the first step, as GPT-2 has them: norms 1, biases 0, weights of mean 0 and deviation 0.02, of
 /// the layers that add to the residual stream 0.02 / sqrt(2 layers). Each tensor has random numbers of its own.
-pub fn init(config: &Config, seed: u64) -> Aligned {
+pub fn init(config: &Config, seed: u64) -> AlignedVec {
     let layout = Layout::new(config);
-    let mut params = Aligned::default();
-    params.resize(layout.len());
+    let mut params = AlignedVec::default();
+    params.resize_for_overwrite(layout.len());
     let residual = (0.02 / (2.0 * config.layers as f64).sqrt()) as f32;
     for (i, tensor) in layout.tensors().iter().enumerate() {
         let values = &mut params[tensor.range.clone()];

@@ -9,12 +9,12 @@ use super::config::Config;
 use super::engine::Engine;
 use super::params::Layout;
 use super::run::History;
-use crate::aligned::Aligned;
 use crate::data::tokenizer::Tokenizer;
 use crate::shell::trainer::BEST;
 use crate::store::checkpoint::{self, CheckpointError, Saved, Stored};
 use crate::store::hash;
 use crate::store::tensors::{Named, Tensors};
+use hotlanes::AlignedVec;
 
 /// The name of a run's checkpoint in its directory.
 pub const LAST: &str = "gpt";
@@ -80,7 +80,7 @@ pub struct Model {
     /// The validation loss, if it was evaluated at that step.
     pub validation: Option<f64>,
     /// Its parameters.
-    pub params: Aligned,
+    pub params: AlignedVec,
 }
 
 /// A hash of parameters and moments.
@@ -99,9 +99,9 @@ fn add<'a>(tensors: &mut Tensors<'a>, layout: &Layout, prefix: &str, values: &'a
     }
 }
 
-fn read(named: &Named<'_>, layout: &Layout, prefix: &str) -> Result<Aligned, CheckpointError> {
-    let mut values = Aligned::default();
-    values.resize(layout.len());
+fn read(named: &Named<'_>, layout: &Layout, prefix: &str) -> Result<AlignedVec, CheckpointError> {
+    let mut values = AlignedVec::default();
+    values.resize_for_overwrite(layout.len());
     for tensor in layout.tensors() {
         let to = &mut values[tensor.range.clone()];
         named.read(&format!("{prefix}{}", tensor.name), &tensor.shape, to)?;
@@ -129,11 +129,11 @@ pub fn engine_tensors(engine: &Engine) -> Tensors<'_> {
 /// Parameters and moments.
 pub struct Values {
     /// Parameters.
-    pub params: Aligned,
+    pub params: AlignedVec,
     /// First moments.
-    pub m: Aligned,
+    pub m: AlignedVec,
     /// Second moments.
-    pub v: Aligned,
+    pub v: AlignedVec,
 }
 
 /// Parameters and moments of a checkpoint.
@@ -150,7 +150,7 @@ pub fn values(layout: &Layout, named: &Named<'_>) -> Result<Values, CheckpointEr
 ///
 /// # Errors
 /// They are not those of this layout.
-pub fn params(layout: &Layout, named: &Named<'_>) -> Result<Aligned, CheckpointError> {
+pub fn params(layout: &Layout, named: &Named<'_>) -> Result<AlignedVec, CheckpointError> {
     read(named, layout, "")
 }
 
@@ -202,7 +202,7 @@ pub fn best_params(
     layout: &Layout,
     step: u64,
     best: Option<(&Saved, &Stored)>,
-) -> Result<Option<Aligned>, CheckpointError> {
+) -> Result<Option<AlignedVec>, CheckpointError> {
     match best {
         Some((saved, stored)) if saved.step == step => Ok(Some(params(layout, &stored.tensors()?)?)),
         _ => Ok(None),

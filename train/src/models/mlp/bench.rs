@@ -17,7 +17,6 @@ use super::predict::{Predictor, TILE};
 use super::run::Run;
 use super::settings::{EPOCHS, LossKind, Settings};
 use super::state::{Described, Trained};
-use crate::aligned::Aligned;
 use crate::data::csv;
 use crate::data::smooth;
 use crate::data::table::Shares;
@@ -25,6 +24,7 @@ use crate::rng::Rng;
 use crate::shell::error::Error;
 use crate::shell::profile::memory;
 use crate::shell::windows::{self, Way};
+use hotlanes::AlignedVec;
 
 /// Rows of the runs.
 pub const ROWS: [usize; 3] = [1000, 5000, 10_000];
@@ -154,8 +154,8 @@ fn predictions() -> Result<[f64; 2], Error> {
     let settings = Settings::default();
     let data = drawn(ROWS[0]).load(settings.seed)?;
     let run = Run::new(settings, &data)?;
-    let mut params = Aligned::default();
-    params.resize(run.engine.params().len());
+    let mut params = AlignedVec::default();
+    params.resize_for_overwrite(run.engine.params().len());
     params.copy_from_slice(run.engine.params());
     let model = Described::new(run.settings(), run.loss(), &data);
     let predictor = RefCell::new(Predictor::new(Trained { model, step: 0, params }));
@@ -187,8 +187,8 @@ fn speed(batch: usize, width: usize, budget: Duration, [one, all]: [&ThreadPool;
     let mut rng = Rng::new(1, 0, 0, 0);
     let mut draw = |n: usize| (0..n).map(|_| rng.symmetric()).collect::<Vec<f32>>();
     let (rows, targets) = (draw(batch * smooth::FEATURES), draw(batch));
-    let mut x = Aligned::default();
-    x.resize(rows.len());
+    let mut x = AlignedVec::default();
+    x.resize_for_overwrite(rows.len());
     x.copy_from_slice(&rows);
     // The same steps by both, before they are timed.
     for _ in 0..2 {

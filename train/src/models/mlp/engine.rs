@@ -15,10 +15,10 @@ use rayon::prelude::*;
 use super::head::{Head, Targets};
 use super::layout::{Layout, Linear};
 use super::settings::{LossKind, Settings};
-use crate::aligned::Aligned;
 use crate::rng::Rng;
 use crate::shell::profile::{Memory, Work, op, region};
 use crate::shell::settings::SettingError;
+use hotlanes::AlignedVec;
 
 /// Chunks of a batch at most: each has a gradient of its own.
 const MOST_CHUNKS: usize = 16;
@@ -59,7 +59,7 @@ pub(super) struct Model<'a> {
 
 impl Model<'_> {
     /// The outputs of some rows, without dropout; `hidden` has two buffers of rows by the widest layer.
-    pub(super) fn outputs(&self, x: &[f32], rows: usize, [a, b]: &mut [Aligned; 2], out: &mut [f32]) {
+    pub(super) fn outputs(&self, x: &[f32], rows: usize, [a, b]: &mut [AlignedVec; 2], out: &mut [f32]) {
         let layers = self.layout.layers();
         let last = layers.len() - 1;
         let (mut from, mut to) = (a, b);
@@ -125,22 +125,18 @@ struct Pass<'a> {
 /// The rows of a chunk in the making, and what its backward reads again.
 struct Scratch {
     /// Of each hidden layer: its values, then the activation's slopes at them, and what the next layer takes.
-    slope: Vec<Aligned>,
-    a: Vec<Aligned>,
+    slope: Vec<AlignedVec>,
+    a: Vec<AlignedVec>,
     /// The outputs, then their gradient.
-    out: Aligned,
+    out: AlignedVec,
     /// Gradients of a layer's values.
-    da: [Aligned; 2],
+    da: [AlignedVec; 2],
     losses: Vec<f32>,
 }
 
 impl Scratch {
     fn new(layout: &Layout, rows: usize) -> Self {
-        let zeros = |values: usize| {
-            let mut zeros = Aligned::default();
-            zeros.resize(rows * values);
-            zeros
-        };
+        let zeros = |values: usize| AlignedVec::zeros(rows * values);
         let each = || layout.layers()[1..].iter().map(|layer| zeros(layer.input)).collect();
         Scratch {
             slope: each(),
@@ -233,7 +229,7 @@ impl Scratch {
 /// What a chunk of rows comes to.
 struct Chunk {
     loss: f64,
-    gradient: Aligned,
+    gradient: AlignedVec,
 }
 
 /// A model in training.
@@ -244,9 +240,9 @@ pub struct Engine {
     seed: u64,
     head: Head,
     optimizer: AdamW,
-    params: Aligned,
-    m: Aligned,
-    v: Aligned,
+    params: AlignedVec,
+    m: AlignedVec,
+    v: AlignedVec,
     steps: u64,
     /// Rows of a batch, and of a chunk.
     rows: usize,
@@ -255,7 +251,7 @@ pub struct Engine {
     /// One for each thread that works on chunks: fewer stay in its cache.
     scratch: Mutex<Vec<Scratch>>,
     /// The sum of the chunks' gradients, where there is more than one.
-    gradient: Aligned,
+    gradient: AlignedVec,
     /// One mask for each hidden layer.
     masks: Vec<Dropout>,
 }
@@ -284,7 +280,7 @@ impl Engine {
             steps: 0,
             rows,
             chunk_rows,
-            gradient: if chunks.len() > 1 { layout.zeros() } else { Aligned::default() },
+            gradient: if chunks.len() > 1 { layout.zeros() } else { AlignedVec::default() },
             masks: dropout.map_or(Vec::new(), |mask| vec![mask; layout.layers().len() - 1]),
             dropout,
             chunks,

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::aligned::Aligned;
 use crate::rng::Rng;
+use hotlanes::AlignedVec;
 
 /// Values of a cache line: where each tensor starts, so that no vector lies across two.
 const LINE: usize = 16;
@@ -116,7 +116,7 @@ impl Layout {
 
     /// The parameters before the first step, as PyTorch's `Linear` has them: uniform within `1 / sqrt(input)` of 0.
     /// Each layer has random numbers of its own.
-    pub fn init(&self, seed: u64) -> Aligned {
+    pub fn init(&self, seed: u64) -> AlignedVec {
         let mut params = self.zeros();
         for (i, layer) in self.layers.iter().enumerate() {
             let mut rng = Rng::new(seed, PURPOSE, i as u64, 0);
@@ -129,10 +129,8 @@ impl Layout {
     }
 
     /// A buffer of zeros.
-    pub fn zeros(&self) -> Aligned {
-        let mut zeros = Aligned::default();
-        zeros.resize(self.len);
-        zeros
+    pub fn zeros(&self) -> AlignedVec {
+        AlignedVec::zeros(self.len)
     }
 }
 

@@ -7,7 +7,7 @@ use super::engine::Model;
 use super::layout::Layout;
 use super::settings::LossKind;
 use super::state::{Described, Trained};
-use crate::aligned::Aligned;
+use hotlanes::AlignedVec;
 
 /// Rows that are predicted side by side: their values stay in the L2 cache.
 pub const TILE: usize = 512;
@@ -20,12 +20,12 @@ pub const TILE: usize = 512;
 pub struct Predictor {
     model: Described,
     layout: Layout,
-    params: Aligned,
+    params: AlignedVec,
     expanded: Vec<f64>,
     /// Rows that wait, and how many there are.
-    x: Aligned,
+    x: AlignedVec,
     rows: usize,
-    rooms: [Aligned; 2],
+    rooms: [AlignedVec; 2],
     out: Vec<f32>,
     values: Vec<f64>,
 }
@@ -36,10 +36,10 @@ impl Predictor {
         let Trained { model, params, .. } = trained;
         let layout = model.layout();
         let features = layout.inputs();
-        let mut x = Aligned::default();
-        x.resize(TILE * features);
-        let mut rooms = [Aligned::default(), Aligned::default()];
-        rooms.iter_mut().for_each(|room| room.resize(TILE * layout.widest()));
+        let mut x = AlignedVec::default();
+        x.resize_for_overwrite(TILE * features);
+        let mut rooms = [AlignedVec::default(), AlignedVec::default()];
+        rooms.iter_mut().for_each(|room| room.resize_for_overwrite(TILE * layout.widest()));
         let width = model.schema.outputs();
         Predictor {
             expanded: vec![0.0; features],

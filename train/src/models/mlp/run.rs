@@ -11,12 +11,12 @@ use super::head::Targets;
 use super::layout::Layout;
 use super::metrics::Metrics;
 use super::settings::{LossKind, Settings};
-use crate::aligned::Aligned;
 use crate::data::table::Part;
 use crate::rng::Rng;
 use crate::schedule::Schedule;
 use crate::shell::profile::{Work, bytes, op, phase};
 use crate::shell::settings::SettingError;
+use hotlanes::AlignedVec;
 
 /// Purpose of the random numbers.
 const ORDER: u64 = 0x6d6c_7002;
@@ -76,7 +76,7 @@ pub struct Run<'a> {
     /// Training history.
     pub history: History,
     /// The parameters of `history.best`.
-    pub(super) best: Aligned,
+    pub(super) best: AlignedVec,
     /// Steps of an epoch.
     steps: u64,
     schedule: Schedule,
@@ -84,7 +84,7 @@ pub struct Run<'a> {
     order: Vec<u32>,
     ordered: Option<u64>,
     batch: Batch,
-    rooms: [Aligned; 2],
+    rooms: [AlignedVec; 2],
     outputs: Vec<f32>,
     losses: Vec<f32>,
     pub(super) times: Times,
@@ -100,7 +100,7 @@ pub struct Run<'a> {
 /// Rows side by side.
 #[derive(Default)]
 struct Batch {
-    x: Aligned,
+    x: AlignedVec,
     numbers: Vec<f32>,
     classes: Vec<u32>,
 }
@@ -108,7 +108,7 @@ struct Batch {
 impl Batch {
     fn gather(&mut self, part: &Part, features: usize, rows: &[u32]) {
         let Batch { x, numbers, classes } = self;
-        x.resize(rows.len() * features);
+        x.resize_for_overwrite(rows.len() * features);
         for (to, &row) in x.chunks_exact_mut(features.max(1)).zip(rows) {
             to.copy_from_slice(&part.features[row as usize * features..][..features]);
         }
@@ -144,8 +144,8 @@ impl<'a> Run<'a> {
         settings.check_memory(&layout, data.rows())?;
         let rows = data.train.rows;
         let steps = rows.div_ceil(settings.batch) as u64;
-        let mut rooms = [Aligned::default(), Aligned::default()];
-        rooms.iter_mut().for_each(|room| room.resize(TILE * layout.widest()));
+        let mut rooms = [AlignedVec::default(), AlignedVec::default()];
+        rooms.iter_mut().for_each(|room| room.resize_for_overwrite(TILE * layout.widest()));
         let tested = data.validation.rows.max(data.test.rows);
         Ok(Run {
             engine: Engine::new(layout, &settings, loss)?,
@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
             data,
             loss,
             history: History::default(),
-            best: Aligned::default(),
+            best: AlignedVec::default(),
             steps,
             order: (0..rows as u32).collect(),
             ordered: None,
@@ -275,7 +275,7 @@ impl<'a> Run<'a> {
         let is_best = epoch > 0 && best.is_none_or(|b| loss < b.loss);
         if is_best {
             *best = Some(point);
-            self.best.resize(self.engine.params().len());
+            self.best.resize_for_overwrite(self.engine.params().len());
             self.best.copy_from_slice(self.engine.params());
         }
         *since_best = if is_best || epoch == 0 { 0 } else { *since_best + 1 };
@@ -316,7 +316,7 @@ impl<'a> Run<'a> {
     }
 
     /// Continues from a state.
-    pub(super) fn restore_state(&mut self, history: History, best: Option<Aligned>) {
+    pub(super) fn restore_state(&mut self, history: History, best: Option<AlignedVec>) {
         self.history = history;
         self.best = best.unwrap_or_default();
         self.ordered = None;

@@ -9,12 +9,12 @@ use super::data::Data;
 use super::layout::Layout;
 use super::run::{History, Run};
 use super::settings::{Act, LossKind, Settings};
-use crate::aligned::Aligned;
 use crate::data::standardize::{Scale, Standardizer};
 use crate::data::table::Schema;
 use crate::shell::trainer::BEST;
 use crate::store::checkpoint::{self, CheckpointError};
 use crate::store::tensors::{Named, Tensors};
+use hotlanes::AlignedVec;
 
 /// The name of a run's checkpoint in its directory.
 pub const NAME: &str = "mlp";
@@ -111,7 +111,7 @@ fn add<'a>(tensors: &mut Tensors<'a>, layout: &Layout, prefix: &str, values: &'a
     }
 }
 
-fn read(named: &Named<'_>, layout: &Layout, prefix: &str) -> Result<Aligned, CheckpointError> {
+fn read(named: &Named<'_>, layout: &Layout, prefix: &str) -> Result<AlignedVec, CheckpointError> {
     let mut values = layout.zeros();
     for (name, shape, place) in layout.tensors() {
         named.read(&format!("{prefix}{name}"), &shape, &mut values[place])?;
@@ -161,7 +161,7 @@ pub struct Trained {
     /// Steps that it was trained for.
     pub step: u64,
     /// Its parameters.
-    pub params: Aligned,
+    pub params: AlignedVec,
 }
 
 /// Reads the best model from a run's directory; `last` the one after the last step that was saved.

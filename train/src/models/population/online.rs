@@ -11,8 +11,8 @@ use super::network::Network;
 use super::plan::groups;
 use super::stream::Block;
 use super::train::{Individual, SCALE};
-use crate::aligned::Aligned;
 use crate::shell::profile::{Work, op};
+use hotlanes::AlignedVec;
 
 /// A network in the form for one example at a time. It is made for a block of examples and gives its weights back after
 /// it.
@@ -23,13 +23,13 @@ pub struct Online {
     first_row: usize,
     outputs: usize,
     /// `[positions]`: what the nodes give on.
-    acts: Aligned,
+    acts: AlignedVec,
     /// `[rows]`: their sums before the activation.
-    sums: Aligned,
+    sums: AlignedVec,
     /// `[rows]`: the gradients of what the nodes give on, then of the sums.
-    grads: Aligned,
+    grads: AlignedVec,
     /// What one part adds to sums or gradients.
-    part: Aligned,
+    part: AlignedVec,
     logits: Vec<f32>,
     loss: CrossEntropy,
 }
@@ -76,11 +76,12 @@ impl Online {
             let parts = parts.into_iter().filter_map(|sources| Part::new(network, &rows, sources)).collect();
             levels.push(Level { groups: groups(network, rows.clone()), rows, parts });
         }
-        let (mut acts, mut sums, mut grads) = (Aligned::default(), Aligned::default(), Aligned::default());
-        acts.resize(network.positions());
+        let (mut acts, mut sums, mut grads) =
+            (AlignedVec::default(), AlignedVec::default(), AlignedVec::default());
+        acts.resize_for_overwrite(network.positions());
         acts[inputs] = 1.0;
-        sums.resize(network.rows());
-        grads.resize(network.rows());
+        sums.resize_for_overwrite(network.rows());
+        grads.resize_for_overwrite(network.rows());
         let loss = CrossEntropy::new(outputs, 0.0, None).expect("there are outputs");
         let logits = vec![0.0; outputs];
         Online {
@@ -91,7 +92,7 @@ impl Online {
             acts,
             sums,
             grads,
-            part: Aligned::default(),
+            part: AlignedVec::default(),
             logits,
             loss,
         }
@@ -145,7 +146,7 @@ impl Online {
                 if i == 0 {
                     part.masked.matvec(x, sums);
                 } else {
-                    self.part.resize(sums.len());
+                    self.part.resize_for_overwrite(sums.len());
                     part.masked.matvec(x, &mut self.part);
                     add(sums, &self.part);
                 }
@@ -167,7 +168,7 @@ impl Online {
             let dy = &own[..level.rows.len()];
             for part in &mut level.parts {
                 let x = &self.acts[part.columns.clone()];
-                self.part.resize(x.len());
+                self.part.resize_for_overwrite(x.len());
                 match part.gradient {
                     Gradient::None => part.masked.matvec_backward_sgd(x, dy, lr, None)?,
                     Gradient::Relu => part.masked.matvec_backward_sgd_relu(x, dy, lr, &mut self.part)?,

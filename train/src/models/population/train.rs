@@ -13,8 +13,8 @@ use super::network::Network;
 use super::online;
 use super::plan::{Level, Plans};
 use super::stream::Block;
-use crate::aligned::Aligned;
 use crate::shell::profile::{Memory, Work, bytes, op, open, phase};
+use hotlanes::AlignedVec;
 
 /// A network, its plans, and how far it has come.
 #[derive(Clone, Debug)]
@@ -109,28 +109,28 @@ impl Optimizer {
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     /// `[positions][batch]`: what the nodes give on.
-    acts: Aligned,
+    acts: AlignedVec,
     /// `[rows][batch]`: their sums before the activation.
-    sums: Aligned,
+    sums: AlignedVec,
     /// `[rows][batch]`: the gradients of the sums.
-    grads: Aligned,
+    grads: AlignedVec,
     /// `[connections]`
-    dvalues: Aligned,
+    dvalues: AlignedVec,
     /// `[batch][outputs]`
-    logits: Aligned,
+    logits: AlignedVec,
     /// `[batch]`
-    losses: Aligned,
+    losses: AlignedVec,
 }
 
 impl Scratch {
     /// Room for a network and a batch.
     pub(super) fn fit(&mut self, network: &Network, batch: usize) {
-        self.acts.resize(network.positions() * batch);
-        self.sums.resize(network.rows() * batch);
-        self.grads.resize(network.rows() * batch);
-        self.dvalues.resize(network.connections());
-        self.logits.resize(network.outputs() * batch);
-        self.losses.resize(batch);
+        self.acts.resize_for_overwrite(network.positions() * batch);
+        self.sums.resize_for_overwrite(network.rows() * batch);
+        self.grads.resize_for_overwrite(network.rows() * batch);
+        self.dvalues.resize_for_overwrite(network.connections());
+        self.logits.resize_for_overwrite(network.outputs() * batch);
+        self.losses.resize_for_overwrite(batch);
     }
 
     /// What a level read, and the gradients of its sums.

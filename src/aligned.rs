@@ -1,0 +1,137 @@
+//! Buffers that start at a cache line.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+/// Bytes of a cache line, and of the widest vector.
+const LINE: usize = 64;
+
+/// A buffer whose first value starts a cache line (64 bytes), so that no vector of sixteen `f32` lies across two lines. A
+/// plain `Vec<f32>` starts 16 bytes off one where the system's allocator puts it there, as glibc does.
+///
+/// The bits of every kernel are the same on both; kernels that work on rows in the L1 and L2 caches are faster on this one,
+/// with AVX-512 most of all (the report's rows `vec` beside the others show by how much on a machine).
+///
+/// ```
+/// use hotlanes::AlignedVec;
+///
+/// let mut x = AlignedVec::from(&[1.0f32, 2.0, 3.0][..]);
+/// assert!(x.as_ptr().addr().is_multiple_of(64));
+/// x[1] = 5.0;
+/// assert_eq!(hotlanes::reduce::sum(&x), 9.0);
+/// assert_eq!(*AlignedVec::<f32>::zeros(2), [0.0, 0.0]);
+/// ```
+///
+/// It is made of safe code alone: a `Vec` with a line to spare, of which it uses what begins at a line.
+pub struct AlignedVec<T = f32> {
+    storage: Vec<T>,
+    start: usize,
+    len: usize,
+}
+
+impl<T: Copy + Default> AlignedVec<T> {
+    /// `len` zeros (default values), which take memory when they are first written.
+    pub fn zeros(len: usize) -> Self {
+        let mut zeros = AlignedVec::default();
+        zeros.allocate(len);
+        zeros.len = len;
+        zeros
+    }
+
+    /// Gives it another length. What it then holds is unspecified; memory that it has it keeps.
+    pub fn resize_for_overwrite(&mut self, len: usize) {
+        if self.storage.len() < len + Self::spare() {
+            self.allocate(len);
+        }
+        self.len = len;
+    }
+
+    /// Elements of a line.
+    fn spare() -> usize {
+        LINE / size_of::<T>().clamp(1, LINE)
+    }
+
+    fn allocate(&mut self, len: usize) {
+        // Not `resize`, which would copy.
+        self.storage = vec![T::default(); len + Self::spare()];
+        // Where no offset can be told (Miri may say so) the buffer is merely not aligned.
+        let offset = self.storage.as_ptr().align_offset(LINE);
+        self.start = if offset < Self::spare() { offset } else { 0 };
+    }
+}
+
+impl<T> Default for AlignedVec<T> {
+    fn default() -> Self {
+        AlignedVec { storage: Vec::new(), start: 0, len: 0 }
+    }
+}
+
+impl<T: Copy + Default> From<&[T]> for AlignedVec<T> {
+    fn from(values: &[T]) -> Self {
+        let mut copy = AlignedVec::zeros(values.len());
+        copy.copy_from_slice(values);
+        copy
+    }
+}
+
+impl<T: Copy + Default> Clone for AlignedVec<T> {
+    fn clone(&self) -> Self {
+        AlignedVec::from(&**self)
+    }
+}
+
+impl<T> Deref for AlignedVec<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        &self.storage[self.start..][..self.len]
+    }
+}
+
+impl<T> DerefMut for AlignedVec<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.storage[self.start..][..self.len]
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for AlignedVec<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<T: PartialEq> PartialEq for AlignedVec<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_starts_a_line_at_every_length() {
+        fn check<T: Copy + Default + PartialEq + fmt::Debug>(value: T) {
+            let mut buffer = AlignedVec::default();
+            for len in [0, 1, 15, 16, 1000, 3, 5000] {
+                buffer.resize_for_overwrite(len);
+                buffer.fill(value);
+                assert_eq!((buffer.len(), buffer.as_ptr().addr() % LINE), (len, 0));
+                let copy = buffer.clone();
+                assert_eq!((&copy, copy.as_ptr().addr() % LINE), (&buffer, 0));
+                let zeros = AlignedVec::<T>::zeros(len);
+                assert!(
+                    zeros.iter().all(|&x| x == T::default()) && zeros.as_ptr().addr().is_multiple_of(LINE)
+                );
+            }
+        }
+        check(1.5f32);
+        check(7u8);
+        check(9u16);
+        check(-3i32);
+        check(2.5f64);
+    }
+}
