@@ -185,10 +185,6 @@ fn products_go_the_forced_way() {
 /// Who is not of the pool is cut for from a larger size on, and takes one of as many shares as there are threads.
 fn a_caller_outside_takes_a_share() {
     use hotlanes::tuning::{OUTSIDE, REDUCE_PARALLEL};
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(2)
-        .build_global()
-        .expect("no other test needs the global pool");
     let here = std::thread::current().id();
     let from = OUTSIDE * REDUCE_PARALLEL;
     let x: Vec<f32> = (0..from).map(|i| (i % 1000) as f32 * 0.25).collect();
