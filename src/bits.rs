@@ -7,8 +7,8 @@
 //! Bits beyond the last value are written as 0 and not read.
 //!
 //! # Accuracy
-//! Exact: what [`pack_f32`] took [`unpack_f32`] gives back bit for bit. Only +0 and 1 have a bit, so -0 is refused, as is
-//! each NaN.
+//! Exact: what [`pack_f32`] took [`unpack_f32`] gives back bit for bit. Only +0 and 1 have a bit, so -0 is refused, as
+//! is each NaN.
 //!
 //! On the calling thread, with the same bits on every tier.
 
@@ -40,7 +40,8 @@ pub fn unpack_u8(bits: &[u8], out: &mut [u8]) {
     dispatch(active(), UnpackU8 { bits, out });
 }
 
-/// Sets bit `i` where `values[i]` is 1, and clears it elsewhere. Whether all the others are +0: only then nothing is lost.
+/// Sets bit `i` where `values[i]` is 1, and clears it elsewhere. Whether all the others are +0: only then nothing is
+/// lost.
 ///
 /// # Panics
 /// If there are not `values.len()` bits, rounded up to whole bytes.

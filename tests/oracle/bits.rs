@@ -51,7 +51,17 @@ fn what_is_packed_comes_back() {
 #[test]
 fn one_other_value_is_found_wherever_it_is() {
     let one = 1.0f32.to_bits();
-    let others = [0x8000_0000, one | 0x8000_0000, one + 1, one - 1, 1, 0x0080_0000, 0x7F80_0000, 0x7FC0_0000, 0x7F80_0001];
+    let others = [
+        0x8000_0000,
+        one | 0x8000_0000,
+        one + 1,
+        one - 1,
+        1,
+        0x0080_0000,
+        0x7F80_0000,
+        0x7FC0_0000,
+        0x7F80_0001,
+    ];
     for n in [1, 7, 16, 40, 100] {
         for_each_tier(|tier| {
             for at in 0..n {
@@ -62,7 +72,11 @@ fn one_other_value_is_found_wherever_it_is() {
                     assert!(!bits::pack_f32(&values, &mut packed), "{tier}: {other:#x} at {at} of {n}");
                     for i in 0..8 * packed.len() {
                         let want = i < n && values[i] == 1.0;
-                        assert_eq!(bit(&packed, i), u8::from(want), "{tier}: {other:#x} at {at}, bit {i} of {n}");
+                        assert_eq!(
+                            bit(&packed, i),
+                            u8::from(want),
+                            "{tier}: {other:#x} at {at}, bit {i} of {n}"
+                        );
                     }
                 }
             }
