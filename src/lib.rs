@@ -21,6 +21,7 @@
 //! | [`dropout`] | dropout forward and backward, its mask recomputed from the element's number | integer operations |
 //! | [`embedding`] | embedding forward, with position rows, and backward | copy bandwidth |
 //! | [`activation`] | ReLU, SiLU, GELU, sigmoid, tanh, forward and backward; exp, log | copy bandwidth, multipliers |
+//! | [`bits`] | zeros and ones in `f32` or bytes to bits and back | copy bandwidth |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
 //! | [`limits`] | loops that ask for the machine's limits | |
 //!
@@ -79,6 +80,7 @@ mod aligned;
 pub mod attention;
 pub mod axpy;
 pub mod bf16;
+pub mod bits;
 pub mod clip;
 // In a build for one CPU multiversion leaves its other versions unused.
 #[allow(dead_code)]

@@ -13,6 +13,7 @@ use crate::tier::active;
 pub mod activation;
 pub mod attention;
 pub mod bf16;
+pub mod bits;
 pub mod layers;
 pub mod matmul;
 pub mod optim;

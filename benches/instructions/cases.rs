@@ -129,6 +129,9 @@ cases! {
     adamw_bf16_copy_f32
     adamw_bf16_split
     adamw_bf16_split_f32
+    bits_unpack_f32
+    bits_unpack_u8
+    bits_pack_f32
     limits_read
     limits_copy
     limits_update

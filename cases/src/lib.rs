@@ -22,6 +22,7 @@ mod adamw;
 mod attention;
 mod axpy;
 mod bf16;
+mod bits;
 mod clip;
 mod cross_entropy;
 mod dropout;
@@ -64,6 +65,7 @@ const FAMILIES: &[&[Case]] = &[
     dropout::CASES,
     embedding::CASES,
     bf16::CASES,
+    bits::CASES,
     glue::CASES,
     matmul::CASES,
     attention::CASES,

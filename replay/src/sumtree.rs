@@ -34,25 +34,21 @@ impl Node {
         (four[0] + four[2]) + (four[1] + four[3])
     }
 
-    /// The child in which `rest` lies, and where in it: by halves, without a branch that could be guessed wrong.
-    #[inline]
+    /// The child in which `rest` lies, and where in it: among fours, then in the four, without a branch that could be
+    /// guessed wrong.
+    #[inline(always)]
     fn search(&self, rest: f64) -> (usize, f64) {
-        let at = |i: usize| f64::from(self.0[i]);
-        let four = |i: usize| (at(i) + at(i + 1)) + (at(i + 2) + at(i + 3));
-        let (mut child, mut inside) = (0, rest);
-        let mut descend = |half: f64, width: usize| {
-            // All ones where it goes right. By `if` LLVM makes a branch of it, which is guessed wrong half of the time.
-            let right = u64::from(inside >= half).wrapping_neg();
-            inside -= f64::from_bits(half.to_bits() & right);
-            child += width & right as usize;
-            child
+        let fours = self.0.as_chunks::<4>().0;
+        let sum = |i: usize| {
+            let [a, b, c, d] = fours[i].map(f64::from);
+            (a + b) + (c + d)
         };
-        let i = descend(four(0) + four(4), 8);
-        let i = descend(four(i), 4);
-        let i = descend(at(i) + at(i + 1), 2);
-        let i = descend(at(i), 1);
+        let (four, inside) = quarter([sum(0), sum(1), sum(2), sum(3)], rest);
+        let children = fours[four].map(f64::from);
+        let (child, inside) = quarter(children, inside);
+        let last = f64::from(self.0[4 * four + child]);
         // Never true of a child of weight 0.
-        if inside < at(i) { (i, inside) } else { self.search_in_order(rest) }
+        if inside < last { (4 * four + child, inside) } else { self.search_in_order(rest) }
     }
 
     /// The same where rounding led to a child of too little weight.
@@ -69,6 +65,23 @@ impl Node {
         let last = self.0.iter().rposition(|&child| child > 0.0).expect("a node that is drawn has weight");
         (last, f64::from(self.0[last]).next_down())
     }
+}
+
+/// Which of four parts `rest` lies in, and where in it, by halves. All ones where it goes right, from the bits, which
+/// are in the order of the numbers where none is negative: of a comparison LLVM makes a branch, which is guessed wrong
+/// half of the time.
+#[inline(always)]
+fn quarter([a, b, c, _]: [f64; 4], rest: f64) -> (usize, f64) {
+    let beyond = |rest: f64, part: f64| {
+        let less_one = part.to_bits().wrapping_sub(rest.to_bits()).wrapping_sub(1);
+        (less_one as i64 >> 63) as u64
+    };
+    let half = a + b;
+    let right = beyond(rest, half);
+    let inside = rest - f64::from_bits(half.to_bits() & right);
+    let part = f64::from_bits(a.to_bits() ^ (a.to_bits() ^ c.to_bits()) & right);
+    let further = beyond(inside, part);
+    ((2 & right | 1 & further) as usize, inside - f64::from_bits(part.to_bits() & further))
 }
 
 fn zeros(nodes: usize) -> Option<Vec<Node>> {
@@ -150,7 +163,10 @@ impl SumTree {
             let (mut nodes, mut rests) = ([0; AT_ONCE], [0.0; AT_ONCE]);
             rests.iter_mut().zip(units).for_each(|(rest, unit)| *rest = unit * total);
             for level in self.levels.iter().rev() {
-                for (node, rest) in nodes.iter_mut().zip(&mut rests).take(units.len()) {
+                // All are loaded before one is looked at.
+                let loaded = nodes.iter().fold(0, |all, &node| all ^ level[node].0[0].to_bits());
+                std::hint::black_box(loaded);
+                for (node, rest) in nodes.iter_mut().zip(&mut rests) {
                     let (child, inside) = level[*node].search(*rest);
                     (*node, *rest) = (*node * WAYS + child, inside);
                 }

@@ -60,17 +60,13 @@ impl Planes {
     pub(super) fn encode(&self, record: &[u8], out: &mut [u8]) -> Result<(), String> {
         let (binary, constant) = record.split_at(self.binary * self.plane * self.unit);
         let (bits, values) = out.split_at_mut(self.binary * self.bits());
-        let mut good = true;
-        let planes = binary.chunks_exact(self.plane * self.unit).zip(bits.chunks_exact_mut(self.bits()));
-        if self.unit == 4 {
-            for (plane, bits) in planes {
-                good &= pack_f32(plane, bits);
+        // Whole bytes to a plane and numbers that lie as such: on the lanes, all planes in one call.
+        let good = match bytemuck::try_cast_slice(binary) {
+            Ok(binary) if self.unit == 4 && self.plane.is_multiple_of(8) => {
+                hotlanes::bits::pack_f32(binary, bits)
             }
-        } else {
-            for (plane, bits) in planes {
-                good &= pack_u8(plane, bits);
-            }
-        }
+            _ => self.pack(binary, bits),
+        };
         if !good {
             return Err(self.not_binary(binary));
         }
@@ -85,6 +81,22 @@ impl Planes {
             values[i * self.unit..][..self.unit].copy_from_slice(value);
         }
         Ok(())
+    }
+
+    /// Plane by plane. Whether all are 0 or 1.
+    fn pack(&self, binary: &[u8], bits: &mut [u8]) -> bool {
+        let mut good = true;
+        let planes = binary.chunks_exact(self.plane * self.unit).zip(bits.chunks_exact_mut(self.bits()));
+        if self.unit == 4 {
+            for (plane, bits) in planes {
+                good &= pack_f32(plane, bits);
+            }
+        } else {
+            for (plane, bits) in planes {
+                good &= pack_u8(plane, bits);
+            }
+        }
+        good
     }
 
     #[cold]
@@ -107,10 +119,16 @@ impl Planes {
         }
         let (bits, values) = stored.split_at(self.binary * self.bits());
         let (binary, constant) = out.split_at_mut(self.binary * self.plane * self.unit);
-        if self.unit == 4 {
-            unpack(bits, self.bits(), binary, self.plane * 4, &AS_F32);
-        } else {
+        let whole = self.plane.is_multiple_of(8);
+        if self.unit == 1 && whole {
+            hotlanes::bits::unpack_u8(bits, binary);
+        } else if self.unit == 1 {
             unpack(bits, self.bits(), binary, self.plane, &AS_U8);
+        } else {
+            match bytemuck::try_cast_slice_mut(binary) {
+                Ok(binary) if whole => hotlanes::bits::unpack_f32(bits, binary),
+                _ => unpack(bits, self.bits(), binary, self.plane * 4, &AS_F32),
+            }
         }
         let planes = constant.chunks_exact_mut(self.plane * self.unit);
         for (plane, value) in planes.zip(values.chunks_exact(self.unit)) {
@@ -136,12 +154,20 @@ fn pack_f32(plane: &[u8], bits: &mut [u8]) -> bool {
 }
 
 fn pack_u8(plane: &[u8], bits: &mut [u8]) -> bool {
+    const LOWEST: u64 = 0x0101_0101_0101_0101;
     let mut all = 0;
-    for (eight, bits) in plane.chunks(8).zip(bits) {
-        *bits = eight.iter().enumerate().fold(0, |byte, (i, element)| byte | (element & 1) << i);
-        all |= eight.iter().fold(0, |all, element| all | element);
+    let (eights, rest) = plane.as_chunks::<8>();
+    for (eight, bits) in eights.iter().zip(&mut *bits) {
+        let eight = u64::from_le_bytes(*eight);
+        all |= eight;
+        // The lowest bit of byte `i` goes to bit `56 + i`, none of the other products to one of these.
+        *bits = ((eight & LOWEST).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
     }
-    all < 2
+    if !rest.is_empty() {
+        bits[eights.len()] = rest.iter().enumerate().fold(0, |byte, (i, element)| byte | (element & 1) << i);
+        all |= rest.iter().fold(0, |all, &element| all | u64::from(element));
+    }
+    all & !LOWEST == 0
 }
 
 fn unpack<const N: usize>(

@@ -110,6 +110,40 @@ proptest! {
     }
 }
 
+// Numbers that lie as such are packed and unpacked otherwise than those at any byte.
+#[test]
+fn bit_planes_are_the_same_wherever_they_lie() {
+    for plane in [5, 8, 24, 64] {
+        let values: Vec<f32> = (0..3 * plane).map(|i| (i * i % 7 % 2) as f32).collect();
+        for (dtype, record) in
+            [(Dtype::F32, f32s(&values)), (Dtype::U8, values.iter().map(|&x| x as u8).collect())]
+        {
+            let codec = Codec::BitPlanes { plane, constant: 0 };
+            let x = column(dtype, &[3, plane], codec);
+            let mut want = vec![0; 3 * plane.div_ceil(8)];
+            for (i, &value) in values.iter().enumerate() {
+                want[i / plane * plane.div_ceil(8) + i % plane / 8] |= (value as u8) << (i % plane % 8);
+            }
+            for offset in 0..5 {
+                let mut memory = vec![0; offset + record.len()];
+                memory[offset..].copy_from_slice(&record);
+                let mut stored = vec![0xAA; want.len()];
+                codec.encode_fixed(&x, &memory[offset..], &mut stored).unwrap();
+                assert_eq!(stored, want, "{dtype:?}, plane {plane}, offset {offset}");
+                memory[offset..].fill(0x55);
+                codec.decode(&x, |back| (back == 0).then_some(&stored[..]), &mut memory[offset..]).unwrap();
+                assert_eq!(memory[offset..], record, "{dtype:?}, plane {plane}, offset {offset}");
+                let at = record.len() - record.len() / 3;
+                memory[offset + at] |= 2;
+                assert!(
+                    codec.encode_fixed(&x, &memory[offset..], &mut stored).is_err(),
+                    "{dtype:?}, {plane}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_codec_cannot_hold_is_named() {
     let told = |x: &Column, values: &[f32]| round_trip(x, 1, &[f32s(values)]).unwrap_err();
