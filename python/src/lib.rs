@@ -143,8 +143,8 @@ impl ReplayBuffer {
     /// Draws `n` records: a dict of new arrays.
     ///
     /// `method` is `uniform`, `prioritised` (with `beta`) or `newest`. With `n_step`, `returns` and `discounts` over up
-    /// to that many steps, and `next_<column>`, the records by which the return is continued. With `sequence`, runs of so
-    /// many records of one episode, with `pad` shorter ones filled with zeros. `columns` names what is read (also
+    /// to that many steps, and `next_<column>`, the records by which the return is continued. With `sequence`, runs of
+    /// so many records of one episode, with `pad` shorter ones filled with zeros. `columns` names what is read (also
     /// `next_<column>`). Beside the columns there are `ids`, `weights` and `steps`, unless a column has the name.
     #[pyo3(signature = (n, method="uniform", *, beta=0.4, replace=true, columns=None, n_step=None, gamma=0.99,
         reward="reward", sequence=None, pad=false))]
@@ -168,7 +168,7 @@ impl ReplayBuffer {
         self.samplers.sample(py, &self.buffer, n, &how, columns, None)
     }
 
-    /// Draws `n` records to the arrays of `out`, by the names of `sample`; returns them and what of a draw is not there.
+    /// Draws `n` records to the arrays of `out`, by the names of `sample`; returns all of the draw.
     #[pyo3(signature = (out, n, method="uniform", *, beta=0.4, replace=true, n_step=None, gamma=0.99,
         reward="reward", sequence=None, pad=false))]
     #[allow(clippy::too_many_arguments)]
@@ -218,8 +218,8 @@ impl ReplayBuffer {
         Ok(saved.map_err(raise)?.bytes)
     }
 
-    /// A saved buffer: its next add and its next draw are those of the one that was saved. It holds the directory, which
-    /// nobody else may hold.
+    /// A saved buffer: its next add and its next draw are those of the one that was saved. It holds the
+    /// directory, which nobody else may hold.
     #[staticmethod]
     #[pyo3(signature = (directory, *, allow_copy=false))]
     fn load(py: Python<'_>, directory: PathBuf, allow_copy: bool) -> PyResult<Self> {
