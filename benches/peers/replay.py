@@ -1,0 +1,113 @@
+"""The replay buffer from Python against others: medians, and ratios to hotlanes (above 1: it is slower).
+
+    pip install ./python stable-baselines3 torchrl cpprb && python benches/peers/replay.py
+"""
+
+import statistics
+import time
+
+import numpy as np
+
+import hotlanes
+
+BATCH = 256
+
+
+def median(call, repeats):
+    call()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def ours(obs, capacity):
+    kind = "u8" if obs.dtype == np.uint8 else "f32"
+    columns = {"obs": (kind, obs.shape), "next_obs": (kind, obs.shape), "act": ("i32", ()), "rew": ("f32", ())}
+    buffer = hotlanes.ReplayBuffer({**columns, "done": ("f32", ())}, capacity, episodes=False)
+    return lambda: buffer.add(obs=obs, next_obs=obs, act=1, rew=1.0, done=0.0), lambda n: buffer.sample(n)["obs"]
+
+
+def sb3(obs, capacity):
+    from gymnasium import spaces
+    from stable_baselines3.common.buffers import ReplayBuffer
+
+    space = spaces.Box(0, 255, obs.shape, obs.dtype)
+    buffer = ReplayBuffer(capacity, space, spaces.Discrete(2), device="cpu")
+    rest = (np.array([1]), np.array([1.0]), np.array([False]), [{}])
+    return lambda: buffer.add(obs, obs, *rest), lambda n: buffer.sample(n).observations.numpy()
+
+
+def torchrl(obs, capacity):
+    import torch
+    from tensordict import TensorDict
+    from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+
+    buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(capacity), batch_size=BATCH)
+    x, number = torch.from_numpy(obs), torch.tensor(1.0)
+    record = {"obs": x, "next_obs": x, "act": torch.tensor(1), "rew": number, "done": number}
+    return lambda: buffer.add(TensorDict(record)), lambda n: buffer.sample(n)["obs"].numpy()
+
+
+def cpprb(obs, capacity):
+    from cpprb import ReplayBuffer
+
+    of = {"shape": obs.shape, "dtype": obs.dtype}
+    buffer = ReplayBuffer(capacity, {"obs": of, "next_obs": of, "act": {"dtype": np.int32}, "rew": {}, "done": {}})
+    return lambda: buffer.add(obs=obs, next_obs=obs, act=1, rew=1.0, done=0.0), lambda n: buffer.sample(n)["obs"]
+
+
+def table(name, obs, capacity):
+    first = None
+    for peer in (ours, sb3, torchrl, cpprb):
+        add, sample = peer(obs, capacity)
+        for _ in range(capacity):
+            add()
+        got = sample(BATCH)
+        assert got.shape == (BATCH, *obs.shape) and np.all(got == obs), peer.__name__
+        times = median(add, 300), median(lambda: sample(BATCH), 100)
+        first = first or times
+        ratios = " | ".join(f"{t * 1e6:.1f} us | {t / f:.2f}" for t, f in zip(times, first))
+        print(f"| {name} | {peer.__name__} | {ratios} |", flush=True)
+
+
+def prioritised(entries):
+    from cpprb import PrioritizedReplayBuffer
+
+    x, values = np.zeros((entries, 4), np.float32), np.random.default_rng(1).random(entries, np.float32) + 0.01
+    buffer = hotlanes.ReplayBuffer({"obs": ("f32", (4,))}, entries, episodes=False, priorities=0.6)
+    buffer.update_priorities(buffer.add_batch({"obs": x}), values)
+    peer = PrioritizedReplayBuffer(entries, {"obs": {"shape": 4}}, alpha=0.6)
+    peer.add(obs=x, priorities=values)
+
+    def of_ours():
+        batch = buffer.sample(BATCH, "prioritised")
+        buffer.update_priorities(batch["ids"], values[:BATCH])
+
+    def of_peer():
+        batch = peer.sample(BATCH, beta=0.4)
+        peer.update_priorities(batch["indexes"], values[:BATCH])
+
+    one, two = median(of_ours, 200), median(of_peer, 200)
+    print(f"| prioritised, {entries} | hotlanes | {one * 1e6:.1f} us | 1 |")
+    print(f"| prioritised, {entries} | cpprb | {two * 1e6:.1f} us | {two / one:.2f} |", flush=True)
+
+
+def large():
+    x = np.ones((64, 49_924), np.uint8)
+    buffer = hotlanes.ReplayBuffer({"x": ("u8", (49_924,))}, 1024, episodes=False)
+    for _ in range(20):
+        buffer.add_batch({"x": x})
+    there = np.empty_like(x)
+    one, two = median(lambda: buffer.add_batch({"x": x}), 50), median(lambda: np.copyto(there, x), 50)
+    print(f"| add_batch of 49,924 bytes | hotlanes | {x.nbytes / one / 1e9:.2f} GB/s | copyto {two / one:.2f} |")
+
+
+if __name__ == "__main__":
+    print("| records | buffer | add | ratio | sample 256 | ratio |\n|---|---|---|---|---|---|")
+    table("CartPole", np.ones(4, np.float32), 1000)
+    table("Atari", np.ones((4, 84, 84), np.uint8), 1000)
+    prioritised(1_000_000)
+    large()
