@@ -153,8 +153,8 @@ def test_sequences_and_the_observation_after_a_cut():
 
 def test_every_dtype_and_codec_comes_back():
     columns = {
-        "planes": ("f32", (3, 64), ("bit_planes", 64, 1)),
-        "policy": ("f32", (40,), ("top_k", 5, False)),
+        "planes": ("f32", (3, 64), {"codec": "bit_planes", "plane": 64, "constant": 1}),
+        "policy": ("f32", (40,), {"codec": "top_k", "k": 5}),
         "frames": ("u8", (4, 6), "frames"),
         "text": ("i32", (9,), "lz4"),
         "half": ("bf16", (2,)),
