@@ -130,7 +130,6 @@ cases! {
     adamw_bf16_split
     adamw_bf16_split_f32
     bits_unpack_f32
-    bits_unpack_u8
     bits_pack_f32
     limits_read
     limits_copy

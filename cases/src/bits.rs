@@ -15,6 +15,9 @@ pub(crate) const CASES: &[Case] = &[
         covers: &["bits::unpack_u8"],
         kernel: "hotlanes::bits::kernel::UnpackU8",
         build: unpack_u8,
+        counted: Counted::Not(
+            "a plain loop for every tier: that of NEON is the scalar tier's, and both one function",
+        ),
         ..UNPACK_F32
     },
     Case {
