@@ -18,7 +18,7 @@ use crate::tier::active;
 
 mod kernel;
 
-use kernel::{Pack, UnpackF32, UnpackU8};
+use kernel::{Pack, UnpackF32};
 
 /// `out[i]` is 1 where bit `i` is set, else +0.
 ///
@@ -28,16 +28,6 @@ use kernel::{Pack, UnpackF32, UnpackU8};
 pub fn unpack_f32(bits: &[u8], out: &mut [f32]) {
     check_len("bits unpack f32", "bits", bits.len(), out.len().div_ceil(8), "out");
     dispatch(active(), UnpackF32 { bits, out });
-}
-
-/// [`unpack_f32`] to bytes.
-///
-/// # Panics
-/// If there are not `out.len()` bits, rounded up to whole bytes.
-#[track_caller]
-pub fn unpack_u8(bits: &[u8], out: &mut [u8]) {
-    check_len("bits unpack u8", "bits", bits.len(), out.len().div_ceil(8), "out");
-    dispatch(active(), UnpackU8 { bits, out });
 }
 
 /// Sets bit `i` where `values[i]` is 1, and clears it elsewhere. Whether all the others are +0: only then nothing is

@@ -11,16 +11,6 @@ use crate::{Bits, Case, Counted, Threads, Timed};
 pub(crate) const CASES: &[Case] = &[
     UNPACK_F32,
     Case {
-        id: "bits_unpack_u8",
-        covers: &["bits::unpack_u8"],
-        kernel: "hotlanes::bits::kernel::UnpackU8",
-        build: unpack_u8,
-        counted: Counted::Not(
-            "a plain loop for every tier: that of NEON is the scalar tier's, and both one function",
-        ),
-        ..UNPACK_F32
-    },
-    Case {
         id: "bits_pack_f32",
         covers: &["bits::pack_f32"],
         kernel: "hotlanes::bits::kernel::Pack",
@@ -59,17 +49,6 @@ fn unpack_f32(size: &[usize], m: &Memory) -> Box<dyn Run> {
         Work::sweep(n.div_ceil(8), 4 * n, 0.0),
         |(bits, out): &mut (Buf<u8>, Buf)| bits::unpack_f32(bits, out),
         |(bits, out), which| pick!(which, naive::bits_unpack_f32, naive::bits_unpack_f32_auto)(bits, out),
-        |(_, out)| vec![Output::rows("out", out, 0.0)],
-    )
-}
-
-fn unpack_u8(size: &[usize], m: &Memory) -> Box<dyn Run> {
-    let [n] = dims(size);
-    instance(
-        (m.copy(&random(n)), m.output(n)),
-        Work::sweep(n.div_ceil(8), n, 0.0),
-        |(bits, out): &mut (Buf<u8>, Buf<u8>)| bits::unpack_u8(bits, out),
-        |(bits, out), which| pick!(which, naive::bits_unpack_u8, naive::bits_unpack_u8_auto)(bits, out),
         |(_, out)| vec![Output::rows("out", out, 0.0)],
     )
 }

@@ -36,42 +36,6 @@ impl Kernel for UnpackF32<'_> {
     }
 }
 
-/// Bits to bytes.
-pub(super) struct UnpackU8<'a> {
-    pub(super) bits: &'a [u8],
-    pub(super) out: &'a mut [u8],
-}
-
-/// The eight bits of a byte as bytes.
-#[inline(always)]
-fn spread(byte: u8) -> [u8; 8] {
-    let mut x = u64::from(byte);
-    x |= x << 8;
-    x |= x << 16;
-    x |= x << 32;
-    // In byte `i` bit `i` alone; it is carried to the topmost.
-    let x = (x & 0x8040_2010_0804_0201) + 0x7F7F_7F7F_7F7F_7F7F;
-    (x >> 7 & 0x0101_0101_0101_0101).to_le_bytes()
-}
-
-impl Kernel for UnpackU8<'_> {
-    type Output = ();
-
-    // The lanes are of 32 bits: the compiler vectorises this with the tier's instructions.
-    #[inline(always)]
-    fn run<L: Lanes>(self, _: L) {
-        let (out, out_rest) = self.out.as_chunks_mut::<8>();
-        let n = out.len();
-        let (bits, bits_rest) = self.bits.split_at(n);
-        for i in 0..n {
-            out[i] = spread(bits[i]);
-        }
-        if let Some(&byte) = bits_rest.first() {
-            out_rest.copy_from_slice(&spread(byte)[..out_rest.len()]);
-        }
-    }
-}
-
 /// Numbers to bits.
 pub(super) struct Pack<'a> {
     pub(super) values: &'a [f32],

@@ -16,17 +16,6 @@ twins! {
 }
 
 twins! {
-    /// Bits to bytes.
-    bits_unpack_u8, bits_unpack_u8_auto, (bits: &[u8], out: &mut [u8]) {
-        for (eight, byte) in out.chunks_mut(8).zip(bits) {
-            for (i, x) in eight.iter_mut().enumerate() {
-                *x = byte >> i & 1;
-            }
-        }
-    }
-}
-
-twins! {
     /// Numbers to bits; `good` becomes 1 if all are +0 or 1, else 0.
     bits_pack_f32, bits_pack_f32_auto, (values: &[f32], bits: &mut [u8], good: &mut [u32]) {
         let mut all = true;

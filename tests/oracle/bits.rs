@@ -19,12 +19,10 @@ fn each_value_is_its_bit() {
         // Bits beyond the last value are not read, so they may be anything.
         let packed: Vec<u8> = (0..n.div_ceil(8)).map(|_| rng.below(256) as u8).collect();
         for_each_tier(|tier| {
-            let (mut floats, mut bytes) = (vec![f32::NAN; n], vec![7; n]);
+            let mut floats = vec![f32::NAN; n];
             bits::unpack_f32(&packed, &mut floats);
-            bits::unpack_u8(&packed, &mut bytes);
             for i in 0..n {
                 assert_eq!(floats[i].to_bits(), f32::from(bit(&packed, i)).to_bits(), "{tier}: {i} of {n}");
-                assert_eq!(bytes[i], bit(&packed, i), "{tier}: {i} of {n}");
             }
         });
     }
@@ -88,8 +86,6 @@ fn one_other_value_is_found_wherever_it_is() {
 fn a_wrong_length_panics_with_both() {
     let message = panic_message(|| bits::unpack_f32(&[0; 3], &mut [0.0; 25]));
     assert_eq!(message, "bits unpack f32: bits has 3 values, out asks for 4");
-    let message = panic_message(|| bits::unpack_u8(&[0; 4], &mut [0; 24]));
-    assert_eq!(message, "bits unpack u8: bits has 4 values, out asks for 3");
     let message = panic_message(|| {
         let _ = bits::pack_f32(&[0.0; 9], &mut [0; 1]);
     });

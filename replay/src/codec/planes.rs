@@ -120,9 +120,7 @@ impl Planes {
         let (bits, values) = stored.split_at(self.binary * self.bits());
         let (binary, constant) = out.split_at_mut(self.binary * self.plane * self.unit);
         let whole = self.plane.is_multiple_of(8);
-        if self.unit == 1 && whole {
-            hotlanes::bits::unpack_u8(bits, binary);
-        } else if self.unit == 1 {
+        if self.unit == 1 {
             unpack(bits, self.bits(), binary, self.plane, &AS_U8);
         } else {
             match bytemuck::try_cast_slice_mut(binary) {
