@@ -6,11 +6,11 @@ use std::ops::{Deref, DerefMut};
 /// Bytes of a cache line, and of the widest vector.
 const LINE: usize = 64;
 
-/// A buffer whose first value starts a cache line (64 bytes), so that no vector of sixteen `f32` lies across two lines. A
-/// plain `Vec<f32>` starts 16 bytes off one where the system's allocator puts it there, as glibc does.
+/// A buffer whose first value starts a cache line (64 bytes), so that no vector of sixteen `f32` lies across two
+/// lines. A plain `Vec<f32>` starts 16 bytes off one where the system's allocator puts it there, as glibc does.
 ///
-/// The bits of every kernel are the same on both; kernels that work on rows in the L1 and L2 caches are faster on this one,
-/// with AVX-512 most of all (the report's rows `vec` beside the others show by how much on a machine).
+/// The bits of every kernel are the same on both; kernels that work on rows in the L1 and L2 caches are faster on this
+/// one (the report's rows `vec` show by how much on a machine).
 ///
 /// ```
 /// use hotlanes::AlignedVec;

@@ -57,10 +57,10 @@
 //! # Threads
 //! With the feature `rayon` (on by default) large calls are cut by their shape into pieces of a fixed size and run on
 //! the current rayon pool: `ThreadPool::install` chooses another. Below the thresholds of [`tuning`] a call stays on its
-//! own thread. A caller that is not of the pool, such as the main thread, takes a share itself, and since sleeping workers
-//! take long to wake, its calls are cut from [`tuning::OUTSIDE`] times the threshold on. No kernel allocates on the heap,
-//! but for the first look at CPU and environment, rayon's own queues, and a box of rayon's for each share of a call from
-//! outside the pool; scratch is the caller's.
+//! own thread. A caller that is not of the pool, such as the main thread, takes a share itself, and since sleeping
+//! workers take long to wake, its calls are cut from [`tuning::OUTSIDE`] times the threshold on. No kernel allocates on
+//! the heap, but for the first look at CPU and environment, rayon's own queues, and a box of rayon's for each share of
+//! a call from outside the pool; scratch is the caller's.
 //!
 //! # Errors
 //! A slice of the wrong length is the programmer's bug and panics with both lengths. Data from outside (hyper-parameters,

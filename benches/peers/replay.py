@@ -90,16 +90,20 @@ def prioritised(entries):
         batch = peer.sample(BATCH, beta=0.4)
         peer.update_priorities(batch["indexes"], values[:BATCH])
 
+    batch = buffer.sample(BATCH, "prioritised")
+    assert batch["ids"].max() < entries and len(np.unique(batch["ids"])) > BATCH // 2 and np.all(batch["weights"] <= 1)
     one, two = median(of_ours, 200), median(of_peer, 200)
     print(f"| prioritised, {entries} | hotlanes | {one * 1e6:.1f} us | 1 |")
     print(f"| prioritised, {entries} | cpprb | {two * 1e6:.1f} us | {two / one:.2f} |", flush=True)
 
 
 def large():
-    x = np.ones((64, 49_924), np.uint8)
+    x = np.random.default_rng(1).integers(0, 256, (64, 49_924), np.uint8)
     buffer = hotlanes.ReplayBuffer({"x": ("u8", (49_924,))}, 1024, episodes=False)
     for _ in range(20):
         buffer.add_batch({"x": x})
+    drawn = buffer.sample(64)
+    assert np.array_equal(drawn["x"], x[drawn["ids"] % 64])
     there = np.empty_like(x)
     one, two = median(lambda: buffer.add_batch({"x": x}), 50), median(lambda: np.copyto(there, x), 50)
     print(f"| add_batch of 49,924 bytes | hotlanes | {x.nbytes / one / 1e9:.2f} GB/s | copyto {two / one:.2f} |")

@@ -72,7 +72,7 @@ pub enum Output<'py> {
     I32(PyReadwriteArrayDyn<'py, i32>),
 }
 
-/// What an array must be.
+/// The dtype, shape and order asked of an array.
 pub struct Expected<'a> {
     pub name: &'a str,
     pub dtype: &'static str,
@@ -211,8 +211,7 @@ impl<'py> Output<'py> {
     }
 }
 
-/// A new array for a column, by `numpy.empty`, which asks for large pages where it is large; zeroed memory comes page by
-/// page, which takes four times as long as the copy of a batch of frames into it.
+/// A new array for a column, by `numpy.empty`, which asks the system for large pages where it is large.
 pub fn empty<'py>(py: Python<'py>, column: &Column, shape: &[usize]) -> PyResult<Bound<'py, PyAny>> {
     static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let empty = EMPTY.get_or_try_init(py, || py.import("numpy")?.getattr("empty").map(Bound::unbind))?;

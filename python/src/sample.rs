@@ -15,7 +15,7 @@ use crate::columns::raise;
 use crate::lock;
 
 const NEXT: &str = "next_";
-/// What a draw says beside the columns.
+/// Keys of a result that are not columns.
 const OF_DRAW: [&str; 5] = ["ids", "weights", "returns", "discounts", "steps"];
 /// Samplers kept for calls like those before.
 const MOST_KEPT: usize = 16;

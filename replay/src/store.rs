@@ -160,8 +160,8 @@ impl<'a> Store<'a> {
     /// Saves the buffer as it is now, and `extra`, the caller's own state. Writers and samplers go on meanwhile: a
     /// segment that they evict before its turn comes is left out.
     ///
-    /// What is saved of a writer is in its records: one that took up a dropped writer's segment
-    /// ([`Buffer::writer`]) and has added nothing yet comes back as the writer before it, whose episodes go on.
+    /// Writers are restored from their records. So a new writer that continues a dropped writer's segment
+    /// ([`Buffer::writer`]) and has not added anything yet is restored as the dropped one, in the middle of its episodes.
     ///
     /// # Errors
     /// `extra` has more than 1 MiB; the file system's, with the file. The directory then has the state before.

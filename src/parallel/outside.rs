@@ -1,10 +1,10 @@
 //! Calls from a thread that is not of rayon's pool, such as the main thread.
 //!
-//! rayon's `join` puts such a caller to sleep and wakes two workers. Here the caller takes a share itself and waits awake:
-//! on two cores of an Intel Xeon (AVX-512) a call of 20 us becomes one of 11 us, with `join` 15 to 40 us, while the worker is
-//! still awake from the call before. A worker that sleeps takes 43 us to wake: then a call of 160 us becomes one of 123 us
-//! (236 with `join`), and one below 90 us would be slower. So a call is spread from [`tuning::OUTSIDE`] times its threshold
-//! on, or at once where the workers are awake.
+//! rayon's `join` puts such a caller to sleep and wakes two workers. Here the caller takes a share itself and waits
+//! awake: on two cores of an Intel Xeon (AVX-512) a call of 20 us becomes one of 11 us while the worker is still awake
+//! from the call before, and 15 to 40 us with `join`. A worker that sleeps takes 43 us to wake: then a call of 160 us
+//! becomes one of 123 us (236 with `join`), and one below 90 us would be slower. So a call is spread from
+//! [`tuning::OUTSIDE`] times its threshold on, or at once where the workers are awake.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,8 +37,8 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    /// Of a call of `size`, which is no less than its threshold; from outside it wants `from`, unless the workers are awake.
-    /// `None` where it is better not cut.
+    /// Of a call of `size`, which is no less than its threshold; from outside it wants `from`, unless the workers are
+    /// awake. `None` where it is better not cut.
     #[inline]
     pub(super) fn of(size: usize, from: usize) -> Option<Caller> {
         let threads = rayon::current_num_threads();

@@ -30,8 +30,8 @@ def _stored(dtype: np.dtype) -> tuple[str, np.dtype]:
 class ReplayBuffer(_Sb3):
     """stable-baselines3's ``ReplayBuffer`` with hotlanes' memory: the same constructor, ``add`` and ``sample``.
 
-    Draws depend on ``seed`` alone; without, it is drawn from ``np.random``, which ``set_random_seed`` seeds. A pickled one
-    (``save_replay_buffer``) holds the files of a saved buffer. Float64 is stored as float32, 64-bit integers as
+    Draws depend on ``seed`` alone; without, it is drawn from ``np.random``, which ``set_random_seed`` seeds. A pickled
+    buffer (``save_replay_buffer``) holds the files of a saved one. Float64 is stored as float32, 64-bit integers as
     32-bit ones (refused where they do not fit); samples have the spaces' dtypes but for float64.
     """
 

@@ -83,8 +83,8 @@ const WINDOW: Duration = Duration::from_micros(100);
 /// Fewer samples than this are not taken, however long they are.
 const MIN_SAMPLES: usize = 2;
 
-/// Times the naive loop, its auto-vectorised twin and the kernel on each of `tiers`, also on the plain `Vec`s of `vecs`, for
-/// about `time` in all, and gives with them the best rate that `probe` saw meanwhile.
+/// Times the naive loop, its auto-vectorised twin and the kernel on each of `tiers`, also on the plain `Vec`s of
+/// `vecs`, for about `time` in all, and gives with them the best rate that `probe` saw meanwhile.
 ///
 /// Whoever has had the least time is next. So all of them are spread over the whole of it and saw the same weather,
 /// however slow one of them is.

@@ -1,9 +1,10 @@
-//! What threads gain where a thread that is not of the pool calls a kernel, as the main thread does.
+//! The gain from threads for calls made outside the pool, as from the main thread.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use hotlanes::Tier;
+use hotlanes_cases::run::Hash;
 use hotlanes_cases::{Memory, Run, Threads, cases};
 use serde::Serialize;
 
@@ -37,7 +38,7 @@ struct Row<'a> {
 /// Calls each kernel that is spread over threads, from its threshold on.
 ///
 /// # Errors
-/// Standard output cannot be written; there is a global pool already.
+/// Standard output cannot be written; there is a global pool already; a call gives other bits than on one thread.
 pub(super) fn run(options: &Options, tiers: &[Tier]) -> Result<(), Failure> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global();
     pool.map_err(|e| Failure::Usage(format!("--threads {}: {e}", options.threads)))?;
@@ -57,8 +58,12 @@ pub(super) fn run(options: &Options, tiers: &[Tier]) -> Result<(), Failure> {
             let size = &(case.label)(&numbers);
             let mut run = case.build(&numbers, &Memory::plain());
             for &tier in tiers.iter().filter(|t| case.runs_on(**t)) {
-                let medians = hotlanes::with_tier(tier, || medians(run.as_mut())).expect("it is available");
-                let [one, awake, asleep] = medians;
+                let measured =
+                    hotlanes::with_tier(tier, || same_bits(run.as_mut()).then(|| medians(run.as_mut())));
+                let Some([one, awake, asleep]) = measured.expect("it is available") else {
+                    let what = format!("{} {size} on {tier}: other bits than on one thread", case.id);
+                    return Err(Failure::Wrong(what));
+                };
                 let (kernel, threads) = (case.id, options.threads);
                 let row = Row { kernel, size, tier: tier.name(), threads, one, awake, asleep };
                 if options.json {
@@ -80,6 +85,22 @@ pub(super) fn run(options: &Options, tiers: &[Tier]) -> Result<(), Failure> {
         note(format_args!("hotlanes: --outside compares with one thread: --threads N for more"));
     }
     Ok(out.flush()?)
+}
+
+/// Whether a call from outside gives the bits of one thread.
+fn same_bits(run: &mut dyn Run) -> bool {
+    let mut bits = |one_thread: bool| {
+        run.reset();
+        if one_thread {
+            hotlanes::tuning::with_one_thread(|| run.run())
+        } else {
+            run.run()
+        }
+        let mut hash = Hash::default();
+        run.outputs().iter().for_each(|output| hash.add(&output.values.bits()));
+        hash.get()
+    };
+    bits(true) == bits(false)
 }
 
 /// Of calls on one thread, with workers awake, and asleep, in turns.
