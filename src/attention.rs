@@ -82,8 +82,12 @@ struct Settings {
 }
 
 /// How attention is spread over threads.
-const SHARES: Shares =
-    Shares { per_thread: 4, least: tuning::ATTENTION_PIECE, most: tuning::ATTENTION_PIECE_MOST, outside: 4 };
+const SHARES: Shares = Shares {
+    per_thread: 4,
+    least: tuning::ATTENTION_PIECE,
+    most: tuning::ATTENTION_PIECE_MOST,
+    outside: tuning::OUTSIDE,
+};
 
 impl Attention {
     /// Heads of `head_dim` values, with scale `1 / sqrt(head_dim)`; if `causal`, a query sees no keys after it.

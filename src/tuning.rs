@@ -8,11 +8,12 @@ use std::sync::OnceLock;
 // Figures: Intel Xeon (L2 2 MiB, AVX-512), 2 cores, rayon's workers awake, medians of 30, two threads against one, with the
 // loop of the benchmark in brackets and the threshold at 1.
 
-/// So many times its threshold is a call at least that is spread though its caller is not a thread of the pool, as the main
-/// thread, and the workers sleep: some 100 us on one thread, of which 43 go by before a worker is awake. While they are
-/// awake, up to 10 us after the last such call, and inside the pool (`ThreadPool::install`), the thresholds are as they are
-/// given. Attention and column sums want 4 times theirs, matrix products once. Two threads make what wants 8 times 1.3 to
-/// 2.9 times as fast there with sleeping workers, from plain `Vec`s (`report --outside --threads 2`).
+/// A call from outside the pool, as from the main thread, is spread from so many times its threshold on: some 100 us on
+/// one thread, of which 43 go by before a sleeping worker is awake. While the workers are awake, up to 10 us after the
+/// last such call, and inside the pool (`ThreadPool::install`), the thresholds are as they are given. A matrix product
+/// takes 110 us at its threshold, and is spread from there. With sleeping workers two threads make a call at this size
+/// 1.2 to 2.9 times as fast, from plain `Vec`s; at 4 times the threshold attention would lose 11%, column sums 6%
+/// (`report --outside --threads 2`).
 pub const OUTSIDE: usize = 8;
 
 /// Elements (of all tensors together) from which an AdamW step is spread over threads. A call of 2^16 takes 15 us on one;

@@ -24,7 +24,7 @@ const ROWS: usize = 32;
 
 /// How the columns are spread over threads.
 pub(super) const SHARES: Shares =
-    Shares { per_thread: 2, least: tuning::COLUMN_SUMS_PIECE, most: usize::MAX, outside: 4 };
+    Shares { per_thread: 2, least: tuning::COLUMN_SUMS_PIECE, most: usize::MAX, outside: tuning::OUTSIDE };
 
 /// Some columns of a matrix.
 pub(super) struct Columns<'a> {
