@@ -69,6 +69,22 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn load_part(self, src: &[f32], fill: Self::F) -> Self::F;
     /// Stores the first `dst.len()` lanes. Writes nothing beyond `dst`.
     fn store_part(self, dst: &mut [f32], v: Self::F);
+    /// Loads `src.len()` lanes (at most sixteen) into the last ones and takes those before from `fill`. Reads nothing beyond
+    /// `src`.
+    #[inline(always)]
+    fn load_end(self, src: &[f32], fill: Self::F) -> Self::F {
+        let mut lanes = [0.0; LANES];
+        self.store(&mut lanes, fill);
+        let n = src.len().min(LANES);
+        lanes[LANES - n..].copy_from_slice(&src[..n]);
+        self.load(&lanes)
+    }
+    /// How many of `data` lie before the first boundary of a cache line, where accesses across one cost time; else 0.
+    #[inline(always)]
+    fn before_line(self, data: &[f32]) -> usize {
+        let _ = data;
+        0
+    }
     /// Asks for vector `i` before it is needed, where the tier can; `i` may lie beyond the end.
     #[inline(always)]
     fn prefetch(self, vectors: &[Chunk], i: usize) {

@@ -70,10 +70,12 @@ use crate::tier::active;
 use crate::tuning;
 
 mod backward;
+mod columns;
 mod fold;
 mod forward;
 mod hat;
 mod rms;
+mod small;
 
 use backward::{Rows, Sums, backward};
 use forward::Forward;

@@ -26,6 +26,8 @@ pub const ADAMW_PIECE: usize = 1 << 14;
 /// sums are a small part. Sixteen against four, forward: 1.36 times as fast at 13 features, 1.25 at 64, 1.03 at 512;
 /// backward: 1.0, 1.07 and 0.88 (`layernorm_fwd/avx512/*`, `layernorm_bwd/avx512/*`).
 pub const NORM_SMALL: usize = 128;
+/// Features beyond which the backward takes four rows together for two, since the sums over rows leave the nearest cache.
+pub const NORM_LONG: usize = 1024;
 /// Elements from which a LayerNorm is spread over threads. The forward of 2^17 takes 20 us on one; two threads make 2^15
 /// 1.2 times as fast, 2^17 1.7, 2^18 1.9 times (`layernorm_fwd/avx512/*`). The backward has whole chunks of 128 rows to
 /// share and gains from 2^18 on.

@@ -92,11 +92,13 @@ const CHUNKS: Case = Case {
     ..BACKWARD
 };
 
-/// One and two vectors of features; some; around the threshold of short rows; chunks of rows; blocks of a long row.
+/// One and two vectors of features; some; around the threshold of short rows; whole vectors, which start at a line's
+/// boundary; chunks of rows; blocks of a long row.
 pub(crate) fn shapes() -> Vec<Size> {
     let mut all = grid(&[0, 1, 3, 4, 5, 15, 16, 17, 21], &[1, 2, 5, 13, 15, 16, 17, 31, 32, 33]);
     all.extend(grid(&[1, 4, 19], &[47, 48, 49, 63, 64, 65, 80, 112]));
     all.extend(grid(&[3, 15, 16, 17, 33], &[NORM_SMALL - 1, NORM_SMALL, NORM_SMALL + 1]));
+    all.extend(grid(&[1, 7], &[144, 160, 176, 1040]));
     let chunk = ROWS_PER_CHUNK;
     all.extend(grid(&[chunk - 1, chunk, chunk + 1, 2 * chunk, 5 * chunk + 1], &[5, 33]));
     all.extend(grid(&[1], &[4079, 4080, 4081, 4095, 4096, 4097, 4112, 8191, 8192, 8193]));

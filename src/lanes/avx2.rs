@@ -224,6 +224,25 @@ impl Lanes for Avx2 {
         )
     }
     #[inline(always)]
+    fn load_end(self, src: &[f32], fill: F32x16) -> F32x16 {
+        let n = src.len().min(LANES);
+        let (x, t, ones) = (self.0.avx, self.0.avx2, self.0.avx._mm256_set1_epi32(-1));
+        let (low, high) = self.masks(LANES - n);
+        let (low, high) = (t._mm256_xor_si256(low, ones), t._mm256_xor_si256(high, ones));
+        let p = src.as_ptr().wrapping_sub(LANES - n);
+        // SAFETY: the masks cover the lanes that `src` has, from lane `16 - n` on; masked lanes are not accessed, and their
+        // addresses may lie before `src`.
+        let (a, b) = unsafe { (x._mm256_maskload_ps(p, low), x._mm256_maskload_ps(p.wrapping_add(8), high)) };
+        F32x16(
+            x._mm256_blendv_ps(fill.0, a, x._mm256_castsi256_ps(low)),
+            x._mm256_blendv_ps(fill.1, b, x._mm256_castsi256_ps(high)),
+        )
+    }
+    #[inline(always)]
+    fn before_line(self, data: &[f32]) -> usize {
+        (data.as_ptr().addr() / size_of::<f32>()).wrapping_neg() % LANES
+    }
+    #[inline(always)]
     fn store_part(self, dst: &mut [f32], v: F32x16) {
         let (x, (low, high)) = (self.0.avx, self.masks(dst.len()));
         let p = dst.as_mut_ptr();

@@ -102,6 +102,18 @@ impl Lanes for Avx512 {
         unsafe { self.token.avx512f._mm512_mask_loadu_ps(fill, Self::mask(src.len()), src.as_ptr()) }
     }
     #[inline(always)]
+    fn load_end(self, src: &[f32], fill: __m512) -> __m512 {
+        let n = src.len().min(LANES);
+        let at = src.as_ptr().wrapping_sub(LANES - n);
+        // SAFETY: the mask covers the lanes that `src` has, from lane `16 - n` on; masked lanes are not accessed, and their
+        // addresses may lie before `src`.
+        unsafe { self.token.avx512f._mm512_mask_loadu_ps(fill, !Self::mask(LANES - n), at) }
+    }
+    #[inline(always)]
+    fn before_line(self, data: &[f32]) -> usize {
+        (data.as_ptr().addr() / size_of::<f32>()).wrapping_neg() % LANES
+    }
+    #[inline(always)]
     fn store_part(self, dst: &mut [f32], v: __m512) {
         // SAFETY: the mask covers the lanes that `dst` has; masked lanes are not accessed.
         unsafe { self.token.avx512f._mm512_mask_storeu_ps(dst.as_mut_ptr(), Self::mask(dst.len()), v) }

@@ -1,12 +1,11 @@
 //! The backward: one pass of sums over a row of `x` and `dy`, one that writes `dx` and adds to the sums over rows; the
 //! second finds the row in the cache.
 
-use std::ops::Range;
-
 use super::ROWS_PER_CHUNK;
-use super::fold::{Fold, Row, fold, sums};
-use super::hat::Hat;
-use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
+use super::columns::{Coefficients, write_rows};
+use super::fold::{Fold, fold, head, row_of, sums};
+use super::small;
+use crate::lanes::{Chunk, Kernel, Lanes, dispatch};
 use crate::parallel::{self, Work};
 use crate::tier::Active;
 use crate::tuning;
@@ -130,36 +129,39 @@ fn backward_chunk<L: Lanes, const MEAN: bool, const ADD: bool>(
 ) {
     sums.dgamma.fill(0.0);
     sums.dbeta.fill(0.0);
-    let (rows, mut row) = (a.rstd.len(), 0);
+    let rows = a.rstd.len();
+    let mut row = match a.features {
+        64 => small::backward::<L, 4, MEAN, ADD>(l, a, sums),
+        128 => small::backward::<L, 8, MEAN, ADD>(l, a, sums),
+        _ => 0,
+    };
     if a.features <= tuning::NORM_SMALL {
         while row + 16 <= rows {
             let c = coefficients::<L, 16, MEAN, ADD>(l, a, row);
             for part in 0..4 {
-                write_rows::<L, 4, MEAN, ADD>(l, a, sums, row + 4 * part, &c[4 * part..]);
+                write_rows::<L, 4, MEAN, ADD, false>(l, a, sums, row + 4 * part, &c[4 * part..]);
             }
             row += 16;
         }
     }
-    while row + 4 <= rows {
-        let c = coefficients::<L, 4, MEAN, ADD>(l, a, row);
-        write_rows::<L, 4, MEAN, ADD>(l, a, sums, row, &c);
-        row += 4;
+    if a.features > tuning::NORM_LONG {
+        while row + 4 <= rows {
+            let c = coefficients::<L, 4, MEAN, ADD>(l, a, row);
+            write_rows::<L, 2, MEAN, ADD, true>(l, a, sums, row, &c);
+            write_rows::<L, 2, MEAN, ADD, true>(l, a, sums, row + 2, &c[2..]);
+            row += 4;
+        }
+    }
+    while row + 2 <= rows {
+        let c = coefficients::<L, 2, MEAN, ADD>(l, a, row);
+        write_rows::<L, 2, MEAN, ADD, true>(l, a, sums, row, &c);
+        row += 2;
     }
     while row < rows {
         let c = coefficients::<L, 1, MEAN, ADD>(l, a, row);
-        write_rows::<L, 1, MEAN, ADD>(l, a, sums, row, &c);
+        write_rows::<L, 1, MEAN, ADD, true>(l, a, sums, row, &c);
         row += 1;
     }
-}
-
-/// What the second pass needs of a row: `dx = dy gamma rstd - c1 - xhat * c2`, and what makes its x-hat.
-#[derive(Clone, Copy, Default)]
-struct Coefficients {
-    mean: f32,
-    rstd: f32,
-    shift: f32,
-    c1: f32,
-    c2: f32,
 }
 
 /// The first pass over `R` rows.
@@ -169,33 +171,57 @@ fn coefficients<L: Lanes, const R: usize, const MEAN: bool, const ADD: bool>(
     a: &Rows<'_, MEAN, ADD>,
     first: usize,
 ) -> [Coefficients; R] {
-    let n = a.features as f32;
-    let gamma = Row::of(a.gamma, 0, a.features);
-    // Anything but zeros, which would be written by a call of memset.
-    let (mut gd, mut g, mut d) = ([l.splat(n); R], [l.splat(n); R], [l.splat(n); R]);
-    for r in 0..R {
-        let x = Row::of(a.x, first + r, a.features);
-        let dy = Row::of(a.dy, first + r, a.features);
-        if MEAN {
-            let mean = l.splat(a.mean[first + r]);
-            [gd[r], g[r], d[r]] = fold::<L, 3, 2, _>(l, &mut Gradients { x, dy, gamma, mean });
-        } else {
-            [gd[r]] = fold::<L, 1, 4, _>(l, &mut Gradients { x, dy, gamma, mean: l.splat(0.0) });
-        }
-    }
+    let (features, n) = (a.features, a.features as f32);
+    let head = head(l, a.x, features);
+    let zero = l.splat(0.0);
     let mut out = [Coefficients::default(); R];
-    let gd = sums(l, &gd);
     if MEAN {
-        let (g, d) = (sums(l, &g), sums(l, &d));
+        let mut sum = [[zero; R]; 3];
+        let mut r = 0;
+        while L::WIDE && R <= 4 && r + 2 <= R {
+            let s = gradients::<L, 2, MEAN, ADD, 3, 2>(l, a, first + r, head);
+            for k in 0..2 {
+                for i in 0..3 {
+                    sum[i][r + k] = s[k][i];
+                }
+            }
+            r += 2;
+        }
+        while r < R {
+            let [s] = gradients::<L, 1, MEAN, ADD, 3, 2>(l, a, first + r, head);
+            for i in 0..3 {
+                sum[i][r] = s[i];
+            }
+            r += 1;
+        }
+        let [gd, g, mut d] = sums(l, &sum);
+        let (mut c1, mut c2, mut shift) = ([0.0; R], [0.0; R], [0.0; R]);
+        let (mut mean, mut rstd) = ([0.0; R], [0.0; R]);
+        mean.copy_from_slice(&a.mean[first..][..R]);
+        rstd.copy_from_slice(&a.rstd[first..][..R]);
+        // What rounding took from the saved mean; x-hat is about the exact one.
         for r in 0..R {
-            let (mean, rstd) = (a.mean[first + r], a.rstd[first + r]);
-            // What rounding took from the saved mean; x-hat is about the exact one.
-            let left = d[r] / n;
-            let c1 = g[r] / n;
-            let c2 = (gd[r] - left * g[r]) / n * rstd;
-            out[r] = Coefficients { mean, rstd, shift: -left * rstd, c1: c1 * rstd, c2: c2 * rstd };
+            d[r] /= n;
+        }
+        for r in 0..R {
+            c1[r] = g[r] / n * rstd[r];
+        }
+        for r in 0..R {
+            c2[r] = (gd[r] - d[r] * g[r]) / n * rstd[r] * rstd[r];
+        }
+        for r in 0..R {
+            shift[r] = -d[r] * rstd[r];
+        }
+        for r in 0..R {
+            out[r] = Coefficients { mean: mean[r], rstd: rstd[r], shift: shift[r], c1: c1[r], c2: c2[r] };
         }
     } else {
+        let mut sum = [[zero; R]];
+        for r in 0..R {
+            let [[s]] = gradients::<L, 1, MEAN, ADD, 1, 4>(l, a, first + r, head);
+            sum[0][r] = s;
+        }
+        let [gd] = sums(l, &sum);
         for r in 0..R {
             let rstd = a.rstd[first + r];
             out[r] = Coefficients { rstd, c2: gd[r] / n * rstd * rstd, ..Coefficients::default() };
@@ -204,120 +230,43 @@ fn coefficients<L: Lanes, const R: usize, const MEAN: bool, const ADD: bool>(
     out
 }
 
-/// The second pass over `R` rows, column by column, so that the sums over rows are loaded and stored once for all of
-/// them; each column's additions go by ascending row all the same.
+/// The first pass's sums over `R` rows.
 #[inline(always)]
-fn write_rows<L: Lanes, const R: usize, const MEAN: bool, const ADD: bool>(
+fn gradients<L: Lanes, const R: usize, const MEAN: bool, const ADD: bool, const S: usize, const A: usize>(
     l: L,
-    a: &mut Rows<'_, MEAN, ADD>,
-    sums: &mut Sums<'_>,
+    a: &Rows<'_, MEAN, ADD>,
     first: usize,
-    c: &[Coefficients],
-) {
+    head: usize,
+) -> [[L::F; S]; R] {
     let features = a.features;
-    let gamma = Row::of(a.gamma, 0, features);
-    let vectors = gamma.whole.len();
-    let (dgamma, dgamma_rest) = sums.dgamma.as_chunks_mut::<LANES>();
-    let (dbeta, dbeta_rest) = sums.dbeta.as_chunks_mut::<LANES>();
-    let dgamma = &mut dgamma[..vectors];
-    let dbeta = if MEAN { &mut dbeta[..vectors] } else { dbeta };
-    let mut x = [&gamma.whole[..vectors]; R];
-    let (mut dy, mut dh) = (x, x);
-    let mut k = [Splat::<L, MEAN>::new(l, &c[0]); R];
+    let mut rows: [[&[f32]; 3]; R] = [[&[]; 3]; R];
+    let mut f = [Gradient::<L> { mean: l.splat(0.0) }; R];
     for r in 0..R {
-        x[r] = &Row::of(a.x, first + r, features).whole[..vectors];
-        dy[r] = &Row::of(a.dy, first + r, features).whole[..vectors];
-        if ADD {
-            dh[r] = &Row::of(a.dh, first + r, features).whole[..vectors];
-        }
-        k[r] = Splat::new(l, &c[r]);
-    }
-    let zero = l.splat(0.0);
-    let dx = &mut a.dx[first * features..][..R * features];
-    for i in 0..vectors {
-        let (mut to_gamma, mut to_beta) = (l.load(&dgamma[i]), zero);
+        rows[r] = [
+            row_of(a.x, first + r, features),
+            row_of(a.dy, first + r, features),
+            row_of(a.gamma, 0, features),
+        ];
         if MEAN {
-            to_beta = l.load(&dbeta[i]);
-        }
-        let gamma = l.load(&gamma.whole[i]);
-        for r in 0..R {
-            let dy = l.load(&dy[r][i]);
-            let (mut value, xhat) = k[r].dx(l, l.load(&x[r][i]), dy, gamma);
-            to_gamma = l.mul_add(dy, xhat, to_gamma);
-            if MEAN {
-                to_beta = l.add(to_beta, dy);
-            }
-            if ADD {
-                value = l.add(l.load(&dh[r][i]), value);
-            }
-            let (dx, _) = dx[r * features + i * LANES..][..LANES].as_chunks_mut::<LANES>();
-            l.store(&mut dx[0], value);
-        }
-        l.store(&mut dgamma[i], to_gamma);
-        if MEAN {
-            l.store(&mut dbeta[i], to_beta);
+            f[r].mean = l.splat(a.mean[first + r]);
         }
     }
-    if !gamma.rest.is_empty() {
-        let (mut to_gamma, mut to_beta) = (l.load_part(dgamma_rest, zero), zero);
-        if MEAN {
-            to_beta = l.load_part(dbeta_rest, zero);
-        }
-        let gamma = l.load_part(gamma.rest, zero);
-        for r in 0..R {
-            let dy = l.load_part(Row::of(a.dy, first + r, features).rest, zero);
-            let x = l.load_part(Row::of(a.x, first + r, features).rest, k[r].hat.mean);
-            let (mut value, xhat) = k[r].dx(l, x, dy, gamma);
-            to_gamma = l.mul_add(dy, xhat, to_gamma);
-            if MEAN {
-                to_beta = l.add(to_beta, dy);
-            }
-            if ADD {
-                value = l.add(l.load_part(Row::of(a.dh, first + r, features).rest, zero), value);
-            }
-            l.store_part(&mut dx[r * features..][..features][vectors * LANES..], value);
-        }
-        l.store_part(dgamma_rest, to_gamma);
-        if MEAN {
-            l.store_part(dbeta_rest, to_beta);
-        }
-    }
-}
-
-/// A row's coefficients in all lanes.
-#[derive(Clone, Copy)]
-struct Splat<L: Lanes, const MEAN: bool> {
-    hat: Hat<L, MEAN>,
-    c1: L::F,
-    c2: L::F,
-}
-
-impl<L: Lanes, const MEAN: bool> Splat<L, MEAN> {
-    #[inline(always)]
-    fn new(l: L, c: &Coefficients) -> Self {
-        Splat { hat: Hat::new(l, c.mean, c.rstd, c.shift), c1: l.splat(-c.c1), c2: l.splat(c.c2) }
-    }
-
-    /// The gradient of one vector of the input, and its x-hat.
-    #[inline(always)]
-    fn dx(&self, l: L, x: L::F, dy: L::F, gamma: L::F) -> (L::F, L::F) {
-        let (xhat, g) = (self.hat.of(l, x), l.mul(dy, gamma));
-        let direct = if MEAN { l.mul_add(g, self.hat.rstd, self.c1) } else { l.mul(g, self.hat.rstd) };
-        (l.neg_mul_add(xhat, self.c2, direct), xhat)
-    }
+    fold::<L, Gradient<L>, 3, R, S, A, false>(l, f, rows, head)
 }
 
 /// With three sums `sum(dy gamma (x - mean))`, `sum(dy gamma)` and `sum(x - mean)`; with one `sum(dy gamma x)`.
-struct Gradients<'a, L: Lanes> {
-    x: Row<'a>,
-    dy: Row<'a>,
-    gamma: Row<'a>,
+#[derive(Clone, Copy)]
+struct Gradient<L: Lanes> {
     mean: L::F,
 }
 
-impl<L: Lanes> Gradients<'_, L> {
+impl<L: Lanes, const S: usize> Fold<L, 3, S> for Gradient<L> {
     #[inline(always)]
-    fn add<const S: usize>(&self, l: L, x: L::F, dy: L::F, gamma: L::F, sums: &mut [L::F; S]) {
+    fn neutral(self, l: L) -> [L::F; 3] {
+        [self.mean, l.splat(0.0), l.splat(0.0)]
+    }
+    #[inline(always)]
+    fn add(self, l: L, [x, dy, gamma]: [L::F; 3], sums: &mut [L::F; S]) {
         let d = if S == 3 { l.sub(x, self.mean) } else { x };
         let g = l.mul(dy, gamma);
         sums[0] = l.mul_add(g, d, sums[0]);
@@ -325,42 +274,6 @@ impl<L: Lanes> Gradients<'_, L> {
             sums[1] = l.add(sums[1], g);
             sums[2] = l.add(sums[2], d);
         }
-    }
-}
-
-impl<L: Lanes, const S: usize> Fold<L, S> for Gradients<'_, L> {
-    type Group<'g>
-        = Gradients<'g, L>
-    where
-        Self: 'g;
-
-    #[inline(always)]
-    fn vectors(&self) -> usize {
-        self.x.whole.len()
-    }
-    #[inline(always)]
-    fn has_rest(&self) -> bool {
-        !self.x.rest.is_empty()
-    }
-    #[inline(always)]
-    fn group(&mut self, vectors: Range<usize>) -> Gradients<'_, L> {
-        Gradients {
-            x: self.x.group(vectors.clone()),
-            dy: self.dy.group(vectors.clone()),
-            gamma: self.gamma.group(vectors),
-            mean: self.mean,
-        }
-    }
-    #[inline(always)]
-    fn whole(&mut self, l: L, i: usize, sums: &mut [L::F; S]) {
-        let (x, dy) = (l.load(&self.x.whole[i]), l.load(&self.dy.whole[i]));
-        self.add(l, x, dy, l.load(&self.gamma.whole[i]), sums);
-    }
-    #[inline(always)]
-    fn rest(&mut self, l: L, sums: &mut [L::F; S]) {
-        let zero = l.splat(0.0);
-        let (x, dy) = (l.load_part(self.x.rest, self.mean), l.load_part(self.dy.rest, zero));
-        self.add(l, x, dy, l.load_part(self.gamma.rest, zero), sums);
     }
 }
 

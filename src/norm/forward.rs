@@ -1,10 +1,12 @@
 //! The forward: sums over a row, two passes of them where there is a mean, and a pass that writes the row.
 
-use std::ops::Range;
+use std::array::from_fn;
+use std::mem::take;
 
-use super::fold::{Fold, Row, RowMut, fold, sums};
+use super::fold::{Fold, fold, head, row_of, sums};
 use super::hat::Hat;
-use crate::lanes::{Kernel, Lanes, dispatch};
+use super::small;
+use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
 use crate::parallel::Work;
 use crate::tier::Active;
 use crate::tuning;
@@ -59,201 +61,308 @@ impl<const MEAN: bool, const ADD: bool> Kernel for Forward<'_, MEAN, ADD> {
 
     #[inline(always)]
     fn run<L: Lanes>(mut self, l: L) {
-        let (rows, mut row) = (self.rstd.len(), 0);
+        let mut row = match self.features {
+            64 => small::forward::<L, 4, MEAN, ADD>(l, &mut self),
+            128 => small::forward::<L, 8, MEAN, ADD>(l, &mut self),
+            _ => 0,
+        };
         if self.features <= tuning::NORM_SMALL {
-            while row + 16 <= rows {
-                forward_rows::<L, 16, MEAN, ADD>(l, &mut self, row);
-                row += 16;
-            }
+            row = forward_groups::<L, 16, MEAN, ADD>(l, &mut self, row);
         }
-        while row + 4 <= rows {
-            forward_rows::<L, 4, MEAN, ADD>(l, &mut self, row);
-            row += 4;
-        }
-        while row < rows {
-            forward_rows::<L, 1, MEAN, ADD>(l, &mut self, row);
-            row += 1;
-        }
+        row = forward_groups::<L, 4, MEAN, ADD>(l, &mut self, row);
+        forward_groups::<L, 1, MEAN, ADD>(l, &mut self, row);
     }
 }
 
-/// `R` rows together: their horizontal sums wait for each other's latency, and sixteen are transposed at once.
+/// All groups of `R` rows from row `from` on; the first row that is left.
 #[inline(always)]
-fn forward_rows<L: Lanes, const R: usize, const MEAN: bool, const ADD: bool>(
+fn forward_groups<L: Lanes, const R: usize, const MEAN: bool, const ADD: bool>(
+    l: L,
+    a: &mut Forward<'_, MEAN, ADD>,
+    mut from: usize,
+) -> usize {
+    while from + R <= a.rstd.len() {
+        let first = first_pass::<L, R, MEAN, ADD>(l, a, from);
+        let stats = statistics::<L, R, MEAN, ADD>(l, a, from, &first);
+        write_pass::<L, R, MEAN, ADD>(l, a, from, &stats);
+        from += R;
+    }
+    from
+}
+
+/// The mean of each row, or without a mean that of its squares.
+#[inline(always)]
+fn first_pass<L: Lanes, const R: usize, const MEAN: bool, const ADD: bool>(
     l: L,
     a: &mut Forward<'_, MEAN, ADD>,
     first: usize,
-) {
-    let (features, n) = (a.features, a.features as f32);
-    // Anything but zeros, which would be written by a call of memset.
-    let mut sum = [l.splat(n); R];
-    for r in 0..R {
-        let x = Row::of(a.x, first + r, features);
-        let (mut residual, mut h) = (Row::none(), RowMut::none());
-        if ADD {
-            (residual, h) = (Row::of(a.residual, first + r, features), RowMut::of(a.h, first + r, features));
+) -> [f32; R] {
+    let features = a.features;
+    let rows = first * features..(first + R) * features;
+    let x = if ADD {
+        let h = &mut a.h[rows.clone()];
+        add(l, &a.x[rows.clone()], &a.residual[rows], h);
+        h
+    } else {
+        &a.x[rows]
+    };
+    let (mut sum, head) = ([[l.splat(0.0); R]], head(l, x, features));
+    let mut r = 0;
+    // Elsewhere the accumulators of four rows do not fit the registers.
+    while L::WIDE && MEAN && R == 4 && r < R {
+        let rows: [[&[f32]; 1]; 4] = from_fn(|k| [row_of(x, r + k, features)]);
+        let four = fold::<L, Sum<MEAN>, 1, 4, 1, 4, false>(l, [Sum; 4], rows, head);
+        for k in 0..4 {
+            sum[0][r + k] = four[k][0];
         }
-        [sum[r]] = fold::<L, 1, 4, _>(l, &mut First::<MEAN, ADD> { x, residual, h });
+        r += 4;
     }
-    // What is normalised: with a residual, what the first pass wrote.
-    let x = if ADD { &*a.h } else { a.x };
-    let (mut mean, mut rstd, mut shift) = (sums(l, &sum), [0.0; R], [0.0; R]);
+    while r < R {
+        [[sum[0][r]]] = fold::<L, Sum<MEAN>, 1, 1, 1, 4, false>(l, [Sum], [[row_of(x, r, features)]], head);
+        r += 1;
+    }
+    let ([mut mean], n) = (sums(l, &sum), features as f32);
     for r in 0..R {
         mean[r] /= n;
     }
-    if MEAN {
-        let mut square = [l.splat(n); R];
-        for r in 0..R {
-            let row = Row::of(x, first + r, features);
-            [sum[r], square[r]] = fold::<L, 2, 2, _>(l, &mut Deviations { row, mean: l.splat(mean[r]) });
-        }
-        let (left, square) = (sums(l, &sum), sums(l, &square));
-        for r in 0..R {
-            let left = left[r] / n;
-            let variance = square[r] / n - left * left;
-            // A constant row's is zero but for rounding, which must not make it negative; NaN stays.
-            let variance = if variance < 0.0 { 0.0 } else { variance };
-            rstd[r] = 1.0 / (variance + a.eps).sqrt();
-            shift[r] = -left * rstd[r];
-            a.mean[first + r] = mean[r] + left;
-            a.rstd[first + r] = rstd[r];
-        }
-    } else {
+    mean
+}
+
+/// What makes the x-hat of each of `R` rows.
+struct Stats<const R: usize> {
+    mean: [f32; R],
+    rstd: [f32; R],
+    shift: [f32; R],
+}
+
+/// The statistics of rows, which are saved, too. In small steps over all rows, each a vector's.
+#[inline(always)]
+fn statistics<L: Lanes, const R: usize, const MEAN: bool, const ADD: bool>(
+    l: L,
+    a: &mut Forward<'_, MEAN, ADD>,
+    first: usize,
+    mean: &[f32; R],
+) -> Stats<R> {
+    let (features, n) = (a.features, a.features as f32);
+    let mut stats = Stats { mean: *mean, rstd: [0.0; R], shift: [0.0; R] };
+    if !MEAN {
         for r in 0..R {
             // The mean of the squares.
-            rstd[r] = 1.0 / (mean[r] + a.eps).sqrt();
-            a.rstd[first + r] = rstd[r];
+            stats.rstd[r] = 1.0 / (mean[r] + a.eps).sqrt();
         }
+        a.rstd[first..][..R].copy_from_slice(&stats.rstd);
+        return stats;
     }
-
-    let gamma = Row::of(a.gamma, 0, features);
-    let beta = if MEAN { Row::of(a.beta, 0, features) } else { Row::none() };
+    let x: &[f32] = if ADD { a.h } else { a.x };
+    let head = head(l, x, features);
+    let mut sum = [[l.splat(0.0); R]; 2];
+    let mut r = 0;
+    while L::WIDE && R == 4 && r < R {
+        let mut f = [Deviation::<L> { mean: l.splat(0.0) }; 4];
+        for k in 0..4 {
+            f[k].mean = l.splat(mean[r + k]);
+        }
+        let rows: [[&[f32]; 1]; 4] = from_fn(|k| [row_of(x, first + r + k, features)]);
+        // This pass has the fewest loads for its operations, so that there is time to fetch the rows after these.
+        let four = fold::<L, Deviation<L>, 1, 4, 2, 2, true>(l, f, rows, head);
+        for k in 0..4 {
+            [sum[0][r + k], sum[1][r + k]] = four[k];
+        }
+        r += 4;
+    }
+    while r < R {
+        let f = [Deviation::<L> { mean: l.splat(mean[r]) }];
+        let [one] = fold::<L, Deviation<L>, 1, 1, 2, 2, true>(l, f, [[row_of(x, first + r, features)]], head);
+        [sum[0][r], sum[1][r]] = one;
+        r += 1;
+    }
+    let [mut left, mut variance] = sums(l, &sum);
     for r in 0..R {
-        let row = Row::of(x, first + r, features);
-        let y = RowMut::of(a.y, first + r, features);
-        let hat = Hat::<L, MEAN>::new(l, mean[r], rstd[r], shift[r]);
-        let vectors = y.whole.len();
-        let (whole, gamma_whole) = (&row.whole[..vectors], &gamma.whole[..vectors]);
-        let beta_whole = if MEAN { &beta.whole[..vectors] } else { beta.whole };
-        for i in 0..vectors {
-            let xhat = hat.of(l, l.load(&whole[i]));
-            let gamma = l.load(&gamma_whole[i]);
-            let value =
-                if MEAN { l.mul_add(xhat, gamma, l.load(&beta_whole[i])) } else { l.mul(xhat, gamma) };
-            l.store(&mut y.whole[i], value);
-        }
-        if !y.rest.is_empty() {
-            // The unused lanes compute on the mean, and are not stored.
-            let xhat = hat.of(l, l.load_part(row.rest, hat.mean));
-            let gamma = l.load_part(gamma.rest, hat.mean);
-            let value = if MEAN {
-                l.mul_add(xhat, gamma, l.load_part(beta.rest, hat.mean))
-            } else {
-                l.mul(xhat, gamma)
-            };
-            l.store_part(y.rest, value);
-        }
+        left[r] /= n;
     }
+    for r in 0..R {
+        variance[r] = variance[r] / n - left[r] * left[r];
+    }
+    for r in 0..R {
+        // A constant row's is zero but for rounding, which must not make it negative; NaN stays.
+        variance[r] = if variance[r] < 0.0 { 0.0 } else { variance[r] };
+    }
+    for r in 0..R {
+        stats.rstd[r] = 1.0 / (variance[r] + a.eps).sqrt();
+    }
+    for r in 0..R {
+        stats.shift[r] = -left[r] * stats.rstd[r];
+    }
+    for r in 0..R {
+        left[r] += mean[r];
+    }
+    a.mean[first..][..R].copy_from_slice(&left);
+    a.rstd[first..][..R].copy_from_slice(&stats.rstd);
+    stats
 }
 
-/// `sum(x)`, and without a mean `sum(x^2)`: of the row, or of `h = x + residual`, which is written.
-struct First<'a, const MEAN: bool, const ADD: bool> {
-    x: Row<'a>,
-    residual: Row<'a>,
-    h: RowMut<'a>,
-}
-
-/// One vector of the first pass's sum.
+/// Writes `y` of `R` rows.
 #[inline(always)]
-fn add<L: Lanes, const MEAN: bool>(l: L, x: L::F, sum: L::F) -> L::F {
-    if MEAN { l.add(sum, x) } else { l.mul_add(x, x, sum) }
+fn write_pass<L: Lanes, const R: usize, const MEAN: bool, const ADD: bool>(
+    l: L,
+    a: &mut Forward<'_, MEAN, ADD>,
+    first: usize,
+    stats: &Stats<R>,
+) {
+    let (features, mut r) = (a.features, 0);
+    let x: &[f32] = if ADD { a.h } else { a.x };
+    let head = head(l, a.y, features);
+    // Stores that cross lines are slow where several rows take turns.
+    let together = MEAN && R == 4 && features.is_multiple_of(LANES);
+    while L::WIDE && together && r < R {
+        write_rows::<L, R, 4, MEAN>(l, stats, r, features, x, a.gamma, a.beta, a.y, first, head);
+        r += 4;
+    }
+    while together && r < R {
+        write_rows::<L, R, 2, MEAN>(l, stats, r, features, x, a.gamma, a.beta, a.y, first, head);
+        r += 2;
+    }
+    while r < R {
+        write_rows::<L, R, 1, MEAN>(l, stats, r, features, x, a.gamma, a.beta, a.y, first, head);
+        r += 1;
+    }
 }
 
-impl<L: Lanes, const MEAN: bool, const ADD: bool> Fold<L, 1> for First<'_, MEAN, ADD> {
-    type Group<'g>
-        = First<'g, MEAN, ADD>
-    where
-        Self: 'g;
+/// `y` of `G` of a group's `R` rows, from the group's row `at` on: gamma and beta are loaded once for all of them.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn write_rows<L: Lanes, const R: usize, const G: usize, const MEAN: bool>(
+    l: L,
+    stats: &Stats<R>,
+    at: usize,
+    features: usize,
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    y: &mut [f32],
+    first: usize,
+    head: usize,
+) {
+    let mut hat = [Hat::<L, MEAN>::new(l, stats.mean[at], stats.rstd[at], stats.shift[at]); G];
+    for r in 1..G {
+        hat[r] = Hat::new(l, stats.mean[at + r], stats.rstd[at + r], stats.shift[at + r]);
+    }
+    let rows = (first + at) * features..(first + at + G) * features;
+    let (x, mut y) = (&x[rows.clone()], &mut y[rows]);
+    // Without a mean gamma stands for beta, and is not read as it.
+    let beta = if MEAN { &beta[..features] } else { gamma };
+    let (gamma_head, gamma) = gamma[..features].split_at(head);
+    let (beta_head, beta) = beta.split_at(head);
+    let mut whole: [&[Chunk]; G] = [&[]; G];
+    let mut rest: [&[f32]; G] = [&[]; G];
+    let mut out: [&mut [Chunk]; G] = from_fn(|_| Default::default());
+    let mut out_rest: [&mut [f32]; G] = from_fn(|_| Default::default());
+    for r in 0..G {
+        let row;
+        (row, y) = y.split_at_mut(features);
+        let (out_head, row) = row.split_at_mut(head);
+        let (x_head, x) = row_of(x, r, features).split_at(head);
+        (whole[r], rest[r]) = x.as_chunks();
+        (out[r], out_rest[r]) = row.as_chunks_mut();
+        if head > 0 {
+            write_part(l, &hat[r], x_head, gamma_head, beta_head, out_head);
+        }
+    }
+    let ((gamma, gamma_rest), (beta, beta_rest)) = (gamma.as_chunks::<LANES>(), beta.as_chunks::<LANES>());
+    // One length for all, so that the bounds are checked once.
+    let vectors = gamma.len();
+    let beta = &beta[..vectors];
+    for r in 0..G {
+        whole[r] = &whole[r][..vectors];
+        out[r] = &mut take(&mut out[r])[..vectors];
+    }
+    for i in 0..vectors {
+        let gamma = l.load(&gamma[i]);
+        let beta = if MEAN { l.load(&beta[i]) } else { gamma };
+        // Loads before stores: a store holds up the load of another row at the same place of its page.
+        let mut v = [gamma; G];
+        for r in 0..G {
+            v[r] = l.load(&whole[r][i]);
+        }
+        for r in 0..G {
+            let xhat = hat[r].of(l, v[r]);
+            v[r] = if MEAN { l.mul_add(xhat, gamma, beta) } else { l.mul(xhat, gamma) };
+        }
+        for r in 0..G {
+            l.store(&mut out[r][i], v[r]);
+        }
+    }
+    if !gamma_rest.is_empty() {
+        for r in 0..G {
+            write_part(l, &hat[r], rest[r], gamma_rest, beta_rest, out_rest[r]);
+        }
+    }
+}
 
-    #[inline(always)]
-    fn vectors(&self) -> usize {
-        self.x.whole.len()
+/// Less than a vector of `y`. The unused lanes compute on the mean, and are not stored.
+#[inline(always)]
+fn write_part<L: Lanes, const MEAN: bool>(
+    l: L,
+    hat: &Hat<L, MEAN>,
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    y: &mut [f32],
+) {
+    // One length for all: a tier makes one mask of it.
+    let n = y.len();
+    let xhat = hat.of(l, l.load_part(&x[..n], hat.mean));
+    let gamma = l.load_part(&gamma[..n], hat.mean);
+    let value =
+        if MEAN { l.mul_add(xhat, gamma, l.load_part(&beta[..n], hat.mean)) } else { l.mul(xhat, gamma) };
+    l.store_part(y, value);
+}
+
+/// `h = x + residual` of rows, which the passes after it find in the nearest cache.
+#[inline(always)]
+pub(super) fn add<L: Lanes>(l: L, x: &[f32], residual: &[f32], h: &mut [f32]) {
+    let ((x, x_rest), (residual, residual_rest)) = (x.as_chunks::<LANES>(), residual.as_chunks::<LANES>());
+    let (h, h_rest) = h.as_chunks_mut::<LANES>();
+    let (x, residual) = (&x[..h.len()], &residual[..h.len()]);
+    for i in 0..h.len() {
+        l.store(&mut h[i], l.add(l.load(&x[i]), l.load(&residual[i])));
     }
-    #[inline(always)]
-    fn has_rest(&self) -> bool {
-        !self.x.rest.is_empty()
-    }
-    #[inline(always)]
-    fn group(&mut self, vectors: Range<usize>) -> First<'_, MEAN, ADD> {
-        if !ADD {
-            return First { x: self.x.group(vectors), residual: Row::none(), h: RowMut::none() };
-        }
-        First {
-            x: self.x.group(vectors.clone()),
-            residual: self.residual.group(vectors.clone()),
-            h: self.h.group(vectors),
-        }
-    }
-    #[inline(always)]
-    fn whole(&mut self, l: L, i: usize, sums: &mut [L::F; 1]) {
-        let mut x = l.load(&self.x.whole[i]);
-        if ADD {
-            x = l.add(x, l.load(&self.residual.whole[i]));
-            l.store(&mut self.h.whole[i], x);
-        }
-        sums[0] = add::<L, MEAN>(l, x, sums[0]);
-    }
-    #[inline(always)]
-    fn rest(&mut self, l: L, sums: &mut [L::F; 1]) {
+    if !h_rest.is_empty() {
         let zero = l.splat(0.0);
-        let mut x = l.load_part(self.x.rest, zero);
-        if ADD {
-            x = l.add(x, l.load_part(self.residual.rest, zero));
-            l.store_part(self.h.rest, x);
-        }
-        sums[0] = add::<L, MEAN>(l, x, sums[0]);
+        l.store_part(h_rest, l.add(l.load_part(x_rest, zero), l.load_part(residual_rest, zero)));
+    }
+}
+
+/// `sum(x)`, and without a mean `sum(x^2)`.
+#[derive(Clone, Copy)]
+struct Sum<const MEAN: bool>;
+
+impl<L: Lanes, const MEAN: bool> Fold<L, 1, 1> for Sum<MEAN> {
+    #[inline(always)]
+    fn neutral(self, l: L) -> [L::F; 1] {
+        [l.splat(0.0)]
+    }
+    #[inline(always)]
+    fn add(self, l: L, [x]: [L::F; 1], sums: &mut [L::F; 1]) {
+        sums[0] = if MEAN { l.add(sums[0], x) } else { l.mul_add(x, x, sums[0]) };
     }
 }
 
 /// `sum(x - mean)`, which is what rounding left in the mean, and `sum((x - mean)^2)`
-struct Deviations<'a, L: Lanes> {
-    row: Row<'a>,
+#[derive(Clone, Copy)]
+struct Deviation<L: Lanes> {
     mean: L::F,
 }
 
-impl<L: Lanes> Deviations<'_, L> {
+impl<L: Lanes> Fold<L, 1, 2> for Deviation<L> {
     #[inline(always)]
-    fn add(&self, l: L, x: L::F, sums: &mut [L::F; 2]) {
+    fn neutral(self, _: L) -> [L::F; 1] {
+        [self.mean]
+    }
+    #[inline(always)]
+    fn add(self, l: L, [x]: [L::F; 1], sums: &mut [L::F; 2]) {
         let d = l.sub(x, self.mean);
         sums[0] = l.add(sums[0], d);
         sums[1] = l.mul_add(d, d, sums[1]);
-    }
-}
-
-impl<L: Lanes> Fold<L, 2> for Deviations<'_, L> {
-    type Group<'g>
-        = Deviations<'g, L>
-    where
-        Self: 'g;
-
-    #[inline(always)]
-    fn vectors(&self) -> usize {
-        self.row.whole.len()
-    }
-    #[inline(always)]
-    fn has_rest(&self) -> bool {
-        !self.row.rest.is_empty()
-    }
-    #[inline(always)]
-    fn group(&mut self, vectors: Range<usize>) -> Deviations<'_, L> {
-        Deviations { row: self.row.group(vectors), ..*self }
-    }
-    #[inline(always)]
-    fn whole(&mut self, l: L, i: usize, sums: &mut [L::F; 2]) {
-        self.add(l, l.load(&self.row.whole[i]), sums);
-    }
-    #[inline(always)]
-    fn rest(&mut self, l: L, sums: &mut [L::F; 2]) {
-        self.add(l, l.load_part(self.row.rest, self.mean), sums);
     }
 }

@@ -6,6 +6,7 @@ use super::*;
 enum Copy<'a> {
     Whole(&'a Chunk, &'a mut Chunk),
     Part(&'a [f32], f32, &'a mut Chunk),
+    End(&'a [f32], f32, &'a mut Chunk),
     PartOut(&'a Chunk, &'a mut [f32]),
 }
 
@@ -16,6 +17,7 @@ impl Kernel for Copy<'_> {
         match self {
             Copy::Whole(from, to) => l.store(to, l.load(from)),
             Copy::Part(from, fill, to) => l.store(to, l.load_part(from, l.splat(fill))),
+            Copy::End(from, fill, to) => l.store(to, l.load_end(from, l.splat(fill))),
             Copy::PartOut(from, to) => l.store_part(to, l.load(from)),
         }
     }
@@ -69,6 +71,47 @@ fn partial_load_takes_the_rest_from_the_fill() {
                 let want: Vec<f32> = (0..LANES).map(|i| if i < n { (i + 1) as f32 } else { fill }).collect();
                 assert_eq!(bits(&out), bits(&want), "{tier}, {n} lanes at offset {at}");
             }
+        }
+    }
+}
+
+#[test]
+fn end_load_takes_the_rest_from_the_fill() {
+    for tier in Tier::available() {
+        for (n, at) in (0..=LANES).flat_map(|n| offsets().map(move |at| (n, at))) {
+            let from = guarded(at, n);
+            for fill in [0.0, -0.0, -7.5, f32::INFINITY] {
+                let mut out = [GUARD; LANES];
+                run(tier, Copy::End(&from[at..at + n], fill, &mut out));
+                let own = |i| i + n + 1 - LANES;
+                let want: Vec<f32> =
+                    (0..LANES).map(|i| if i + n < LANES { fill } else { own(i) as f32 }).collect();
+                assert_eq!(bits(&out), bits(&want), "{tier}, {n} lanes at offset {at}");
+            }
+        }
+    }
+}
+
+/// How many elements lie before a line.
+struct BeforeLine<'a>(&'a [f32]);
+
+impl Kernel for BeforeLine<'_> {
+    type Output = usize;
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> usize {
+        l.before_line(self.0)
+    }
+}
+
+#[test]
+fn before_line_is_the_next_boundary_or_none() {
+    let memory = crate::AlignedVec::zeros(3 * LANES);
+    for tier in Tier::available() {
+        for at in offsets() {
+            let n =
+                with_tier(tier, || dispatch(active(), BeforeLine(&memory[at..]))).expect("an available tier");
+            let told = matches!(tier, Tier::Avx2 | Tier::Avx512);
+            assert_eq!(n, if told { (LANES - at % LANES) % LANES } else { 0 }, "{tier} at offset {at}");
         }
     }
 }
@@ -136,6 +179,9 @@ fn partial_access_at_the_edge_of_memory() {
             run(tier, Copy::Part(page.edge(n, last), 0.0, &mut out));
             assert_eq!(out[..n], source[..n], "{tier}, load of {n}");
             assert_eq!(out[n..], [0.0; LANES][n..], "{tier}, load of {n}");
+            run(tier, Copy::End(page.edge(n, last), 0.0, &mut out));
+            assert_eq!(out[LANES - n..], source[..n], "{tier}, end load of {n}");
+            assert_eq!(out[..LANES - n], [0.0; LANES][n..], "{tier}, end load of {n}");
         }
     }
 }
