@@ -27,7 +27,9 @@ mod tests;
 
 pub(crate) use block::{Block, HeadsBlock, extent, heads_extent};
 pub use indexed::Index;
-pub(crate) use indexed::{Accumulate, GatherBlock, IndexList, Lookup, Permutation, Rows, Slots};
+pub(crate) use indexed::{
+    Accumulate, GatherBlock, IndexList, Lookup, NEAR, NearBlock, Permutation, Rows, Slots, window,
+};
 
 pub(crate) use stack::{PanelStack, Source, Stack};
 
@@ -216,6 +218,16 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// The block's values, and zero in the lanes that it has no index for; by the CPU's gather instruction where
     /// there is one.
     fn gather<I: Index>(self, block: GatherBlock<'_, I>) -> Self::F;
+
+    /// What [`Lanes::gather`] gives, of neighbouring values: by permutations of vectors where there are some that are faster.
+    #[inline(always)]
+    fn gather_near<I: Index>(self, block: NearBlock<'_, I>) -> Self::F {
+        let mut lanes = [0.0; LANES];
+        for i in 0..LANES {
+            lanes[i] = block.get(i);
+        }
+        self.load(&lanes)
+    }
 
     /// [`Lanes::gather`] by one load per lane, for CPUs whose gather is slow (see `tuning::prefer_gather`).
     #[inline(always)]

@@ -1,14 +1,19 @@
 //! The sparse layer: one example by gather and by loads, a batch, and their backwards, with both index types.
 
+mod structure;
+
 use hotlanes::Index;
 use hotlanes::naive::{self, Connection};
 use hotlanes::sparse::{Csr, Plan};
 use hotlanes::tuning::{SPARSE_PARALLEL, with_one_sparse_sweep};
 
-use crate::memory::{Buf, Memory, mix};
+use crate::memory::{Buf, Memory};
 use crate::run::{Content, Output, Run, Work, instance_apart, pick};
 use crate::sizes::{Size, dims};
 use crate::{Bits, Case, Counted, Element, Threads, Timed};
+
+pub(crate) use structure::structure;
+use structure::*;
 
 pub(crate) const CASES: &[Case] = &[
     MATVEC,
@@ -27,6 +32,19 @@ pub(crate) const CASES: &[Case] = &[
         gather: false,
         same_as: Some(("sparse_matvec", same)),
         ..VARIANT
+    },
+    // Connections that are looked up among neighbours, and a few that lie too far apart.
+    Case {
+        id: "sparse_matvec_near",
+        bits: Bits::At { sizes: near, random: &[(0, 40), (64, 200), (40, 100), (1, 1)] },
+        threads: Threads::Never("that of sparse_matvec"),
+        counted: Counted::At {
+            sizes: [&[16, 256, 100, 1], &[32, 256, 100, 1]],
+            elements: |size| size[0] * size[1],
+            element: "connection",
+        },
+        timed: Timed::Not("the first row of sparse_matvec"),
+        ..MATVEC
     },
     // It clears `dx` by the C library's memset: a constant.
     EXAMPLE_BWD,
@@ -80,6 +98,21 @@ pub(crate) const CASES: &[Case] = &[
         build: |size, m| layer::<u16>(size, m, Do::Forward, Way::Batch),
         same_as: Some(("sparse_matmul", same)),
         timed: OTHER,
+        ..MATMUL
+    },
+    // Tiles of large batches are copied side by side first, into zeros of memset.
+    Case {
+        id: "sparse_matmul_packed",
+        kernel: "hotlanes::sparse::batch::Packed<u32>",
+        bits: Bits::At { sizes: packed, random: &[(12, 40), (1, 60), (100, 100), (256, 300)] },
+        threads: Threads::Never("that of sparse_matmul"),
+        counted: Counted::At {
+            sizes: [&[16, 16, 100, 256], &[32, 16, 100, 256]],
+            elements: |size| size[0] * size[1] * size[3],
+            element: "connection",
+        },
+        timed: Timed::Not("the large batches of sparse_matmul"),
+        twin: false,
         ..MATMUL
     },
     // One sweep or two, as the tier has it.
@@ -241,82 +274,6 @@ const SGD: Case = Case {
 
 fn same(size: &[usize]) -> Size {
     size.to_vec()
-}
-
-/// Up to here a structure is a density in per cent; with an empty and a full row and an empty column between 0 and 100.
-const PERCENT: usize = 100;
-/// As many connections in each row as its number, from 0.
-const STAIRS: usize = 200;
-/// Every other place.
-const HALF: usize = 201;
-/// From here on: this many connections in each row, one in each group of neighbouring sources.
-const EACH: usize = 1000;
-
-fn name(size: &[usize]) -> String {
-    let (rows, cols, batch) = (size[0], size[1], size[3]);
-    match size[2] {
-        percent @ 0..=PERCENT => format!("{cols}x{rows}@{}b{batch}", percent as f64 / 100.0),
-        HALF => format!("{cols}x{rows}@halfb{batch}"),
-        STAIRS => format!("{cols}x{rows}@stairsb{batch}"),
-        each => format!("{cols}x{rows}@{}eachb{batch}", each - EACH),
-    }
-}
-
-fn is_connected(size: &[usize], r: usize, c: usize) -> bool {
-    let (rows, cols) = (size[0], size[1]);
-    match size[2] {
-        percent @ 0..=PERCENT => {
-            let is_mixed = (1..PERCENT).contains(&percent) && rows > 3 && cols > 3 && rows * cols < 100_000;
-            match (is_mixed, r, c) {
-                (true, 1, _) => false,
-                (true, _, 2) => false,
-                (true, 2, _) => true,
-                _ => {
-                    let bound = (percent as f64 / 100.0 * f64::from(u32::MAX)) as u32;
-                    percent == PERCENT || mix((r * cols + c) as u32 ^ 0x5eed) < bound
-                }
-            }
-        }
-        STAIRS => c < r,
-        HALF => r % 2 == (c + r / 2) % 2,
-        each => {
-            let group = cols / (each - EACH);
-            c < group * (each - EACH) && c % group == (5 * r + 3 * (c / group)) % group
-        }
-    }
-}
-
-/// The structure of a size: where each row begins, and its sources.
-pub(crate) fn structure(size: &[usize]) -> (Vec<usize>, Vec<u32>) {
-    let (mut indptr, mut indices) = (vec![0], Vec::new());
-    for r in 0..size[0] {
-        indices.extend((0..size[1]).filter(|&c| is_connected(size, r, c)).map(|c| c as u32));
-        indptr.push(indices.len());
-    }
-    (indptr, indices)
-}
-
-fn structures(batches: &[usize]) -> Vec<Size> {
-    let all = [
-        [5, 9, 0],
-        [0, 3, 50],
-        [1, 43, 70],
-        [43, 1, 70],
-        [17, 40, 1],
-        [18, 21, 30],
-        [16, 19, 100],
-        [50, 60, STAIRS],
-        [90, 11, 70],
-    ];
-    all.iter().flat_map(|s| batches.iter().map(move |b| [&s[..], &[*b]].concat())).collect()
-}
-
-fn batches() -> Vec<Size> {
-    let mut all = structures(&[0, 1, 17, 33, 64]);
-    all.extend([2, 3, 7, 15, 16, 31, 32, 48, 63, 65, 96, 100].map(|b| vec![18, 21, 30, b]));
-    // Three panels.
-    all.extend([33, 64].map(|b| vec![5, 450, 50, b]));
-    all
 }
 
 #[derive(Clone, Copy, PartialEq)]

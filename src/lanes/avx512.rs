@@ -8,7 +8,7 @@ use core::hint::black_box;
 use pulp::x86::V4;
 
 use super::avx2::Avx2;
-use super::{BF16_NAN, Chunk, GatherBlock, Half, Index, LANES, Lanes};
+use super::{BF16_NAN, Chunk, GatherBlock, Half, Index, LANES, Lanes, NearBlock};
 
 /// The tier's token: pulp's proof that the CPU has AVX-512 F, BW, CD, DQ and VL.
 #[derive(Clone, Copy)]
@@ -430,5 +430,24 @@ impl Lanes for Avx512 {
         // SAFETY: each index in the mask is below 2^31 and its value readable by the invariant of
         // `GatherBlock`; masked lanes are not accessed.
         unsafe { t.avx512f._mm512_mask_i32gather_ps::<4>(zero, mask, index, g.table().cast()) }
+    }
+
+    /// Two permutations of two vectors each.
+    #[inline(always)]
+    fn gather_near<I: Index>(self, near: NearBlock<'_, I>) -> __m512 {
+        let (f, at) = (self.token.avx512f, near.indices().as_ptr());
+        let index: __m512i = if size_of::<I>() == 4 {
+            // SAFETY: `at` is sixteen readable u32.
+            unsafe { f._mm512_loadu_epi32(at.cast()) }
+        } else {
+            // SAFETY: `at` is sixteen readable u16.
+            f._mm512_cvtepu16_epi32(unsafe { self.token.avx._mm256_loadu_si256(at.cast()) })
+        };
+        // The upper bits are not looked at.
+        let index = self.sub_u32(index, self.splat_u32(near.base() as u32));
+        let [a, b, c, d] = near.window();
+        let low = f._mm512_permutex2var_ps(self.load(a), index, self.load(b));
+        let high = f._mm512_permutex2var_ps(self.load(c), index, self.load(d));
+        f._mm512_mask_blend_ps(f._mm512_test_epi32_mask(index, self.splat_u32(32)), low, high)
     }
 }

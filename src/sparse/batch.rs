@@ -53,7 +53,59 @@ impl<I: Index> Work for MatMul<'_, I> {
     }
 
     fn run(self) {
-        dispatch(self.active, self);
+        if self.worth_packing() {
+            dispatch(self.active, Packed(self));
+        } else {
+            dispatch(self.active, self);
+        }
+    }
+}
+
+/// Columns up to which a tile of `x` is copied side by side: with 32 examples 128 KB, on the stack.
+const PACK_COLS: usize = 1024;
+/// Examples of a packed tile.
+const PACK: usize = 2 * LANES;
+
+impl<I: Index> MatMul<'_, I> {
+    /// Whether the tiles of a large batch, whose columns lie far apart and so fall on a few sets of the caches, are read
+    /// often enough to be copied first. 784 sources, 128 destinations, 512 examples: 1.37 times as fast at half of all
+    /// connections, 1.05 at a tenth.
+    fn worth_packing(&self) -> bool {
+        let connections = self.csr.indptr()[self.first + self.rows] - self.csr.indptr()[self.first];
+        let reads = connections / self.csr.cols().max(1);
+        self.csr.cols() <= PACK_COLS
+            && (self.batch >= 16 * LANES && reads >= 12 || self.batch > 4 * LANES && reads >= 32)
+    }
+}
+
+/// At the start of a cache line.
+#[repr(align(64))]
+struct Aligned<T>(T);
+
+/// [`MatMul`] by tiles that are copied.
+struct Packed<'a, I: Index>(MatMul<'a, I>);
+
+impl<I: Index> Kernel for Packed<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Packed(mut a) = self;
+        let Aligned(packed) = &mut Aligned([[[0.0; LANES]; PACK / LANES]; PACK_COLS]);
+        let cols = a.csr.cols();
+        let mut at = 0;
+        while at + PACK <= a.batch {
+            for (c, packed) in packed[..cols].iter_mut().enumerate() {
+                let (x, _) = a.x[c * a.batch + at..][..PACK].as_chunks();
+                for t in 0..PACK / LANES {
+                    l.store(&mut packed[t], l.load(&x[t]));
+                }
+            }
+            let x = a.csr.index_list().over::<PACK>(packed.as_flattened().as_flattened(), PACK, 0);
+            tile::<L, I, { PACK / LANES }, PACK>(l, &mut a, x, at);
+            at += PACK;
+        }
+        tiles(l, a, at);
     }
 }
 
@@ -61,28 +113,34 @@ impl<I: Index> Kernel for MatMul<'_, I> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(mut self, l: L) {
-        if self.rows == 0 {
-            return; // whatever the batch
-        }
-        // Tile by tile rather than row by row, so that a tile of x stays in the cache for all rows.
-        let mut at = 0;
-        // Eight accumulators, a weight and loads in flight fit 32 registers.
-        while L::WIDE && at + 4 * LANES <= self.batch {
-            tile::<L, I, 4, 64>(l, &mut self, at);
-            at += 4 * LANES;
-        }
-        while at + 2 * LANES <= self.batch {
-            tile::<L, I, 2, 32>(l, &mut self, at);
-            at += 2 * LANES;
-        }
-        while at + LANES <= self.batch {
-            tile::<L, I, 1, 16>(l, &mut self, at);
-            at += LANES;
-        }
-        if at < self.batch {
-            last_tile(l, &mut self, at);
-        }
+    fn run<L: Lanes>(self, l: L) {
+        if self.rows > 0 {
+            tiles(l, self, 0);
+        } // else nothing, whatever the batch
+    }
+}
+
+/// Tile by tile rather than row by row, from example `at` on, so that a tile of x stays in the cache for all rows.
+#[inline(always)]
+fn tiles<L: Lanes, I: Index>(l: L, mut a: MatMul<'_, I>, mut at: usize) {
+    // Eight accumulators, a weight and loads in flight fit 32 registers.
+    while L::WIDE && at + 4 * LANES <= a.batch {
+        let x = a.csr.index_list().over(a.x, a.batch, at);
+        tile::<L, I, 4, 64>(l, &mut a, x, at);
+        at += 4 * LANES;
+    }
+    while at + 2 * LANES <= a.batch {
+        let x = a.csr.index_list().over(a.x, a.batch, at);
+        tile::<L, I, 2, 32>(l, &mut a, x, at);
+        at += 2 * LANES;
+    }
+    while at + LANES <= a.batch {
+        let x = a.csr.index_list().over(a.x, a.batch, at);
+        tile::<L, I, 1, 16>(l, &mut a, x, at);
+        at += LANES;
+    }
+    if at < a.batch {
+        last_tile(l, &mut a, at);
     }
 }
 
@@ -90,10 +148,14 @@ impl<I: Index> Kernel for MatMul<'_, I> {
 /// `k % 2`. More would hide more latency on AVX-512, where loads are the limit anyway, and spill on AVX2.
 const ACC: usize = 2;
 
-/// `T` vectors of examples, `W = 16 T`, from example `at` on.
+/// `T` vectors of examples, `W = 16 T`, from example `at` on, which `x` has.
 #[inline(always)]
-fn tile<L: Lanes, I: Index, const T: usize, const W: usize>(l: L, a: &mut MatMul<'_, I>, at: usize) {
-    let x = a.csr.index_list().over::<W>(a.x, a.batch, at);
+fn tile<L: Lanes, I: Index, const T: usize, const W: usize>(
+    l: L,
+    a: &mut MatMul<'_, I>,
+    x: Lookup<'_, I, W>,
+    at: usize,
+) {
     for panel in 0..a.csr.panels() {
         let (starts, ends) = a.csr.panel(panel, a.first..a.first + a.rows);
         let ends = &ends[..starts.len()];

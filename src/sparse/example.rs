@@ -97,12 +97,17 @@ impl<I: Index> Kernel for MatVec<'_, I> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        if self.gather { rows::<L, I, true>(l, self) } else { rows::<L, I, false>(l, self) }
+        match (L::WIDE && self.csr.near(), self.gather) {
+            (true, true) => rows::<L, I, true, true>(l, self),
+            (true, false) => rows::<L, I, false, true>(l, self),
+            (false, true) => rows::<L, I, true, false>(l, self),
+            (false, false) => rows::<L, I, false, false>(l, self),
+        }
     }
 }
 
 #[inline(always)]
-fn rows<L: Lanes, I: Index, const GATHER: bool>(l: L, a: MatVec<'_, I>) {
+fn rows<L: Lanes, I: Index, const GATHER: bool, const NEAR: bool>(l: L, a: MatVec<'_, I>) {
     let x = a.csr.index_list().over::<1>(a.x, 1, 0);
     let zero = l.splat(0.0);
     let (blocks, rest) = a.y.as_chunks_mut::<LANES>();
@@ -111,20 +116,20 @@ fn rows<L: Lanes, I: Index, const GATHER: bool>(l: L, a: MatVec<'_, I>) {
     for y in blocks {
         let mut sums = [zero; LANES];
         for sum in &mut sums {
-            *sum = row_of::<L, I, GATHER>(l, a.csr, x, row);
+            *sum = row_of::<L, I, GATHER, NEAR>(l, a.csr, x, row);
             row += 1;
         }
         l.store(y, l.sum16(&sums));
     }
     for y in rest {
-        *y = l.sum(row_of::<L, I, GATHER>(l, a.csr, x, row));
+        *y = l.sum(row_of::<L, I, GATHER, NEAR>(l, a.csr, x, row));
         row += 1;
     }
 }
 
 /// A row's sum in sixteen lanes: connection `k` of the row goes to lane `k % 16`.
 #[inline(always)]
-fn row_of<L: Lanes, I: Index, const GATHER: bool>(
+fn row_of<L: Lanes, I: Index, const GATHER: bool, const NEAR: bool>(
     l: L,
     csr: &Csr<I>,
     x: Lookup<'_, I, 1>,
@@ -134,11 +139,14 @@ fn row_of<L: Lanes, I: Index, const GATHER: bool>(
     let x = x.range(at.clone());
     let (whole, rest) = csr.values()[at].as_chunks::<LANES>();
     let mut acc = l.splat(0.0);
-    let mut k = 0;
-    for w in whole {
-        acc = l.mul_add(l.load(w), gather::<L, I, GATHER>(l, x.block(k, LANES)), acc);
-        k += LANES;
+    for q in 0..whole.len() {
+        let x = match if NEAR { x.near(q) } else { None } {
+            Some(near) => l.gather_near(near),
+            None => gather::<L, I, GATHER>(l, x.block(LANES * q, LANES)),
+        };
+        acc = l.mul_add(l.load(&whole[q]), x, acc);
     }
+    let k = LANES * whole.len();
     if !rest.is_empty() {
         // Lanes without a connection are zero on both sides.
         acc = l.mul_add(
