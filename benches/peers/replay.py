@@ -1,8 +1,11 @@
 """The replay buffer from Python against others: medians, and ratios to hotlanes (above 1: it is slower).
 
+Each buffer has a process of its own, since what one leaves in the allocator makes the next one's new arrays cheap.
+
     pip install ./python stable-baselines3 torchrl cpprb && python benches/peers/replay.py
 """
 
+import multiprocessing
 import statistics
 import time
 
@@ -27,7 +30,7 @@ def ours(obs, capacity):
     kind = "u8" if obs.dtype == np.uint8 else "f32"
     columns = {"obs": (kind, obs.shape), "next_obs": (kind, obs.shape), "act": ("i32", ()), "rew": ("f32", ())}
     buffer = hotlanes.ReplayBuffer({**columns, "done": ("f32", ())}, capacity, episodes=False)
-    return lambda: buffer.add(obs=obs, next_obs=obs, act=1, rew=1.0, done=0.0), lambda n: buffer.sample(n)["obs"]
+    return lambda x: buffer.add(obs=x, next_obs=x, act=1, rew=1.0, done=0.0), lambda n: buffer.sample(n)["obs"]
 
 
 def sb3(obs, capacity):
@@ -37,7 +40,7 @@ def sb3(obs, capacity):
     space = spaces.Box(0, 255, obs.shape, obs.dtype)
     buffer = ReplayBuffer(capacity, space, spaces.Discrete(2), device="cpu")
     rest = (np.array([1]), np.array([1.0]), np.array([False]), [{}])
-    return lambda: buffer.add(obs, obs, *rest), lambda n: buffer.sample(n).observations.numpy()
+    return lambda x: buffer.add(x, x, *rest), lambda n: buffer.sample(n).observations.numpy()
 
 
 def torchrl(obs, capacity):
@@ -46,9 +49,13 @@ def torchrl(obs, capacity):
     from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 
     buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(capacity), batch_size=BATCH)
-    x, number = torch.from_numpy(obs), torch.tensor(1.0)
-    record = {"obs": x, "next_obs": x, "act": torch.tensor(1), "rew": number, "done": number}
-    return lambda: buffer.add(TensorDict(record)), lambda n: buffer.sample(n)["obs"].numpy()
+    number = torch.tensor(1.0)
+
+    def add(obs):
+        x = torch.from_numpy(obs)
+        buffer.add(TensorDict({"obs": x, "next_obs": x, "act": torch.tensor(1), "rew": number, "done": number}))
+
+    return add, lambda n: buffer.sample(n)["obs"].numpy()
 
 
 def cpprb(obs, capacity):
@@ -56,18 +63,38 @@ def cpprb(obs, capacity):
 
     of = {"shape": obs.shape, "dtype": obs.dtype}
     buffer = ReplayBuffer(capacity, {"obs": of, "next_obs": of, "act": {"dtype": np.int32}, "rew": {}, "done": {}})
-    return lambda: buffer.add(obs=obs, next_obs=obs, act=1, rew=1.0, done=0.0), lambda n: buffer.sample(n)["obs"]
+    return lambda x: buffer.add(obs=x, next_obs=x, act=1, rew=1.0, done=0.0), lambda n: buffer.sample(n)["obs"]
+
+
+def record(obs, i):
+    """Record `i`: its number in front, then what follows from it."""
+    obs = np.random.default_rng(i).integers(0, 256, obs.shape).astype(obs.dtype)
+    obs.flat[:2] = i % 256, i // 256
+    return obs
+
+
+def one_peer(peer, obs, capacity, results):
+    add, sample = peer(obs, capacity)
+    records = [record(obs, i) for i in range(capacity)]
+    for x in records:
+        add(x)
+    got = sample(BATCH)
+    drawn = [int(x.flat[0]) + 256 * int(x.flat[1]) for x in got]
+    assert len(set(drawn)) > BATCH // 2, "draws repeat too often"
+    assert got.shape == (BATCH, *obs.shape) and np.array_equal(got, [records[i] for i in drawn]), peer.__name__
+    results.put((median(lambda: add(obs), 300), median(lambda: sample(BATCH), 100)))
 
 
 def table(name, obs, capacity):
     first = None
     for peer in (ours, sb3, torchrl, cpprb):
-        add, sample = peer(obs, capacity)
-        for _ in range(capacity):
-            add()
-        got = sample(BATCH)
-        assert got.shape == (BATCH, *obs.shape) and np.all(got == obs), peer.__name__
-        times = median(add, 300), median(lambda: sample(BATCH), 100)
+        processes = multiprocessing.get_context("spawn")
+        results = processes.SimpleQueue()
+        process = processes.Process(target=one_peer, args=(peer, obs, capacity, results))
+        process.start()
+        process.join()
+        assert process.exitcode == 0, peer.__name__
+        times = results.get()
         first = first or times
         ratios = " | ".join(f"{t * 1e6:.1f} us | {t / f:.2f}" for t, f in zip(times, first))
         print(f"| {name} | {peer.__name__} | {ratios} |", flush=True)

@@ -13,6 +13,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 mod arrays;
 mod columns;
+mod pool;
 mod sample;
 mod writer;
 

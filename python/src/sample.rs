@@ -13,6 +13,7 @@ use pyo3::types::PyDict;
 use crate::arrays::{self, Expected, Output};
 use crate::columns::raise;
 use crate::lock;
+use crate::pool::Pool;
 
 const NEXT: &str = "next_";
 /// Keys of a result that are not columns.
@@ -85,13 +86,16 @@ impl Read {
     }
 }
 
-/// Samplers that wait for the next call.
+/// Samplers that wait for the next call, and the memory of its arrays.
 #[derive(Default)]
-pub struct Samplers(Mutex<Vec<(Request, Sampler)>>);
+pub struct Samplers {
+    waiting: Mutex<Vec<(Request, Sampler)>>,
+    pool: Pool,
+}
 
 impl Samplers {
     fn take(&self, buffer: &Buffer, request: Request) -> hotlanes_replay::Result<Sampler> {
-        let mut kept = lock(&self.0);
+        let mut kept = lock(&self.waiting);
         match kept.iter().position(|(other, _)| *other == request) {
             Some(at) => Ok(kept.swap_remove(at).1),
             None => buffer.sampler(request),
@@ -99,7 +103,7 @@ impl Samplers {
     }
 
     fn put(&self, request: Request, sampler: Sampler) {
-        let mut kept = lock(&self.0);
+        let mut kept = lock(&self.waiting);
         if kept.len() == MOST_KEPT {
             kept.remove(0);
         }
@@ -144,7 +148,7 @@ impl Samplers {
             let shape = arrays::batch_shape(column, &leading);
             let array = match out {
                 Some(out) => out.get_item(&read.name)?.expect("a key of it"),
-                None => arrays::empty(py, column, &shape)?,
+                None => self.pool.array(py, column, &shape)?,
             };
             outputs.push(Output::new(column, &read.name, &shape, &array)?);
             result.set_item(&read.name, array)?;

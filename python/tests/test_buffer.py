@@ -83,6 +83,33 @@ def test_saved_and_loaded_goes_on_the_same(tmp_path):
         assert np.array_equal(one[name], two[name]), name
 
 
+def test_memory_is_used_again_when_nothing_refers_to_it():
+    buffer = hotlanes.ReplayBuffer({"x": ("f32", (1024,)), "y": ("f32", (1024,))}, 512, episodes=False)
+    x = np.repeat(np.arange(512, dtype=np.float32)[:, None], 1024, 1)
+    buffer.add_batch({"x": x, "y": -x})
+    places = set()
+    for _ in range(20):
+        batch = buffer.sample(256)
+        assert np.array_equal(batch["x"], -batch["y"])
+        places |= {batch[name].ctypes.data for name in ("x", "y")}
+        del batch
+    assert len(places) == 2
+    # What is still referred to, be it by a view, a buffer, or a tensor, keeps its values.
+    held = [buffer.sample(256) for _ in range(12)]
+    parts = [buffer.sample(256)["x"][::3].T for _ in range(3)] + [memoryview(buffer.sample(256)["y"])]
+    copies = [{k: v.copy() for k, v in batch.items()} for batch in held], [np.array(part) for part in parts]
+    for _ in range(20):
+        buffer.sample(256)
+    for batch, copy in zip(held, copies[0]):
+        assert all(np.array_equal(batch[k], copy[k]) for k in batch)
+    assert all(np.array_equal(part, copy) for part, copy in zip(parts, copies[1]))
+    # Elsewhere written values do not come back.
+    batch = buffer.sample(256)
+    batch["x"][:] = 7.5
+    del batch
+    assert not np.any(buffer.sample(256)["x"] == 7.5)
+
+
 def test_the_gil_is_released():
     buffer = hotlanes.ReplayBuffer({"x": ("u8", (1 << 20,))}, 64, episodes=False)
     data, go, count = np.ones((64, 1 << 20), np.uint8), True, 0
