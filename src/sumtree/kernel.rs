@@ -46,6 +46,9 @@ pub(super) struct Search<'a> {
     pub(super) low: &'a mut [f32],
 }
 
+/// Groups of sixteen between a search and the loads that it begins.
+const AHEAD: usize = 2;
+
 /// Sixteen numbers, each the sum of two, of which the first is the sum rounded.
 struct Numbers<L: Lanes> {
     high: L::F,
@@ -139,6 +142,12 @@ impl Kernel for Search<'_> {
         let (low, low_rest) = self.low.as_chunks_mut::<LANES>();
         let (high, low) = (&mut high[..n], &mut low[..n]);
         for i in 0..n {
+            // A level that is larger than the cache: more loads are under way than those of the next sixteen.
+            if let Some(later) = at.get(i + AHEAD) {
+                for j in 0..LANES {
+                    l.prefetch(self.nodes, later[j]);
+                }
+            }
             let mut numbers = Numbers { high: l.load(&high[i]), low: l.load(&low[i]) };
             step(l, self.nodes, &mut at[i], &mut numbers);
             l.store(&mut high[i], numbers.high);
