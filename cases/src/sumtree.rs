@@ -60,11 +60,19 @@ fn sums(size: &[usize], m: &Memory) -> Box<dyn Run> {
     )
 }
 
+/// The nodes at the places of their first children: a run that is repeated begins where the first did.
+fn enter(from: &[usize], at: &mut [usize]) {
+    for (at, from) in at.iter_mut().zip(from) {
+        *at = from / LANES;
+    }
+}
+
 fn search(size: &[usize], m: &Memory) -> Box<dyn Run> {
     let [n] = dims(size);
     let nodes = m.positive(LANES * NODES, 1);
     let at = some(n);
     // Random numbers below the sum of the node; of one that is not finite, some number.
+    let from: Vec<usize> = at.iter().map(|&node| LANES * node).collect();
     let numbers: Vec<f64> = (0..n)
         .map(|i| {
             let sum: f64 = nodes[LANES * at[i]..][..LANES].iter().map(|&w| f64::from(w)).sum();
@@ -75,15 +83,17 @@ fn search(size: &[usize], m: &Memory) -> Box<dyn Run> {
     let high: Vec<f32> = numbers.iter().map(|&x| x as f32).collect();
     let low: Vec<f32> = numbers.iter().zip(&high).map(|(x, &high)| (x - f64::from(high)) as f32).collect();
     instance(
-        (nodes, m.copy(&at), m.copy(&high), m.copy(&low)),
+        (nodes, m.copy(&from), m.output(n), m.copy(&high), m.copy(&low)),
         Work::sweep((4 * LANES + 16) * n, 16 * n, 0.0),
-        |(nodes, at, high, low): &mut (Buf, Buf<usize>, Buf, Buf)| {
+        |(nodes, from, at, high, low): &mut (Buf, Buf<usize>, Buf<usize>, Buf, Buf)| {
+            enter(from, at);
             sumtree::search(nodes.as_chunks().0, at, high, low);
         },
-        |(nodes, at, high, low), how| {
+        |(nodes, from, at, high, low), how| {
+            enter(from, at);
             pick!(how, naive::sumtree_search, naive::sumtree_search_auto)(nodes, at, high, low);
         },
-        |(_, at, high, low)| {
+        |(_, _, at, high, low)| {
             vec![
                 Output::rows("at", at, 0.0),
                 Output::rows("high", high, 1e-6),

@@ -20,7 +20,14 @@ fn not_zero<L: Lanes>(l: L, bits: L::I) -> u16 {
 
 /// Appends the values whose bits are set. `at` is the index of the first.
 #[inline(always)]
-fn append(lanes: &Chunk, mut bits: u16, at: usize, indices: &mut [u16], found: &mut [f32], count: &mut usize) {
+fn append(
+    lanes: &Chunk,
+    mut bits: u16,
+    at: usize,
+    indices: &mut [u16],
+    found: &mut [f32],
+    count: &mut usize,
+) {
     while bits != 0 {
         let lane = bits.trailing_zeros() as usize % LANES;
         if *count < indices.len() {

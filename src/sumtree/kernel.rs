@@ -46,8 +46,9 @@ pub(super) struct Search<'a> {
     pub(super) low: &'a mut [f32],
 }
 
-/// Groups of sixteen between a search and the loads that it begins.
-const AHEAD: usize = 2;
+/// Groups of sixteen whose children are kept until their places are written: sixteen places of nodes that live through
+/// a search would be spilled, and put together again one by one.
+const BLOCK: usize = 8;
 
 /// Sixteen numbers, each the sum of two, of which the first is the sum rounded.
 struct Numbers<L: Lanes> {
@@ -90,9 +91,9 @@ fn bit<L: Lanes>(l: L, is_left: L::M, bit: u32) -> L::I {
     l.to_bits(l.select(is_left, l.splat(0.0), l.from_bits(l.splat_u32(bit))))
 }
 
-/// From sixteen nodes to children.
+/// From sixteen nodes to children, as bits.
 #[inline(always)]
-fn step<L: Lanes>(l: L, nodes: &[Chunk], at: &mut [usize; LANES], numbers: &mut Numbers<L>) {
+fn step<L: Lanes>(l: L, nodes: &[Chunk], at: &[usize; LANES], numbers: &mut Numbers<L>) -> L::F {
     let mut ones = load(l, nodes, at);
     l.transpose(&mut ones);
     let (mut twos, mut fours, mut eights) = ([ones[0]; 8], [ones[0]; 4], [ones[0]; 2]);
@@ -124,10 +125,14 @@ fn step<L: Lanes>(l: L, nodes: &[Chunk], at: &mut [usize; LANES], numbers: &mut 
 
     let fourth = in_left(l, numbers, whole, left);
     let child = l.or(l.or(bit(l, first, 1), bit(l, second, 2)), l.or(bit(l, third, 4), bit(l, fourth, 8)));
-    let mut children = [0.0; LANES];
-    l.store(&mut children, l.from_bits(child));
-    for j in 0..LANES {
-        at[j] = LANES * at[j] + children[j].to_bits() as usize;
+    l.from_bits(child)
+}
+
+/// From places of nodes to those of children.
+#[inline(always)]
+fn enter(at: &mut [usize], children: &Chunk) {
+    for (at, child) in at.iter_mut().zip(children) {
+        *at = LANES * *at + child.to_bits() as usize;
     }
 }
 
@@ -141,27 +146,32 @@ impl Kernel for Search<'_> {
         let (high, high_rest) = self.high.as_chunks_mut::<LANES>();
         let (low, low_rest) = self.low.as_chunks_mut::<LANES>();
         let (high, low) = (&mut high[..n], &mut low[..n]);
-        for i in 0..n {
-            // A level that is larger than the cache: more loads are under way than those of the next sixteen.
-            if let Some(later) = at.get(i + AHEAD) {
-                for j in 0..LANES {
-                    l.prefetch(self.nodes, later[j]);
-                }
+        let mut children = [[0.0; LANES]; BLOCK];
+        let mut from = 0;
+        while from < n {
+            let count = BLOCK.min(n - from);
+            let (at, high) = (&mut at[from..from + count], &mut high[from..from + count]);
+            let (low, children) = (&mut low[from..from + count], &mut children[..count]);
+            for i in 0..count {
+                let mut numbers = Numbers { high: l.load(&high[i]), low: l.load(&low[i]) };
+                l.store(&mut children[i], step(l, self.nodes, &at[i], &mut numbers));
+                l.store(&mut high[i], numbers.high);
+                l.store(&mut low[i], numbers.low);
             }
-            let mut numbers = Numbers { high: l.load(&high[i]), low: l.load(&low[i]) };
-            step(l, self.nodes, &mut at[i], &mut numbers);
-            l.store(&mut high[i], numbers.high);
-            l.store(&mut low[i], numbers.low);
+            for i in 0..count {
+                enter(&mut at[i], &children[i]);
+            }
+            from += BLOCK;
         }
         if !at_rest.is_empty() {
             // The lanes beyond search for 0 in the node of the first.
             let mut all = [at_rest[0]; LANES];
-            let count = at_rest.len();
-            all[..count].copy_from_slice(at_rest);
+            all[..at_rest.len()].copy_from_slice(at_rest);
             let zero = l.splat(0.0);
-            let mut numbers = Numbers { high: l.load_part(high_rest, zero), low: l.load_part(low_rest, zero) };
-            step(l, self.nodes, &mut all, &mut numbers);
-            at_rest.copy_from_slice(&all[..count]);
+            let mut numbers =
+                Numbers { high: l.load_part(high_rest, zero), low: l.load_part(low_rest, zero) };
+            l.store(&mut children[0], step(l, self.nodes, &all, &mut numbers));
+            enter(at_rest, &children[0]);
             l.store_part(high_rest, numbers.high);
             l.store_part(low_rest, numbers.low);
         }

@@ -88,7 +88,11 @@ impl Planes {
     /// Elements and bytes of bits that one call of the kernels takes, of so many in all: a plane, or all planes, where
     /// each ends with a byte.
     fn at_once(&self, elements: usize, bytes: usize) -> (usize, usize) {
-        if self.plane.is_multiple_of(8) && elements > 0 { (elements, bytes) } else { (self.plane, self.bits()) }
+        if self.plane.is_multiple_of(8) && elements > 0 {
+            (elements, bytes)
+        } else {
+            (self.plane, self.bits())
+        }
     }
 
     /// Plane by plane. Whether all are 0 or 1.

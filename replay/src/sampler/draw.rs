@@ -168,12 +168,7 @@ impl Draw {
     }
 
     /// `(N P)^-beta` over the greatest of them.
-    pub(super) fn weights(
-        &self,
-        priorities: &Priorities,
-        beta: f32,
-        out: &mut Vec<f32>,
-    ) {
+    pub(super) fn weights(&self, priorities: &Priorities, beta: f32, out: &mut Vec<f32>) {
         // The greatest becomes 1 whatever the constant factor, so that N and the total need not enter.
         out.extend(self.picked.iter().map(|picked| priorities.weight(picked.at)));
         hotlanes::activation::log_in_place(out);
