@@ -38,6 +38,15 @@ impl<T: Copy + Default> AlignedVec<T> {
         zeros
     }
 
+    /// The same, or `None` where the system has no memory for them.
+    pub fn try_zeros(len: usize) -> Option<Self> {
+        let mut storage = Vec::new();
+        storage.try_reserve_exact(len.checked_add(Self::spare())?).ok()?;
+        storage.resize(len + Self::spare(), T::default());
+        let start = Self::start_of(&storage);
+        Some(AlignedVec { storage, start, len })
+    }
+
     /// Gives it another length. What it then holds is unspecified; memory that it has it keeps.
     pub fn resize_for_overwrite(&mut self, len: usize) {
         if self.storage.len() < len + Self::spare() {
@@ -54,9 +63,13 @@ impl<T: Copy + Default> AlignedVec<T> {
     fn allocate(&mut self, len: usize) {
         // Not `resize`, which would copy.
         self.storage = vec![T::default(); len + Self::spare()];
-        // Where no offset can be told (Miri may say so) the buffer is merely not aligned.
-        let offset = self.storage.as_ptr().align_offset(LINE);
-        self.start = if offset < Self::spare() { offset } else { 0 };
+        self.start = Self::start_of(&self.storage);
+    }
+
+    /// Where a line starts. Where no offset can be told (Miri may say so) the buffer is merely not aligned.
+    fn start_of(storage: &[T]) -> usize {
+        let offset = storage.as_ptr().align_offset(LINE);
+        if offset < Self::spare() { offset } else { 0 }
     }
 }
 

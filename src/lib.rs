@@ -21,7 +21,9 @@
 //! | [`dropout`] | dropout forward and backward, its mask recomputed from the element's number | integer operations |
 //! | [`embedding`] | embedding forward, with position rows, and backward | copy bandwidth |
 //! | [`activation`] | ReLU, SiLU, GELU, sigmoid, tanh, forward and backward; exp, log | copy bandwidth, multipliers |
-//! | [`bits`] | zeros and ones in `f32` or bytes to bits and back | copy bandwidth |
+//! | [`bits`] | zeros and ones in `f32` to bits and back | copy bandwidth |
+//! | [`nonzero`] | the few values that are not +0, with their indices | read bandwidth |
+//! | [`sumtree`] | draws by weight and sums of a tree with sixteen children to a node | latency of memory, shuffles |
 //! | [`convert`] | bytes to `f32`, scaling | copy bandwidth |
 //! | [`limits`] | loops that ask for the machine's limits | |
 //!
@@ -100,12 +102,14 @@ pub mod matmul;
 pub mod muon;
 #[doc(hidden)]
 pub mod naive;
+pub mod nonzero;
 pub mod norm;
 mod parallel;
 pub mod reduce;
 pub mod sgd;
 pub mod softmax;
 pub mod sparse;
+pub mod sumtree;
 mod tensors;
 mod tier;
 pub mod tuning;

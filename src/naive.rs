@@ -16,9 +16,11 @@ pub mod bf16;
 pub mod bits;
 pub mod layers;
 pub mod matmul;
+pub mod nonzero;
 pub mod optim;
 pub mod rms;
 pub mod sparse;
+pub mod sumtree;
 
 /// The constants of an AdamW step, as a plain loop would take them.
 #[derive(Clone, Copy, Debug)]

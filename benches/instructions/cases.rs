@@ -133,6 +133,9 @@ cases! {
     adamw_bf16_split_f32
     bits_unpack_f32
     bits_pack_f32
+    nonzero_find
+    sumtree_sums
+    sumtree_search
     limits_read
     limits_copy
     limits_update

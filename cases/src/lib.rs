@@ -32,12 +32,14 @@ mod loss;
 mod masked;
 mod matmul;
 mod muon;
+mod nonzero;
 mod norm;
 mod optim;
 mod reduce;
 mod rms;
 mod softmax;
 mod sparse;
+mod sumtree;
 
 pub use memory::{Buf, Element, Memory, Place, Values};
 pub use run::{Output, Plain, Run, Work};
@@ -66,6 +68,8 @@ const FAMILIES: &[&[Case]] = &[
     embedding::CASES,
     bf16::CASES,
     bits::CASES,
+    nonzero::CASES,
+    sumtree::CASES,
     glue::CASES,
     matmul::CASES,
     attention::CASES,

@@ -213,7 +213,7 @@ macro_rules! integers {
         })*
     };
 }
-integers!(u8: 0xA5, u32: 0x7FC5_A5A5, i32: 0x7FC5_A5A5);
+integers!(u8: 0xA5, u32: 0x7FC5_A5A5, i32: 0x7FC5_A5A5, usize: 0x7FC5_A5A5);
 
 /// How a buffer was filled, so that it can be again.
 enum Fill<T> {

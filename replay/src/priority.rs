@@ -20,6 +20,8 @@ pub(crate) struct Priorities {
     pub(crate) synced: Vec<Synced>,
     /// For each place its part in the snapshot that was taken up last.
     parts: Vec<u32>,
+    /// For each of its parts the place.
+    places: Vec<u32>,
     /// The greatest weight so far, which new records get.
     pub(crate) greatest: f32,
 }
@@ -45,6 +47,7 @@ impl Priorities {
             stride,
             synced: vec![none; layout.places],
             parts: vec![0; layout.places],
+            places: vec![0; layout.places],
             greatest: 1.0,
         })
     }
@@ -62,13 +65,27 @@ impl Priorities {
         At { part: self.parts[leaf / self.stride], row: (leaf % self.stride) as u32 }
     }
 
+    /// The weight of a record in that snapshot.
+    #[inline]
+    pub(crate) fn weight(&self, at: At) -> f32 {
+        self.tree.get(self.places[at.part as usize] as usize * self.stride + at.row as usize)
+    }
+
     /// Takes up what was added and evicted. The snapshot is one that was made under this lock.
     pub(crate) fn sync(&mut self, snapshot: &Snapshot<'_>) {
         let places = self.synced.len() as u64;
         let mut empty = vec![true; self.synced.len()];
+        // The place of the ordinal before: most ordinals are the next, and a division takes long.
+        let (mut ordinal, mut place) = (u64::MAX - 1, 0);
         for (index, part) in snapshot.parts().iter().enumerate() {
-            let place = (part.ordinal % places) as usize;
+            if part.ordinal == ordinal + 1 {
+                place = if place + 1 == self.synced.len() { 0 } else { place + 1 };
+            } else {
+                place = (part.ordinal % places) as usize;
+            }
+            ordinal = part.ordinal;
             self.parts[place] = index as u32;
+            self.places[index] = place as u32;
             empty[place] = false;
             let mut old = self.synced[place];
             if old.ordinal != part.ordinal {
@@ -134,8 +151,7 @@ impl Priorities {
             // Not 0 unless the priority is.
             let weight = if priority == 0.0 { 0.0 } else { weight.max(f32::MIN_POSITIVE) };
             self.greatest = self.greatest.max(weight);
-            let leaf = self.leaf(ordinal, row);
-            self.tree.set(leaf, weight);
+            self.tree.set(place * self.stride + row, weight);
         }
         self.tree.refresh();
         Ok(set)

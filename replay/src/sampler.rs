@@ -225,7 +225,7 @@ impl Sampler {
                 priorities.sync(&snapshot);
                 let chooser = draw::Chooser::Prioritised(&priorities);
                 draw.run(&snapshot, *request, count, &mut rng, chooser)?;
-                draw.weights(&snapshot, &priorities, beta, &mut drawn.weights);
+                draw.weights(&priorities, beta, &mut drawn.weights);
                 snapshot
             }
             (method, _) => {

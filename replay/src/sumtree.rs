@@ -3,121 +3,83 @@
 //! A parent is always computed from its children, by one fixed tree of additions, and never by adding a difference. So
 //! after any updates in any order each node has the bits that a tree built anew from the leaves has: nothing drifts.
 
-/// Children of a node: a cache line of `f32`.
-const WAYS: usize = 16;
+use hotlanes::{AlignedVec, LANES, sumtree};
 
-/// Draws that go down the tree together.
-const AT_ONCE: usize = 16;
+/// Children of a node: a cache line of `f32`.
+const WAYS: usize = LANES;
+
+/// Draws that go down the tree together, so that none waits for another one's memory.
+const AT_ONCE: usize = 256;
 
 /// Weights of at least 0, and the sums over them.
 #[derive(Clone, Debug)]
 pub struct SumTree {
     /// From the leaves to a level of one node.
-    levels: Vec<Vec<Node>>,
+    levels: Vec<Level>,
+    /// Nodes of leaves that were set.
     dirty: Vec<usize>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[repr(align(64))]
-struct Node([f32; WAYS]);
+#[derive(Clone, Debug, PartialEq)]
+struct Level {
+    weights: AlignedVec,
+    /// A bit for each node: whether it is in the list of those whose sum is to be computed.
+    listed: Vec<u64>,
+}
 
-impl Node {
-    /// By halving, as the lanes of the kernel crate add.
+impl Level {
+    fn zeros(nodes: usize) -> Option<Level> {
+        let mut listed = Vec::new();
+        listed.try_reserve_exact(nodes.div_ceil(64)).ok()?;
+        listed.resize(nodes.div_ceil(64), 0);
+        Some(Level { weights: AlignedVec::try_zeros(nodes.checked_mul(WAYS)?)?, listed })
+    }
+
+    fn nodes(&self) -> &[[f32; WAYS]] {
+        self.weights.as_chunks().0
+    }
+
+    /// Lists a node. Whether it was not in the list.
     #[inline]
-    fn sum(&self) -> f32 {
-        let a = &self.0;
-        let mut eight = [0.0; 8];
-        for i in 0..8 {
-            eight[i] = a[i] + a[i + 8];
-        }
-        let four = [eight[0] + eight[4], eight[1] + eight[5], eight[2] + eight[6], eight[3] + eight[7]];
-        (four[0] + four[2]) + (four[1] + four[3])
+    fn list(&mut self, node: usize) -> bool {
+        let (word, bit) = (&mut self.listed[node / 64], 1 << (node % 64));
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
     }
-
-    /// The child in which `rest` lies, and where in it: among fours, then in the four, without a branch that could be
-    /// guessed wrong.
-    #[inline(always)]
-    fn search(&self, rest: f64) -> (usize, f64) {
-        let fours = self.0.as_chunks::<4>().0;
-        let sum = |i: usize| {
-            let [a, b, c, d] = fours[i].map(f64::from);
-            (a + b) + (c + d)
-        };
-        let (four, inside) = quarter([sum(0), sum(1), sum(2), sum(3)], rest);
-        let children = fours[four].map(f64::from);
-        let (child, inside) = quarter(children, inside);
-        let last = f64::from(self.0[4 * four + child]);
-        // Never true of a child of weight 0.
-        if inside < last { (4 * four + child, inside) } else { self.search_in_order(rest) }
-    }
-
-    /// The same where rounding led to a child of too little weight.
-    #[cold]
-    fn search_in_order(&self, mut rest: f64) -> (usize, f64) {
-        for (i, &child) in self.0.iter().enumerate() {
-            let child = f64::from(child);
-            if rest < child {
-                return (i, rest);
-            }
-            rest -= child;
-        }
-        // The sum was rounded up, beyond the last child.
-        let last = self.0.iter().rposition(|&child| child > 0.0).expect("a node that is drawn has weight");
-        (last, f64::from(self.0[last]).next_down())
-    }
-}
-
-/// Which of four parts `rest` lies in, and where in it, by halves. All ones where it goes right, from the bits, which
-/// are in the order of the numbers where none is negative: of a comparison LLVM makes a branch, which is guessed wrong
-/// half of the time.
-#[inline(always)]
-fn quarter([a, b, c, _]: [f64; 4], rest: f64) -> (usize, f64) {
-    let beyond = |rest: f64, part: f64| {
-        let less_one = part.to_bits().wrapping_sub(rest.to_bits()).wrapping_sub(1);
-        (less_one as i64 >> 63) as u64
-    };
-    let half = a + b;
-    let right = beyond(rest, half);
-    let inside = rest - f64::from_bits(half.to_bits() & right);
-    let part = f64::from_bits(a.to_bits() ^ (a.to_bits() ^ c.to_bits()) & right);
-    let further = beyond(inside, part);
-    ((2 & right | 1 & further) as usize, inside - f64::from_bits(part.to_bits() & further))
-}
-
-fn zeros(nodes: usize) -> Option<Vec<Node>> {
-    let mut level = Vec::new();
-    level.try_reserve_exact(nodes).ok()?;
-    level.resize(nodes, Node([0.0; WAYS]));
-    Some(level)
 }
 
 impl SumTree {
     /// `len` weights of 0. `None` where the system has no memory for them.
     pub fn new(len: usize) -> Option<SumTree> {
-        let mut levels = vec![zeros(len.div_ceil(WAYS).max(1))?];
-        while levels[levels.len() - 1].len() > 1 {
-            let nodes = levels[levels.len() - 1].len().div_ceil(WAYS);
-            levels.push(zeros(nodes)?);
+        let mut nodes = len.div_ceil(WAYS).max(1);
+        let mut levels = vec![Level::zeros(nodes)?];
+        while nodes > 1 {
+            nodes = nodes.div_ceil(WAYS);
+            levels.push(Level::zeros(nodes)?);
         }
         Some(SumTree { levels, dirty: Vec::new() })
     }
 
     /// Bytes it takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.levels.iter().map(|level| size_of_val(&level[..])).sum()
+        self.levels.iter().map(|level| size_of_val(&level.weights[..]) + size_of_val(&level.listed[..])).sum()
     }
 
     /// The sum of all.
     pub fn total(&self) -> f32 {
-        self.levels[self.levels.len() - 1][0].sum()
+        let mut total = [[0.0; WAYS]];
+        sumtree::sums(self.levels[self.levels.len() - 1].nodes(), &[0], &mut total);
+        total[0][0]
     }
 
     /// The weight of a leaf.
     ///
     /// # Panics
     /// If there is no such leaf, here as below.
+    #[inline]
     pub fn get(&self, leaf: usize) -> f32 {
-        self.levels[0][leaf / WAYS].0[leaf % WAYS]
+        self.levels[0].weights[leaf]
     }
 
     /// Sets weights; [`total`](SumTree::total) and draws see them after [`refresh`](SumTree::refresh).
@@ -127,51 +89,57 @@ impl SumTree {
     #[inline]
     pub fn set(&mut self, leaf: usize, weight: f32) {
         debug_assert!((0.0..f32::INFINITY).contains(&weight), "weight {weight}");
-        self.levels[0][leaf / WAYS].0[leaf % WAYS] = weight;
-        if self.dirty.last() != Some(&(leaf / WAYS)) {
+        let leaves = &mut self.levels[0];
+        leaves.weights[leaf] = weight;
+        if leaves.list(leaf / WAYS) {
             self.dirty.push(leaf / WAYS);
         }
     }
 
     /// Computes the sums over what was set.
     pub fn refresh(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        dirty.sort_unstable();
+        let dirty = &mut self.dirty;
         for level in 1..self.levels.len() {
-            dirty.dedup();
             let (children, parents) = self.levels.split_at_mut(level);
-            let (children, parents) = (&children[level - 1], &mut parents[0]);
-            for node in &mut dirty {
-                parents[*node / WAYS].0[*node % WAYS] = children[*node].sum();
-                *node /= WAYS;
+            let (children, parents) = (&mut children[level - 1], &mut parents[0]);
+            sumtree::sums(children.nodes(), dirty, parents.weights.as_chunks_mut().0);
+            // Their parents, each once. Written in any case and then kept or not: a branch would be guessed wrong.
+            let mut kept = 0;
+            for i in 0..dirty.len() {
+                let node = dirty[i];
+                children.listed[node / 64] = 0;
+                dirty[kept] = node / WAYS;
+                kept += usize::from(parents.list(node / WAYS));
             }
+            dirty.truncate(kept);
         }
         dirty.clear();
-        self.dirty = dirty;
+        let last = self.levels.len() - 1;
+        self.levels[last].listed[0] = 0;
     }
 
     /// The leaves at numbers in [0, 1) of the total: each is drawn by its weight, to within the rounding of the sums
-    /// (2^-24 for a level); one of weight 0 never. None, and false, if all are 0.
+    /// (2^-22 of a node's sum for a level); one of weight 0 never. None, and false, if all are 0.
+    ///
+    /// The leaves do not ascend with the numbers: see [`hotlanes::sumtree`] for their order.
     pub fn find(&self, units: &[f64], leaves: &mut Vec<usize>) -> bool {
         leaves.clear();
         let total = f64::from(self.total());
         if total <= 0.0 {
             return false;
         }
-        // Several at a time, level by level: none waits for another one's memory.
-        for units in units.chunks(AT_ONCE) {
-            let (mut nodes, mut rests) = ([0; AT_ONCE], [0.0; AT_ONCE]);
-            rests.iter_mut().zip(units).for_each(|(rest, unit)| *rest = unit * total);
-            for level in self.levels.iter().rev() {
-                // All are loaded before one is looked at.
-                let loaded = nodes.iter().fold(0, |all, &node| all ^ level[node].0[0].to_bits());
-                std::hint::black_box(loaded);
-                for (node, rest) in nodes.iter_mut().zip(&mut rests) {
-                    let (child, inside) = level[*node].search(*rest);
-                    (*node, *rest) = (*node * WAYS + child, inside);
-                }
+        leaves.resize(units.len(), 0);
+        for (units, at) in units.chunks(AT_ONCE).zip(leaves.chunks_mut(AT_ONCE)) {
+            let (mut high, mut low) = ([0.0; AT_ONCE], [0.0; AT_ONCE]);
+            let (high, low) = (&mut high[..units.len()], &mut low[..units.len()]);
+            for i in 0..units.len() {
+                let number = units[i] * total;
+                high[i] = number as f32;
+                low[i] = (number - f64::from(high[i])) as f32;
             }
-            leaves.extend(&nodes[..units.len()]);
+            for level in self.levels.iter().rev() {
+                sumtree::search(level.nodes(), at, high, low);
+            }
         }
         true
     }

@@ -60,10 +60,12 @@ impl Planes {
     pub(super) fn encode(&self, record: &[u8], out: &mut [u8]) -> Result<(), String> {
         let (binary, constant) = record.split_at(self.binary * self.plane * self.unit);
         let (bits, values) = out.split_at_mut(self.binary * self.bits());
-        // Whole bytes to a plane and numbers that lie as such: on the lanes, all planes in one call.
+        // Numbers that lie as such: on the lanes. With whole bytes to a plane all planes in one call.
         let good = match bytemuck::try_cast_slice(binary) {
-            Ok(binary) if self.unit == 4 && self.plane.is_multiple_of(8) => {
-                hotlanes::bits::pack_f32(binary, bits)
+            Ok(binary) if self.unit == 4 => {
+                let (plane, bytes) = self.at_once(binary.len(), bits.len());
+                let planes = binary.chunks_exact(plane).zip(bits.chunks_exact_mut(bytes));
+                planes.fold(true, |good, (plane, bits)| hotlanes::bits::pack_f32(plane, bits) & good)
             }
             _ => self.pack(binary, bits),
         };
@@ -81,6 +83,16 @@ impl Planes {
             values[i * self.unit..][..self.unit].copy_from_slice(value);
         }
         Ok(())
+    }
+
+    /// Elements and bytes of bits that one call of the kernels takes, of so many in all: a plane, or all planes, where
+    /// each ends with a byte.
+    fn at_once(&self, elements: usize, bytes: usize) -> (usize, usize) {
+        if self.plane.is_multiple_of(8) && elements > 0 {
+            (elements, bytes)
+        } else {
+            (self.plane, self.bits())
+        }
     }
 
     /// Plane by plane. Whether all are 0 or 1.
@@ -119,13 +131,17 @@ impl Planes {
         }
         let (bits, values) = stored.split_at(self.binary * self.bits());
         let (binary, constant) = out.split_at_mut(self.binary * self.plane * self.unit);
-        let whole = self.plane.is_multiple_of(8);
         if self.unit == 1 {
             unpack(bits, self.bits(), binary, self.plane, &AS_U8);
         } else {
             match bytemuck::try_cast_slice_mut(binary) {
-                Ok(binary) if whole => hotlanes::bits::unpack_f32(bits, binary),
-                _ => unpack(bits, self.bits(), binary, self.plane * 4, &AS_F32),
+                Ok(binary) => {
+                    let binary: &mut [f32] = binary;
+                    let (plane, bytes) = self.at_once(binary.len(), bits.len());
+                    let planes = bits.chunks_exact(bytes).zip(binary.chunks_exact_mut(plane));
+                    planes.for_each(|(bits, plane)| hotlanes::bits::unpack_f32(bits, plane));
+                }
+                Err(_) => unpack(bits, self.bits(), binary, self.plane * 4, &AS_F32),
             }
         }
         let planes = constant.chunks_exact_mut(self.plane * self.unit);

@@ -1,5 +1,7 @@
 //! Few values among zeros: their number, their indices, themselves.
 
+use hotlanes::{bf16, nonzero};
+
 use super::Broken;
 
 pub(super) fn stored(k: usize, bf16: bool) -> usize {
@@ -7,32 +9,29 @@ pub(super) fn stored(k: usize, bf16: bool) -> usize {
 }
 
 pub(super) fn encode(record: &[u8], k: usize, bf16: bool, out: &mut Vec<u8>) -> Result<(), String> {
-    let start = out.len();
-    out.extend([0; 2]);
-    let elements = record.as_chunks::<4>().0;
-    let mut count = 0;
-    for (i, element) in elements.iter().enumerate() {
-        if u32::from_le_bytes(*element) != 0 {
-            if count == k {
-                let more = elements.iter().filter(|&x| u32::from_le_bytes(*x) != 0).count();
-                return Err(format!("{more} values are not +0: must be at most {k}"));
-            }
-            count += 1;
-            out.extend((i as u16).to_le_bytes());
+    let copy: Vec<f32>;
+    let values = match bytemuck::try_cast_slice(record) {
+        Ok(values) => values,
+        // Bytes that do not lie as numbers do.
+        Err(_) => {
+            copy = record.as_chunks::<4>().0.iter().map(|&x| f32::from_le_bytes(x)).collect();
+            &copy
         }
+    };
+    let (mut indices, mut found) = (vec![0; k], vec![0.0; k]);
+    let count = nonzero::find(values, &mut indices, &mut found);
+    if count > k {
+        return Err(format!("{count} values are not +0: must be at most {k}"));
     }
-    out[start..start + 2].copy_from_slice(&(count as u16).to_le_bytes());
-    for i in 0..count {
-        let at = start + 2 + 2 * i;
-        let element = elements[usize::from(u16::from_le_bytes([out[at], out[at + 1]]))];
-        if bf16 {
-            let value = f32::from_le_bytes(element);
-            let mut half = [0];
-            hotlanes::bf16::from_f32(&[value], &mut half);
-            out.extend(half[0].to_le_bytes());
-        } else {
-            out.extend(element);
-        }
+    let (indices, found) = (&indices[..count], &found[..count]);
+    out.extend((count as u16).to_le_bytes());
+    out.extend_from_slice(bytemuck::cast_slice(indices));
+    if bf16 {
+        let mut halves = vec![0; count];
+        bf16::from_f32(found, &mut halves);
+        out.extend_from_slice(bytemuck::cast_slice(&halves));
+    } else {
+        out.extend_from_slice(bytemuck::cast_slice(found));
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! Which records are drawn.
 
-use super::{Request, walk};
+use super::{Request, Unit, walk};
 use crate::error::{Error, Result};
 use crate::priority::Priorities;
 use crate::rng::Rng;
 use crate::snapshot::{At, Snapshot};
+use crate::writer::Step;
 
 /// A record with what is drawn together with it.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +15,14 @@ pub(super) struct Picked {
     pub(super) value: f32,
     pub(super) discount: f32,
     pub(super) next: Option<At>,
+}
+
+impl Picked {
+    /// A record with nothing else.
+    #[inline(always)]
+    pub(super) fn alone(at: At) -> Picked {
+        Picked { at, steps: 1, value: 0.0, discount: 0.0, next: None }
+    }
 }
 
 pub(super) enum Chooser<'a> {
@@ -71,11 +80,26 @@ impl Draw {
                 }
                 _ => self.candidates.extend((0..missing).map(|_| snapshot.at(rng.below(snapshot.len())))),
             }
+            if request.unit == Unit::Record && request.replace {
+                // Written where it stays: a record's parts that are put together first and then copied wait for the
+                // stores of the parts.
+                for &at in &self.candidates {
+                    match snapshot.step(at) {
+                        Step::Final => misses += 1,
+                        _ => self.picked.push(Picked::alone(at)),
+                    }
+                }
+                continue;
+            }
             for &at in &self.candidates {
-                let picked = walk::pick(snapshot, at, request.unit);
-                match picked.filter(|_| request.replace || self.seen.insert(snapshot.number(at) as u64)) {
-                    Some(picked) => self.picked.push(picked),
-                    None => misses += 1,
+                let Some(picked) = walk::pick(snapshot, at, request.unit) else {
+                    misses += 1;
+                    continue;
+                };
+                if request.replace || self.seen.insert(snapshot.number(at) as u64) {
+                    self.picked.push(picked);
+                } else {
+                    misses += 1;
                 }
             }
         }
@@ -101,7 +125,7 @@ impl Draw {
             let at = snapshot.at(number);
             let Some(picked) = walk::pick(snapshot, at, request.unit) else { continue };
             let weight = match chooser {
-                Chooser::Prioritised(priorities) => f64::from(weight(snapshot, priorities, at)),
+                Chooser::Prioritised(priorities) => f64::from(priorities.weight(at)),
                 _ => 1.0,
             };
             if weight > 0.0 {
@@ -144,25 +168,14 @@ impl Draw {
     }
 
     /// `(N P)^-beta` over the greatest of them.
-    pub(super) fn weights(
-        &self,
-        snapshot: &Snapshot<'_>,
-        priorities: &Priorities,
-        beta: f32,
-        out: &mut Vec<f32>,
-    ) {
+    pub(super) fn weights(&self, priorities: &Priorities, beta: f32, out: &mut Vec<f32>) {
         // The greatest becomes 1 whatever the constant factor, so that N and the total need not enter.
-        out.extend(self.picked.iter().map(|picked| weight(snapshot, priorities, picked.at)));
+        out.extend(self.picked.iter().map(|picked| priorities.weight(picked.at)));
         hotlanes::activation::log_in_place(out);
         let least = out.iter().copied().fold(f32::INFINITY, f32::min);
         out.iter_mut().for_each(|x| *x = -beta * (*x - least));
         hotlanes::activation::exp_in_place(out);
     }
-}
-
-fn weight(snapshot: &Snapshot<'_>, priorities: &Priorities, at: At) -> f32 {
-    let ordinal = snapshot.parts()[at.part as usize].ordinal;
-    priorities.tree.get(priorities.leaf(ordinal, at.row as usize))
 }
 
 /// A set of numbers, for draws without replacement.

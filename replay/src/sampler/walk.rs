@@ -8,7 +8,7 @@ use crate::writer::Step;
 /// The record with what is drawn together with it, if it can be drawn.
 #[inline]
 pub(super) fn pick(snapshot: &Snapshot<'_>, at: At, unit: Unit) -> Option<Picked> {
-    let alone = Picked { at, steps: 1, value: 0.0, discount: 0.0, next: None };
+    let alone = Picked::alone(at);
     if snapshot.step(at) == Step::Final {
         return None;
     }

@@ -9,6 +9,7 @@ use hotlanes_replay::store::{self, Checked};
 use crate::shell::progress::{note, tell};
 
 mod bench;
+mod codecs;
 mod earlier;
 mod memory;
 mod saving;

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{memory, saving};
+use super::{codecs, memory, saving};
 use crate::shell::progress::tell;
 
 pub(super) const HELP: &str = "\
 Each row measures two things in turn, several times, and gives the medians and the median ratio. Records of 49,924 bytes
 are those of a chess program (8x8x122 planes, 4,672 moves, a value, all f32). \"Earlier\" is the design that this buffer
-replaces: vectors resized, gathered, copied again, and a file written in place. Run nothing else; pin it to a core
-(taskset -c 0) for the rows of one thread.";
+replaces: vectors resized, gathered, copied again, and a file written in place. Rows of codecs are in bytes of
+records as added. Run nothing else; pin it to a core (taskset -c 0) for the rows of one thread.";
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
@@ -109,6 +109,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let time = Duration::from_secs(args.seconds);
     let directory = args.directory.clone().unwrap_or_else(std::env::temp_dir);
     let measured = memory::rows(args.records as usize, time).and_then(|(mut rows, buffer, earlier)| {
+        rows.extend(codecs::rows(time)?);
         rows.extend(saving::rows(&directory, &buffer, earlier)?);
         Ok(rows)
     });
