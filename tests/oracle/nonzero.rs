@@ -38,9 +38,9 @@ fn all_that_is_not_plus_zero_is_found_in_order() {
 
 #[test]
 fn a_wrong_length_panics_with_both() {
-    let message = panic_message(|| drop(nonzero::find(&[0.0; 9], &mut [0; 3], &mut [0.0; 4])));
+    let message = panic_message(|| _ = nonzero::find(&[0.0; 9], &mut [0; 3], &mut [0.0; 4]));
     assert_eq!(message, "nonzero find: found has 4 values, indices asks for 3");
     let values = vec![0.0; nonzero::MOST + 1];
-    let message = panic_message(|| drop(nonzero::find(&values, &mut [], &mut [])));
+    let message = panic_message(|| _ = nonzero::find(&values, &mut [], &mut []));
     assert_eq!(message, "nonzero find: 65537 values, at most 65536 can be counted");
 }
