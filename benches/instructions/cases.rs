@@ -23,7 +23,6 @@ cases! {
     sparse_matvec_loads
     sparse_matvec_u16
     sparse_matvec_u16_loads
-    sparse_matvec_near
     sparse_matvec_bwd
     sparse_matvec_bwd_loads
     sparse_matvec_bwd_sgd
@@ -31,6 +30,7 @@ cases! {
     sparse_matmul
     sparse_matmul_u16
     sparse_matmul_packed
+    sparse_matmul_packed_u16
     sparse_bwd_one_sweep
     sparse_bwd_dx
     sparse_bwd_dvalues

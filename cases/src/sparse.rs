@@ -38,11 +38,7 @@ pub(crate) const CASES: &[Case] = &[
         id: "sparse_matvec_near",
         bits: Bits::At { sizes: near, random: &[(0, 40), (64, 200), (40, 100), (1, 1)] },
         threads: Threads::Never("that of sparse_matvec"),
-        counted: Counted::At {
-            sizes: [&[16, 256, 100, 1], &[32, 256, 100, 1]],
-            elements: |size| size[0] * size[1],
-            element: "connection",
-        },
+        counted: Counted::Not("more instructions than gathers are, which take longer"),
         timed: Timed::Not("the first row of sparse_matvec"),
         ..MATVEC
     },
@@ -100,20 +96,13 @@ pub(crate) const CASES: &[Case] = &[
         timed: OTHER,
         ..MATMUL
     },
-    // Tiles of large batches are copied side by side first, into zeros of memset.
+    PACKED,
     Case {
-        id: "sparse_matmul_packed",
-        kernel: "hotlanes::sparse::batch::Packed<u32>",
-        bits: Bits::At { sizes: packed, random: &[(12, 40), (1, 60), (100, 100), (256, 300)] },
-        threads: Threads::Never("that of sparse_matmul"),
-        counted: Counted::At {
-            sizes: [&[16, 16, 100, 256], &[32, 16, 100, 256]],
-            elements: |size| size[0] * size[1] * size[3],
-            element: "connection",
-        },
-        timed: Timed::Not("the large batches of sparse_matmul"),
-        twin: false,
-        ..MATMUL
+        id: "sparse_matmul_packed_u16",
+        kernel: "hotlanes::sparse::batch::Packed<u16>",
+        build: |size, m| layer::<u16>(size, m, Do::Forward, Way::Batch),
+        same_as: Some(("sparse_matmul_packed", same)),
+        ..PACKED
     },
     // One sweep or two, as the tier has it.
     Case {
@@ -183,10 +172,10 @@ const MATVEC: Case = Case {
         at: &[&[512, SPARSE_PARALLEL / 512, 100, 1], &[700, 900, 85, 1]],
     },
     same_as: None,
-    // Rows are a multiple of sixteen, whose sums are one transposition.
+    // Rows are a multiple of sixteen, whose sums are one transposition; their connections are not near each other.
     counted: Counted::At {
-        sizes: [&[16, 256, EACH + 64, 1], &[32, 256, EACH + 64, 1]],
-        elements: |size| size[0] * 64,
+        sizes: [&[16, 256, EACH + 32, 1], &[32, 256, EACH + 32, 1]],
+        elements: |size| size[0] * 32,
         element: "connection",
     },
     timed: Timed::At {
@@ -233,6 +222,22 @@ const MATMUL: Case = Case {
         bench: &[],
     },
     ..MATVEC
+};
+
+/// Tiles of large batches are copied side by side first, into zeros of memset.
+const PACKED: Case = Case {
+    id: "sparse_matmul_packed",
+    kernel: "hotlanes::sparse::batch::Packed<u32>",
+    bits: Bits::At { sizes: packed, random: &[(12, 40), (1, 60), (100, 100), (256, 300)] },
+    threads: Threads::Never("that of sparse_matmul"),
+    counted: Counted::At {
+        sizes: [&[16, 2, 100, 256], &[32, 2, 100, 256]],
+        elements: |size| size[0] * size[1] * size[3],
+        element: "connection",
+    },
+    timed: Timed::Not("the large batches of sparse_matmul"),
+    twin: false,
+    ..MATMUL
 };
 
 /// Both gradients, by source.
