@@ -29,8 +29,9 @@ pub(crate) const CASES: &[Case] = &[Case {
 /// One in 128 is not +0, or what the driver's special values have.
 fn find(size: &[usize], m: &Memory) -> Box<dyn Run> {
     let [n] = dims(size);
-    let few: Vec<f32> =
-        (0..n as u32).map(|i| if mix(i).is_multiple_of(128) { uniform(mix(i ^ 0x5A5A)) } else { 0.0 }).collect();
+    let few: Vec<f32> = (0..n as u32)
+        .map(|i| if mix(i).is_multiple_of(128) { uniform(mix(i ^ 0x5A5A)) } else { 0.0 })
+        .collect();
     let values = if m.values() == Values::Ordinary { m.copy(&few) } else { m.input(n, 1) };
     // Not enough for the special values.
     let places = n.div_ceil(3);
