@@ -11,8 +11,13 @@ use crate::common::{batch, bits, engine, gpt2, lean, rough};
 fn chunks_are_a_power_of_two_by_shape() {
     let shapes =
         [(1, 8), (2, 8), (3, 8), (4, 8), (12, 64), (32, 64), (32, 128), (64, 256), (100, 64), (7, 1000)];
-    let counts = shapes.map(|(batch, time)| chunks(batch, time));
+    let counts = shapes.map(|(batch, time)| chunks(&gpt2(), batch, time));
     assert_eq!(counts, [1, 2, 2, 4, 4, 8, 16, 16, 4, 4]);
+    // A large model's gradient costs too much to be made of few tokens, or often.
+    let large = Config { layers: 12, heads: 12, dim: 768, block: 1024, vocab: 50257, ..gpt2() };
+    let shapes = [(4, 64), (16, 64), (32, 64), (4, 1024), (64, 1024), (3, 1024)];
+    let counts = shapes.map(|(batch, time)| chunks(&large, batch, time));
+    assert_eq!(counts, [1, 1, 2, 4, 4, 2]);
 }
 
 #[test]

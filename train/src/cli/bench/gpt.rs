@@ -86,7 +86,7 @@ fn table(report: &Report) -> String {
         batch {batch} x {time} in {} chunks; tier {tier}\n\
         {:.2} GFLOP a step; multiply-adds alone reach {one:.0} GFLOP/s on one thread, {all:.0} on all\n\
         fastest (median) window:\n",
-        chunks(*batch, *time),
+        chunks(config, *batch, *time),
         report.step_flops / 1e9
     );
     for Speed { name, threads, seconds, median, tokens_per_second, gflops, peak_share } in &report.speeds {

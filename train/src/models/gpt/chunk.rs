@@ -274,7 +274,7 @@ impl Model<'_> {
                 drops.dropout.forward(&added[..n], &mut first.norm1.x[..n], drops.offset(0));
             }
         });
-        for panel in panels(rows) {
+        for panel in panels(rows, dim) {
             kernels.norm.forward(params, places.layers[0].norm1, &mut first.norm1, panel.clone());
             self.qkv(0, first, panel);
         }
@@ -291,7 +291,7 @@ impl Model<'_> {
 
             let [_, proj, fc, fc_proj] = weights.layer(l);
             let place = &places.layers[l];
-            for panel in panels(rows) {
+            for panel in panels(rows, dim) {
                 let of = |features: usize| panel.start * features..panel.end * features;
                 let added = &mut added[..panel.len() * dim];
                 proj.forward(params, &attended[of(dim)], added, Epilogue::default());
@@ -354,7 +354,7 @@ impl Model<'_> {
 
         let head = weights.head();
         head.weight_gradient(&logits[..rows * config.vocab], &norm.y[..n], gradient, add);
-        for panel in panels(rows) {
+        for panel in panels(rows, dim) {
             let of = |features: usize| panel.start * features..panel.end * features;
             let narrow = &mut narrow[..panel.len() * dim];
             head.input_gradient(&logits[of(config.vocab)], narrow);
@@ -369,7 +369,7 @@ impl Model<'_> {
 
             let dadded = drop_backward(drops, 2 * l + 2, stream, dropped);
             let dpre = &mut wide[..rows * hidden];
-            for panel in panels(rows) {
+            for panel in panels(rows, dim) {
                 let of = |features: usize| panel.start * features..panel.end * features;
                 let (dpre, narrow) = (&mut dpre[of(hidden)], &mut narrow[..panel.len() * dim]);
                 fc_proj.input_gradient(&dadded[of(dim)], dpre);
@@ -399,7 +399,7 @@ impl Model<'_> {
                 kernels.attention.backward(dout, q, k, v, out, lse, dq, dk, dv);
             });
             parameters(to_qkv, dqkv, &norm1.y[..n], gradient, add);
-            for panel in panels(rows) {
+            for panel in panels(rows, dim) {
                 let of = |features: usize| panel.start * features..panel.end * features;
                 let narrow = &mut narrow[..panel.len() * dim];
                 to_qkv.input_gradient(&dqkv[of(3 * dim)], narrow);
@@ -433,10 +433,15 @@ impl Model<'_> {
 /// Rows that go through the kernels together: with 128 features, what they read and write in a block of the model, and
 /// the block's weights, stay in a cache of 2 MiB. Of 64 to 256 rows these took the least time (AVX-512).
 const PANEL: usize = 128;
+/// Features from which no cache holds a block's weights, so that many rows should meet them at once.
+const WIDE: usize = 512;
+/// Rows that do, of so many features.
+const WIDE_PANEL: usize = 512;
 
-/// The rows of a chunk, a few at a time.
-fn panels(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..rows.div_ceil(PANEL)).map(move |i| i * PANEL..rows.min((i + 1) * PANEL))
+/// The rows of a chunk, some at a time.
+fn panels(rows: usize, dim: usize) -> impl Iterator<Item = Range<usize>> {
+    let panel = if dim < WIDE { PANEL } else { WIDE_PANEL };
+    (0..rows.div_ceil(panel)).map(move |i| i * panel..rows.min((i + 1) * panel))
 }
 
 /// The gradients of a linear layer's parameters.

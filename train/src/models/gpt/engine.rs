@@ -111,17 +111,25 @@ const MOST_CHUNKS: usize = 16;
 const CHUNK_TOKENS: usize = 256;
 /// Chunks that are made even of few tokens.
 const FEW_CHUNKS: usize = 4;
+/// Parameters from which no cache holds a chunk's gradient, which then takes as long as some 100 tokens: two chunks or
+/// more are of [`LARGE_TOKENS`] each, and there are at most [`FEW_CHUNKS`].
+const LARGE: usize = 1 << 25;
+/// Tokens of a large model's chunk at least, if there are several.
+const LARGE_TOKENS: usize = 1024;
 
 /// How many chunks a batch of this shape is cut into: a power of two.
-pub fn chunks(batch: usize, time: usize) -> usize {
+pub fn chunks(config: &Config, batch: usize, time: usize) -> usize {
+    let is_large = config.parameters() >= LARGE;
+    let few =
+        if is_large { batch.min(FEW_CHUNKS).min(batch * time / LARGE_TOKENS) } else { batch.min(FEW_CHUNKS) };
     let mut chunks = 1;
-    while 2 * chunks <= batch.min(FEW_CHUNKS) {
+    while 2 * chunks <= few {
         chunks *= 2;
     }
     let fits = |chunks: usize| {
         chunks <= MOST_CHUNKS && batch.is_multiple_of(chunks) && batch * time / chunks >= CHUNK_TOKENS
     };
-    while fits(2 * chunks) {
+    while !is_large && fits(2 * chunks) {
         chunks *= 2;
     }
     chunks
@@ -144,7 +152,7 @@ pub struct Engine {
     steps: u64,
     weights: Weights,
     chunks: Vec<Chunk>,
-    /// The sum of the chunks' gradients.
+    /// The sum of the chunks' gradients; empty where there is one chunk, whose gradient is the sum.
     gradient: AlignedVec,
     /// One for each chunk that may be under way; the one that was used last is on top.
     scratch: Mutex<Vec<Scratch>>,
@@ -190,7 +198,7 @@ impl Engine {
         {
             return Err(EngineError::Shape { batch, time, block: config.block });
         }
-        let all = chunks(batch, time);
+        let all = chunks(&config, batch, time);
         if !ranks.is_power_of_two() || ranks > all || rank >= ranks {
             return Err(EngineError::Ranks { rank, ranks, chunks: all });
         }
@@ -203,6 +211,7 @@ impl Engine {
         let chunks = own.map(|c| Chunk::new(&config, start(c)..start(c + 1), time, layout.len()));
         let chunks: Vec<Chunk> = chunks.collect();
         let most = chunks.iter().map(|c| c.sequences.len()).max().unwrap_or(0);
+        let sums = chunks.len() > 1;
         let kernels = Kernels::new(&config)?;
         let scratch = chunks.iter().map(|_| Scratch::new(&config, &kernels, most, time)).collect();
         let mut engine = Engine {
@@ -217,7 +226,7 @@ impl Engine {
             steps: 0,
             weights: Weights::new(&config, &layout),
             chunks,
-            gradient: AlignedVec::zeros(layout.len()),
+            gradient: AlignedVec::zeros(if sums { layout.len() } else { 0 }),
             scratch: Mutex::new(scratch),
             loss_sum: 0.0,
             params,
@@ -324,6 +333,9 @@ impl Engine {
     /// that of the rank 1 further to its own, if its number is a multiple of 2; then that of the rank 2 further, if it
     /// is a multiple of 4; and so on. What rank 0 has in the end, all put here for [`Engine::step_with`].
     pub fn local_gradient(&mut self) -> &mut [f32] {
+        if self.chunks.len() == 1 {
+            return &mut self.chunks[0].gradient;
+        }
         let mut buffers: [&[f32]; MOST_CHUNKS] = [&[]; MOST_CHUNKS];
         for (buffer, chunk) in buffers.iter_mut().zip(&self.chunks) {
             *buffer = &chunk.gradient;
@@ -350,9 +362,13 @@ impl Engine {
     /// # Panics
     /// If `lr` is not finite or negative.
     pub fn step_with(&mut self, lr: f64) -> StepOutcome {
-        let n = self.gradient.len();
+        let gradient: &[f32] = match &self.chunks[..] {
+            [chunk] => &chunk.gradient,
+            _ => &self.gradient,
+        };
+        let n = gradient.len();
         let norm = op!("norm of the gradient", None, [n, 0, 0], Work::of_values(2 * n, n) => {
-            f64::from(reduce::norm(&self.gradient))
+            f64::from(reduce::norm(gradient))
         });
         let clip_factor = (self.clip / (norm + 1e-6)).min(1.0);
         // A norm so large that no factor is left is as good as infinite.
@@ -361,7 +377,7 @@ impl Engine {
         }
         let at = self.layout.matrices();
         let (p0, p1) = self.params.split_at_mut(at);
-        let (g0, g1) = self.gradient.split_at(at);
+        let (g0, g1) = gradient.split_at(at);
         let (m0, m1) = self.m.split_at_mut(at);
         let (v0, v1) = self.v.split_at_mut(at);
         for (adamw, param, grad, m, v) in [(self.adamw[0], p0, g0, m0, v0), (self.adamw[1], p1, g1, m1, v1)] {

@@ -119,13 +119,15 @@ pub fn check_memory(model: &Config, batch: usize, ranks: usize) -> Result<(), Se
 }
 
 /// Bytes that one of `ranks` processes needs, about: the activations that each token of its share of a micro-batch
-/// keeps for the backward pass, and some copies of the parameters, among them a gradient for each chunk.
+/// keeps for the backward pass, and some copies of the parameters, among them a gradient for each chunk and, of several, their
+/// sum.
 pub(super) fn memory_needed(model: &Config, batch: usize, ranks: usize) -> f64 {
     let [layers, heads, dim, block, vocab, hidden] =
         [model.layers, model.heads, model.dim, model.block, model.vocab, model.hidden()].map(|n| n as f64);
     let token = layers * (8.0 * dim + hidden + heads) + 8.0 * dim + 2.0 * hidden + vocab;
     let share = batch as f64 * block / ranks as f64;
-    let copies = 6 + chunks(batch, model.block) / ranks;
+    let own = chunks(model, batch, model.block) / ranks;
+    let copies = 5 + own + usize::from(own > 1);
     4.0 * (share * token + copies as f64 * model.parameters() as f64)
 }
 
