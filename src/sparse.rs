@@ -12,8 +12,10 @@
 //! Activations of a batch are batch-minor, `[feature][batch]`: one index then serves a contiguous vector of examples,
 //! nothing is gathered, and the outputs stay in registers until a row is done. Up to 16 or 32 examples at a time are a
 //! tile; the idea is that of XNNPACK's sparse inference ("Fast Sparse ConvNets", arXiv 1911.09723) taken to training.
+//! A large batch's tiles are copied side by side first where they are read often enough.
 //! The columns of a matrix with many connections to a row are taken in panels, whose part of the tile stays in the nearest
-//! cache. The backward goes by source for `dx`, through an index structure that is transposed once and kept in a [`Plan`], and
+//! cache. One example's connections are gathered sixteen at a time; with AVX-512, where most of them are near each other,
+//! by permutations. The backward goes by source for `dx`, through an index structure that is transposed once and kept in a [`Plan`], and
 //! by destination for `dvalues`, whose horizontal sums are taken sixteen at a time by transposition; with AVX-512 both go in
 //! one sweep by source. Buffers that start at a multiple of 64 bytes are read fastest.
 //!

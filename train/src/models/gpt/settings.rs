@@ -119,8 +119,8 @@ pub fn check_memory(model: &Config, batch: usize, ranks: usize) -> Result<(), Se
 }
 
 /// Bytes that one of `ranks` processes needs, about: the activations that each token of its share of a micro-batch
-/// keeps for the backward pass, and some copies of the parameters, among them a gradient for each chunk and, of several, their
-/// sum.
+/// keeps for the backward pass, and some copies of the parameters, among them a gradient for each chunk, and the sum of
+/// several.
 pub(super) fn memory_needed(model: &Config, batch: usize, ranks: usize) -> f64 {
     let [layers, heads, dim, block, vocab, hidden] =
         [model.layers, model.heads, model.dim, model.block, model.vocab, model.hidden()].map(|n| n as f64);
