@@ -71,8 +71,8 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn load_part(self, src: &[f32], fill: Self::F) -> Self::F;
     /// Stores the first `dst.len()` lanes. Writes nothing beyond `dst`.
     fn store_part(self, dst: &mut [f32], v: Self::F);
-    /// Loads `src.len()` lanes (at most sixteen) into the last ones and takes those before from `fill`. Reads nothing beyond
-    /// `src`.
+    /// Loads `src.len()` lanes (at most sixteen) into the last ones and takes those before from `fill`. Reads nothing
+    /// beyond `src`.
     #[inline(always)]
     fn load_end(self, src: &[f32], fill: Self::F) -> Self::F {
         let mut lanes = [0.0; LANES];
@@ -219,7 +219,7 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// there is one.
     fn gather<I: Index>(self, block: GatherBlock<'_, I>) -> Self::F;
 
-    /// What [`Lanes::gather`] gives, of neighbouring values: by permutations of vectors where there are some that are faster.
+    /// [`Lanes::gather`] from neighbouring values, by permutations of vectors where they are faster than the instruction.
     #[inline(always)]
     fn gather_near<I: Index>(self, block: NearBlock<'_, I>) -> Self::F {
         let mut lanes = [0.0; LANES];

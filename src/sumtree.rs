@@ -26,8 +26,8 @@
 //! ```
 //!
 //! # Accuracy
-//! A sum is four additions deep: it is off by at most `4 u` of itself, `u = 2^-24`. The search compares exactly, and the
-//! rest of a number, two `f32`, is off by at most `2^-46` of it for a node. So of the numbers from 0 to a node's sum a
+//! A sum is four additions deep: it is off by at most `4 u` of itself, `u = 2^-24`. The search compares exactly, and
+//! the rest of a number, two `f32`, is off by at most `2^-46` of it for a node. So of the numbers from 0 to a node's sum a
 //! child gets a share that differs from its weight by at most `4 u` of the sum, the rounding of the sums.
 //!
 //! # NaN and infinity

@@ -23,10 +23,11 @@ pub const ADAMW_PARALLEL: usize = 1 << 16;
 pub const ADAMW_PIECE: usize = 1 << 14;
 
 /// Features up to which LayerNorm takes sixteen rows together and transposes their horizontal sums; beyond, four, whose
-/// sums are a small part. Sixteen against four, forward: 1.36 times as fast at 13 features, 1.25 at 64, 1.03 at 512;
-/// backward: 1.0, 1.07 and 0.88 (`layernorm_fwd/avx512/*`, `layernorm_bwd/avx512/*`).
+/// sums are a small part. When this was set, sixteen against four was 1.36 times as fast at 13 features, 1.03 at 512
+/// (`layernorm_fwd/avx512/*`). Rows of 64 and 128 features have loops of their own.
 pub const NORM_SMALL: usize = 128;
-/// Features beyond which the backward takes four rows together for two, since the sums over rows leave the nearest cache.
+/// Features beyond which the backward takes four rows together instead of two, because the sums over rows leave the
+/// nearest cache.
 pub const NORM_LONG: usize = 1024;
 /// Elements from which a LayerNorm is spread over threads. The forward of 2^17 takes 20 us on one; two threads make 2^15
 /// 1.2 times as fast, 2^17 1.7, 2^18 1.9 times (`layernorm_fwd/avx512/*`). The backward has whole chunks of 128 rows to

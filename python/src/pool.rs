@@ -9,12 +9,12 @@ use pyo3::prelude::*;
 use crate::arrays;
 use crate::lock;
 
-/// Bytes from which an array's memory is kept.
-const LARGE: usize = 1 << 18;
-/// Arrays whose memory is kept: those of some batches.
+/// Elements from which an array's memory is kept.
+const LARGE: usize = 1 << 16;
+/// The most arrays that are kept: enough for a few batches.
 const MOST: usize = 8;
 
-/// What arrays that are handed out are views of.
+/// Arrays whose views were handed out.
 #[derive(Default)]
 pub struct Pool(Mutex<Vec<Kept>>);
 
@@ -25,34 +25,29 @@ struct Kept {
 }
 
 impl Pool {
-    /// An array for a column. A large one is a view of an array that is kept, and used again when nothing else refers to it:
-    /// a view, and what is made of that, refers to it for as long as it lives.
+    /// An array for a column. A large one is a view of an array that the pool keeps, and uses again once nothing else
+    /// refers to it. NumPy makes each view, and views of views, hold a reference.
     pub fn array<'py>(
         &self,
         py: Python<'py>,
         column: &Column,
         shape: &[usize],
     ) -> PyResult<Bound<'py, PyAny>> {
-        let dtype = column.dtype();
-        let element = match dtype {
-            Dtype::F32 | Dtype::I32 => 4,
-            Dtype::Bf16 => 2,
-            Dtype::U8 | Dtype::Bits => 1,
-        };
-        if shape.iter().product::<usize>().saturating_mul(element) < LARGE {
+        if shape.iter().product::<usize>() < LARGE {
             return arrays::empty(py, column, shape);
         }
-        // Without the lock, since NumPy may run other Python code; who comes meanwhile finds none.
+        let dtype = column.dtype();
+        // Not under the lock: NumPy may run other Python code, which may sample. It finds an empty pool.
         let mut kept = take(&mut *lock(&self.0));
         let free =
             kept.iter().position(|k| k.dtype == dtype && k.shape == shape && k.array.get_refcnt(py) == 1);
         let array = match free {
-            // Used last.
             Some(at) => kept.remove(at).array,
             None => arrays::empty(py, column, shape)?.unbind(),
         };
         let view = array.bind(py).get_item(py.Ellipsis());
         kept.push(Kept { dtype, shape: shape.to_vec(), array });
+        // The array that was used last is at the end; those that go are dropped without the lock.
         let mut all = lock(&self.0);
         kept.append(&mut all);
         let more = kept.len().saturating_sub(MOST);

@@ -230,8 +230,8 @@ impl Lanes for Avx2 {
         let (low, high) = self.masks(LANES - n);
         let (low, high) = (t._mm256_xor_si256(low, ones), t._mm256_xor_si256(high, ones));
         let p = src.as_ptr().wrapping_sub(LANES - n);
-        // SAFETY: the masks cover the lanes that `src` has, from lane `16 - n` on; masked lanes are not accessed, and their
-        // addresses may lie before `src`.
+        // SAFETY: the masks cover the lanes that `src` has, from lane `16 - n` on; masked lanes are not accessed, and
+        // their addresses may lie before `src`.
         let (a, b) = unsafe { (x._mm256_maskload_ps(p, low), x._mm256_maskload_ps(p.wrapping_add(8), high)) };
         F32x16(
             x._mm256_blendv_ps(fill.0, a, x._mm256_castsi256_ps(low)),

@@ -105,8 +105,8 @@ impl Lanes for Avx512 {
     fn load_end(self, src: &[f32], fill: __m512) -> __m512 {
         let n = src.len().min(LANES);
         let at = src.as_ptr().wrapping_sub(LANES - n);
-        // SAFETY: the mask covers the lanes that `src` has, from lane `16 - n` on; masked lanes are not accessed, and their
-        // addresses may lie before `src`.
+        // SAFETY: the mask covers the lanes that `src` has, from lane `16 - n` on; masked lanes are not accessed, and
+        // their addresses may lie before `src`.
         unsafe { self.token.avx512f._mm512_mask_loadu_ps(fill, !Self::mask(LANES - n), at) }
     }
     #[inline(always)]

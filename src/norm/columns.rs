@@ -8,7 +8,7 @@ use super::fold::{head, row_of};
 use super::hat::Hat;
 use crate::lanes::{Chunk, LANES, Lanes};
 
-/// What the second pass needs of a row: `dx = dy gamma rstd - c1 - xhat * c2`, and what makes its x-hat.
+/// A row's coefficients in `dx = dy gamma rstd - c1 - xhat * c2`, and the statistics of its x-hat.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Coefficients {
     pub(super) mean: f32,

@@ -20,7 +20,7 @@ pub(super) fn row_of(matrix: &[f32], row: usize, features: usize) -> &[f32] {
     &matrix[row * features..][..features]
 }
 
-/// How many features of each row lie before the first boundary of a cache line, where that is the same for all rows; else
+/// How many features of each row lie before the first boundary of a cache line, if that is the same for all rows, else
 /// 0. Vectors that start there cross no line.
 #[inline(always)]
 pub(super) fn head<L: Lanes>(l: L, matrix: &[f32], features: usize) -> usize {
@@ -161,8 +161,8 @@ where
     out
 }
 
-/// The horizontal sum of each of `R` vectors, of `S` such sums: of four rows all at once, of sixteen by one transposition.
-/// The bits are the same.
+/// The horizontal sums of `S` vectors for each of `R` rows: of four rows all at once, of sixteen by one transposition
+/// each. The bits are the same.
 #[inline(always)]
 pub(super) fn sums<L: Lanes, const R: usize, const S: usize>(l: L, v: &[[L::F; R]; S]) -> [[f32; R]; S] {
     let mut out = [[0.0; R]; S];

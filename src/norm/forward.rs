@@ -128,7 +128,7 @@ fn first_pass<L: Lanes, const R: usize, const MEAN: bool, const ADD: bool>(
     mean
 }
 
-/// What makes the x-hat of each of `R` rows.
+/// The statistics from which [`Hat`] computes the x-hat of `R` rows.
 struct Stats<const R: usize> {
     mean: [f32; R],
     rstd: [f32; R],

@@ -324,8 +324,8 @@ const PANEL_COLS: usize = 200;
 /// Connections that a row should have in a panel, on average.
 const PANEL_CONNECTIONS: usize = 32;
 
-/// Whether nine sixteens of a row's connections in ten are near each other: from half of all places on, about. So the CPU
-/// foresees which are.
+/// Whether nine in ten groups of sixteen connections are near each other, so that the branch is predicted: from about
+/// half of all places on.
 fn near<I: Index>(cols: usize, indptr: &[usize], indices: &[I]) -> bool {
     let (mut near, mut all) = (0, 0);
     for row in indptr.windows(2) {

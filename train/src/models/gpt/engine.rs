@@ -111,8 +111,8 @@ const MOST_CHUNKS: usize = 16;
 const CHUNK_TOKENS: usize = 256;
 /// Chunks that are made even of few tokens.
 const FEW_CHUNKS: usize = 4;
-/// Parameters from which no cache holds a chunk's gradient, which then takes as long as some 100 tokens: two chunks or
-/// more are of [`LARGE_TOKENS`] each, and there are at most [`FEW_CHUNKS`].
+/// Parameters from which no cache holds a chunk's gradient. Several chunks then have [`LARGE_TOKENS`] each, and there are
+/// at most [`FEW_CHUNKS`]: of 256 tokens and 162 million parameters four chunks take 1.15 times as long as one.
 const LARGE: usize = 1 << 25;
 /// Tokens of a large model's chunk at least, if there are several.
 const LARGE_TOKENS: usize = 1024;
@@ -120,8 +120,7 @@ const LARGE_TOKENS: usize = 1024;
 /// How many chunks a batch of this shape is cut into: a power of two.
 pub fn chunks(config: &Config, batch: usize, time: usize) -> usize {
     let is_large = config.parameters() >= LARGE;
-    let few =
-        if is_large { batch.min(FEW_CHUNKS).min(batch * time / LARGE_TOKENS) } else { batch.min(FEW_CHUNKS) };
+    let few = batch.min(FEW_CHUNKS).min(if is_large { batch * time / LARGE_TOKENS } else { FEW_CHUNKS });
     let mut chunks = 1;
     while 2 * chunks <= few {
         chunks *= 2;
