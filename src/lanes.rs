@@ -93,6 +93,12 @@ pub(crate) trait Lanes: Copy + Send + Sync {
         let _ = (vectors, i);
     }
 
+    /// The same for the L2 cache: what is needed much later would only be in the way of the L1 cache.
+    #[inline(always)]
+    fn prefetch_far(self, vectors: &[Chunk], i: usize) {
+        let _ = (vectors, i);
+    }
+
     /// `a + b`
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a - b`

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Operands are `f32`, or bf16 as bits in `u16`; `c` is always `f32`. Nothing is allocated: operands are packed on the stack,
-//! of which a call takes up to 0.35 MiB. Weights that are used more than once can be kept packed ([`Packed`]).
+//! of which a call takes up to 0.35 MiB. Weights that are used more than once can be kept packed ([`Packed`]), as f32 or bf16.
 //!
 //! # Bits and accuracy
 //! Each result is one chain of fused multiply-adds over k in ascending order. It starts from zero, `bias`, `c` or their
@@ -31,27 +31,32 @@
 //! # Algorithm
 //! Tiles of the result stay in registers; panels of `b` lie in the L1 cache and blocks of `a` in the L2 cache (Goto and van
 //! de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). Where a result is taken up again after a block of
-//! k, its chain goes on from `c`. Of few rows, columns or steps, the larger operand is not packed but read where it lies; lines
-//! of it that lie along k are turned, sixteen by sixteen.
+//! k, its chain goes on from `c`; so results go through all of k some columns at a time, which the L2 cache holds. What comes
+//! next of a large right operand is asked for meanwhile. A few rows read what was packed panel after panel. Of few rows,
+//! columns or steps, the larger operand is not packed but read where it lies; lines of it that lie along k are turned, sixteen
+//! by sixteen.
 
 use crate::activation::Activation;
 use crate::error::check_len;
-use crate::lanes::{Chunk, Half, Kernel, LANES, Lanes, dispatch};
+use crate::lanes::{Half, LANES, Lanes};
 use crate::parallel::Shares;
 use crate::tier::active;
 use crate::tuning;
 
+mod ahead;
 mod finish;
 mod kernel;
 mod mat;
 mod pack;
+mod packed;
+mod reading;
 mod thin;
 pub(crate) mod tile;
 
 use kernel::{Product, RightOperand};
 use mat::Operand;
 pub use mat::{Mat, MatMut};
-use pack::pack;
+pub use packed::Packed;
 
 /// What the elements of an operand may be: `f32`, or bf16 as the bits in a `u16`.
 pub trait Element: Copy + Send + Sync + sealed::Sealed {
@@ -125,120 +130,6 @@ impl Element for u16 {
     }
 }
 
-/// A right operand that is packed once and used many times, such as the weights of a layer in one of their orientations.
-///
-/// ```
-/// use hotlanes::matmul::{Mat, MatMut, Packed, matmul};
-///
-/// let (x, w) = ([1.0, 2.0, 3.0, 4.0], [1.0, 0.0, 0.5, 2.0, 1.0, -1.0]); // x is 2 x 2, w is 3 x 2
-/// let mut forward = Packed::new(2, 3);
-/// forward.pack(Mat::new(&w, 3, 2).t());
-/// let mut y = [0.0; 6];
-/// matmul(Mat::new(&x, 2, 2), &forward, MatMut::new(&mut y, 2, 3));
-/// assert_eq!(y, [1.0, 4.5, -1.0, 3.0, 9.5, -1.0]);
-/// ```
-#[derive(Debug)]
-pub struct Packed {
-    // Invariant: from `start` on, a panel of `rows` vectors for each sixteen columns; columns beyond `cols` are zero.
-    rows: usize,
-    cols: usize,
-    /// Where a cache line starts: a vector that lies across two takes twice as long to load.
-    start: usize,
-    values: Box<[f32]>,
-}
-
-impl Clone for Packed {
-    fn clone(&self) -> Self {
-        let mut copy = Packed::new(self.rows, self.cols);
-        copy.vectors_mut().copy_from_slice(self.vectors());
-        copy
-    }
-}
-
-impl Packed {
-    /// Room for an operand of `rows` (k) by `cols` (n), all zero: the one place here that allocates.
-    ///
-    /// # Panics
-    /// If it has more values than a usize can say.
-    #[track_caller]
-    pub fn new(rows: usize, cols: usize) -> Self {
-        let len =
-            cols.div_ceil(LANES).checked_mul(rows).and_then(|n| n.checked_mul(LANES)?.checked_add(LANES));
-        let Some(len) = len else {
-            panic!("packed: {rows} rows of {cols} columns are more values than a usize can say");
-        };
-        let values = vec![0.0; len].into_boxed_slice();
-        // Where no offset can be told (Miri may say so) the panels are merely not aligned.
-        let offset = values.as_ptr().align_offset(size_of::<Chunk>());
-        Packed { rows, cols, start: if offset < LANES { offset } else { 0 }, values }
-    }
-
-    /// The number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// The number of columns.
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
-    /// Packs a matrix in place of what was packed before. It may be transposed, and bf16.
-    ///
-    /// # Panics
-    /// If the matrix has another shape.
-    #[track_caller]
-    pub fn pack<T: Element>(&mut self, b: Mat<'_, T>) {
-        assert!(
-            b.rows() == self.rows && b.cols() == self.cols,
-            "packed: a matrix of {} x {} does not fit room for {} x {}",
-            b.rows(),
-            b.cols(),
-            self.rows,
-            self.cols
-        );
-        if self.rows > 0 {
-            dispatch(active(), Pack { b, vectors: self.vectors_mut() });
-        }
-    }
-
-    /// All panels, one behind the other.
-    #[inline(always)]
-    fn vectors(&self) -> &[Chunk] {
-        let from = &self.values[self.start..];
-        &from.as_chunks().0[..self.cols.div_ceil(LANES) * self.rows]
-    }
-
-    fn vectors_mut(&mut self) -> &mut [Chunk] {
-        let from = &mut self.values[self.start..];
-        &mut from.as_chunks_mut().0[..self.cols.div_ceil(LANES) * self.rows]
-    }
-
-    /// Panel `q`: sixteen columns of all rows.
-    #[inline(always)]
-    fn panel(&self, q: usize) -> &[Chunk] {
-        &self.vectors()[q * self.rows..][..self.rows]
-    }
-}
-
-/// Packs all panels.
-struct Pack<'a, T> {
-    b: Mat<'a, T>,
-    vectors: &'a mut [Chunk],
-}
-
-impl<T: Element> Kernel for Pack<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        let k = self.b.rows();
-        for (q, mut panel) in self.vectors.chunks_exact_mut(k).enumerate() {
-            pack(l, self.b, (0, k), (q * LANES, 1), &mut panel);
-        }
-    }
-}
-
 /// A right operand: a [`Mat`], which is packed on the way, or what was [`Packed`] before. Each converts into this.
 #[derive(Clone, Copy, Debug)]
 pub enum Right<'a, T = f32> {
@@ -296,7 +187,7 @@ pub fn matmul_with<'a, T: Element + 'a>(
     let Epilogue { accumulate, bias, activation, pre_activation } = epilogue;
     let (b, (k, n)) = match b.into() {
         Right::Mat(b) => (RightOperand::Mat(T::operand(b)), (b.rows(), b.cols())),
-        Right::Packed(b) => (RightOperand::Packed(b, 0), (b.rows, b.cols)),
+        Right::Packed(b) => (RightOperand::Packed(b, 0), (b.rows(), b.cols())),
     };
     let (m, cols) = (c.rows(), c.cols());
     assert!(

@@ -147,8 +147,9 @@ pub const ADAFACTOR_PARALLEL: usize = 1 << 18;
 /// Elements in one piece of a pass of a parallel Adafactor step.
 pub const ADAFACTOR_PIECE: usize = 1 << 15;
 
-/// Multiplications from which a matrix product is spread over threads: 80 us on one (AVX-512). What is no more than one piece
-/// is not cut. Two threads make 256 x 256 x 256, twice that, 2.0 times as fast (`matmul_gemm -- threads`).
+/// Multiplications from which a matrix product is spread over threads: 80 us on one (AVX-512). Fewer than five rows count as
+/// five, since they take as long as it takes to read the other operand. What is no more than one piece is not cut. Two threads
+/// make 256 x 256 x 256, twice that, 2.0 times as fast (`matmul_gemm -- threads`).
 pub const MATMUL_PARALLEL: usize = 1 << 23;
 /// Multiplications in one piece of a parallel matrix product, at least; about half of a thread's share if that is more, and no
 /// more than [`MATMUL_PIECE_MOST`]. Each piece packs its operands itself, which costs as much as about 20 rows and 20 columns

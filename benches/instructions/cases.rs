@@ -146,6 +146,8 @@ cases! {
     matmul_few_columns
     matmul_both_packed
     matmul_right_packed
+    matmul_few_rows
+    matmul_few_rows_bf16
     matmul_bf16
     matmul_gelu
     matmul_left_packed

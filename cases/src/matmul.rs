@@ -60,6 +60,14 @@ pub(crate) const CASES: &[Case] = &[
         counted: DIRECT.counted,
         ..PATH
     },
+    FEW_ROWS,
+    Case {
+        id: "matmul_few_rows_bf16",
+        build: |size, m| multiply(size, m, Way::RightBf16),
+        covers: &["matmul::matmul", "matmul::Packed::bf16"],
+        same_as: None,
+        ..FEW_ROWS
+    },
     Case {
         id: "matmul_bf16",
         kernel: "hotlanes::matmul::kernel::LeftPacked",
@@ -132,7 +140,12 @@ pub(crate) const CASES: &[Case] = &[
     },
     PACK,
     Case { id: "matmul_pack_transposed", build: |size, m| packing(size, m, true), ..PACK },
-    Case { id: "matmul_pack_bf16", kernel: "hotlanes::matmul::Pack<u16>", build: packing_bf16, ..PACK },
+    Case {
+        id: "matmul_pack_bf16",
+        kernel: "hotlanes::matmul::packed::Pack<u16>",
+        build: packing_bf16,
+        ..PACK
+    },
 ];
 
 /// Sizes are rows, columns and steps.
@@ -164,11 +177,35 @@ const DIRECT: Case = Case {
 
 const PATH: Case = Case { threads: Threads::Never("the cuts are those of matmul"), ..DIRECT };
 
+/// A few rows times what was packed before.
+const FEW_ROWS: Case = Case {
+    id: "matmul_few_rows",
+    covers: &["matmul::matmul"],
+    kernel: "hotlanes::matmul::reading::Reading",
+    build: |size, m| multiply(size, m, Way::RightPacked),
+    bits: Bits::At {
+        sizes: || {
+            let mut all = vec![[1, 1, 1], [2, 16, 0], [4, 17, 3]];
+            // On either side of each number of panels that are read together.
+            all.extend([[1, 127, 40], [1, 144, 7], [1, 225, 12], [2, 40, 33], [2, 130, 9]]);
+            all.extend([[3, 33, 20], [3, 100, 5], [4, 66, 31], [4, 48, 200]]);
+            all.into_iter().map(Vec::from).collect()
+        },
+        random: &[(1, 4), (0, 300), (0, 80)],
+    },
+    threads: Threads::From {
+        below: &[1, 1024, MATMUL_PARALLEL / 1024 / 5 - 1],
+        at: &[&[2, 2050, MATMUL_PARALLEL / 2050 / 5 + 1]],
+    },
+    counted: Counted::At { sizes: [&[4, 64, 16], &[4, 64, 32]], elements: product, element: "multiply-add" },
+    ..DIRECT
+};
+
 /// Packing a right operand; sizes are steps and columns.
 const PACK: Case = Case {
     id: "matmul_pack",
     covers: &["matmul::Packed::pack"],
-    kernel: "hotlanes::matmul::Pack<f32>",
+    kernel: "hotlanes::matmul::packed::Pack<f32>",
     build: |size, m| packing(size, m, false),
     bits: Bits::At {
         sizes: || [[1, 1], [5, 17], [16, 48], [33, 31], [40, 100]].map(Vec::from).to_vec(),
@@ -224,6 +261,8 @@ enum Way {
     Auto,
     Path(ProductPath),
     RightPacked,
+    /// The same, kept as bf16.
+    RightBf16,
     /// The right operand a transpose, with a bias.
     Linear(Activation),
     /// An activation alone, on the plain path.
@@ -253,9 +292,13 @@ fn work([rows, cols, k]: [usize; 3]) -> Work {
 
 fn multiply(size: &[usize], m: &Memory, way: Way) -> Box<dyn Run> {
     let [rows, cols, k] = dims(size);
-    let b = m.input(k * cols, 2);
-    let mut packed = Packed::new(k, cols);
-    if way == Way::RightPacked {
+    let is_bf16 = way == Way::RightBf16;
+    let mut b = m.input(k * cols, 2);
+    if is_bf16 {
+        b.iter_mut().for_each(|x| *x = u16::from_f32(*x).to_f32());
+    }
+    let mut packed = if is_bf16 { Packed::bf16(k, cols) } else { Packed::new(k, cols) };
+    if is_bf16 || way == Way::RightPacked {
         packed.pack(Mat::new(&b, k, cols));
     }
     let is_onto = way == Way::Accumulate;
@@ -278,7 +321,7 @@ fn multiply(size: &[usize], m: &Memory, way: Way) -> Box<dyn Run> {
                 Way::Path(path) => {
                     with_product_path(path, || matmul(Mat::new(a, rows, k), Mat::new(b, k, cols), c));
                 }
-                Way::RightPacked => matmul(Mat::new(a, rows, k), &*packed, c),
+                Way::RightPacked | Way::RightBf16 => matmul(Mat::new(a, rows, k), &*packed, c),
                 Way::Linear(activation) => {
                     let epilogue = Epilogue { bias: Some(bias), activation, ..Epilogue::default() };
                     matmul_with(Mat::new(a, rows, k), Mat::new(b, cols, k).t(), c, epilogue);
@@ -313,7 +356,7 @@ fn plain(s: &mut Operands, [rows, cols, k]: [usize; 3], way: Way, which: Plain) 
         return c.fill(0.0);
     }
     match way {
-        Way::Auto | Way::Path(_) | Way::RightPacked => {
+        Way::Auto | Way::Path(_) | Way::RightPacked | Way::RightBf16 => {
             pick!(which, naive::matmul, naive::matmul_auto)(a, b, k, cols, c);
         }
         Way::Linear(activation) => {

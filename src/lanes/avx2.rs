@@ -1,6 +1,8 @@
 //! AVX2 with FMA: the virtual vector is two registers.
 
-use core::arch::x86_64::{__m128, __m256, __m256i, _CMP_EQ_OQ, _CMP_GT_OQ, _CMP_UNORD_Q, _MM_HINT_T0};
+use core::arch::x86_64::{
+    __m128, __m256, __m256i, _CMP_EQ_OQ, _CMP_GT_OQ, _CMP_UNORD_Q, _MM_HINT_T0, _MM_HINT_T1,
+};
 
 use pulp::x86::V3;
 
@@ -257,6 +259,12 @@ impl Lanes for Avx2 {
     fn prefetch(self, vectors: &[Chunk], i: usize) {
         // A prefetch accesses nothing and cannot fault, wherever the address lies.
         self.0.sse._mm_prefetch::<_MM_HINT_T0>(vectors.as_ptr().wrapping_add(i).cast());
+    }
+
+    #[inline(always)]
+    fn prefetch_far(self, vectors: &[Chunk], i: usize) {
+        // A prefetch accesses nothing and cannot fault, wherever the address lies.
+        self.0.sse._mm_prefetch::<_MM_HINT_T1>(vectors.as_ptr().wrapping_add(i).cast());
     }
 
     #[inline(always)]

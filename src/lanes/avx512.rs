@@ -1,7 +1,7 @@
 //! AVX-512: the virtual vector is one register.
 
 use core::arch::x86_64::{
-    __m256i, __m512, __m512i, __mmask16, _CMP_EQ_OQ, _CMP_GT_OQ, _CMP_UNORD_Q, _MM_HINT_T0,
+    __m256i, __m512, __m512i, __mmask16, _CMP_EQ_OQ, _CMP_GT_OQ, _CMP_UNORD_Q, _MM_HINT_T0, _MM_HINT_T1,
 };
 use core::hint::black_box;
 
@@ -123,6 +123,12 @@ impl Lanes for Avx512 {
     fn prefetch(self, vectors: &[Chunk], i: usize) {
         // A prefetch accesses nothing and cannot fault, wherever the address lies.
         self.token.sse._mm_prefetch::<_MM_HINT_T0>(vectors.as_ptr().wrapping_add(i).cast());
+    }
+
+    #[inline(always)]
+    fn prefetch_far(self, vectors: &[Chunk], i: usize) {
+        // A prefetch accesses nothing and cannot fault, wherever the address lies.
+        self.token.sse._mm_prefetch::<_MM_HINT_T1>(vectors.as_ptr().wrapping_add(i).cast());
     }
 
     #[inline(always)]

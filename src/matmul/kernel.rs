@@ -1,8 +1,10 @@
 //! The loops over a product: blocks of k, groups of columns whose panels stay in the L1 cache, rows.
 
+use super::ahead::Ahead;
 use super::finish::Part;
 use super::mat::{Mat, Operand};
 use super::pack::{pack, pack_left, pack_side_by_side};
+use super::reading::{self, Reading};
 use super::thin::{self, Thin};
 use super::tile::{self, Panels, Start};
 use super::{Element, Packed};
@@ -19,13 +21,16 @@ const K_BLOCK: usize = 192;
 const ROW_BLOCK: usize = 512;
 /// Rows whose results wait in the L1 cache for the activation: whole tiles.
 const EPILOGUE_ROWS: usize = 24;
+/// Columns whose results go through all of k before the next: with [`LEFT_ROWS`] rows of them and those of the left operand they
+/// stay in the L2 cache.
+const COL_BLOCK: usize = 1152;
 /// Panels that a group has at most.
 const GROUP: usize = 3;
 /// Panels of a left operand that is a transpose that are packed together: of 32 rows where tiles are wide, two cache lines of
 /// each step.
 const SIDE_BY_SIDE: usize = 4;
 /// Panels that are packed together where there is room: whole groups.
-const MANY: usize = 9;
+pub(super) const MANY: usize = 9;
 /// Steps up to which all of those stay in the L1 cache. Then a few rows go through all columns, as the results lie, before the
 /// next rows do.
 const SHALLOW: usize = 64;
@@ -33,6 +38,10 @@ const SHALLOW: usize = 64;
 const SHALLOW_ROWS: usize = 24;
 /// Steps from which a tile takes long enough for what is asked for in time.
 const PREFETCH_STEPS: usize = 16;
+/// Rows up to which a product takes about as long as of one: 512 x 512 by one takes 11 us, by six 18.
+const FEWEST: usize = 5;
+/// Values of an operand or of the results from which they may lie in no L2 cache: 512 KiB.
+pub(super) const FAR: usize = 1 << 17;
 
 /// The right operand.
 #[derive(Clone, Copy)]
@@ -86,8 +95,8 @@ impl Product<'_> {
 
 impl Work for Product<'_> {
     fn size(&self) -> usize {
-        // At least the results themselves, when k is zero.
-        self.c.rows().saturating_mul(self.c.cols()).saturating_mul(self.a.cols().max(1))
+        // At least the results themselves, when k is zero. A few rows take as long as it takes to read the other operand.
+        self.c.rows().max(FEWEST).saturating_mul(self.c.cols()).saturating_mul(self.a.cols().max(1))
     }
 
     /// Rows, which share the panels' packing among many, as long as there are more than a block of them or more than
@@ -121,6 +130,14 @@ impl Work for Product<'_> {
         let (rows, cols, k) = (self.c.rows(), self.c.cols(), self.a.cols());
         // bf16 is widened as it is packed.
         let Operand::F32(a) = self.a else { return dispatch(self.active, LeftPacked(self)) };
+        if let RightOperand::Packed(b, first) = self.b
+            && rows <= reading::FEW
+            && !a.is_transposed()
+            && self.path.is_none()
+        {
+            recorder::note("reading");
+            return dispatch(self.active, Reading { a, b, first, product: self });
+        }
         let wide = rows > 36 && cols >= tuning::MATMUL_PACK_COLS && k >= tuning::MATMUL_PACK_STEPS;
         let meets = a.stride() > 0 && a.stride().is_multiple_of(tuning::MATMUL_PACK_STRIDE);
         let path = self.path.unwrap_or(match self.b {
@@ -183,6 +200,13 @@ impl Kernel for LeftPacked<'_> {
     }
 }
 
+/// Room for what is packed, and for results that wait for their activation.
+struct Rooms<'r, const LEFT: usize> {
+    right: &'r mut PanelStack<{ K_BLOCK + 1 }, MANY>,
+    left: &'r mut Stack<LEFT>,
+    waiting: &'r mut Stack<{ EPILOGUE_ROWS * GROUP }>,
+}
+
 /// What the tiles of a group of columns have in common.
 #[derive(Clone, Copy)]
 struct Group<'a> {
@@ -196,6 +220,8 @@ struct Group<'a> {
     left: &'a [f32],
     /// The packed right operand: the group's panels.
     right: [&'a [Chunk]; GROUP],
+    /// What to ask for meanwhile.
+    ahead: Ahead<'a>,
 }
 
 impl Product<'_> {
@@ -204,77 +230,100 @@ impl Product<'_> {
     fn blocks<L: Lanes, const LEFT: usize>(&mut self, l: L, plain: Option<Mat<'_>>) {
         let (rows, cols, k) = (self.c.rows(), self.c.cols(), self.a.cols());
         // A step more than is used, so that panels do not start in the same set of the cache.
-        let mut right_room = PanelStack::<{ K_BLOCK + 1 }, MANY>::new();
-        let mut left_room = Stack::<LEFT>::new();
-        let mut waiting = Stack::<{ EPILOGUE_ROWS * GROUP }>::new();
+        let (right, left) = (&mut PanelStack::new(), &mut Stack::<LEFT>::new());
+        let mut rooms = Rooms { right, left, waiting: &mut Stack::new() };
         let row_block = if LEFT > 0 { LEFT_ROWS } else { ROW_BLOCK };
-        let col_block = MANY * LANES;
         let mut i = 0;
         while i < rows {
             let rows = Range { from: i, len: (rows - i).min(row_block) };
-            let mut p = 0;
-            loop {
-                // Of what is left about as many steps each, so that the last block is not a small one.
-                let left = k - p;
-                let len = left.div_ceil(left.div_ceil(K_BLOCK).max(1)).next_multiple_of(LANES).min(left);
-                let steps = Range { from: p, len };
-                if LEFT > 0 {
-                    match self.a {
-                        Operand::F32(a) => pack_panels(l, a, rows, steps, &mut left_room),
-                        Operand::Bf16(a) => pack_panels(l, a, rows, steps, &mut left_room),
-                    }
-                }
-                let left = left_room.values();
-                let mut j = 0;
-                while j < cols {
-                    // A single panel would be left to tiles of few chains.
-                    let last_two = L::WIDE && (cols - j).div_ceil(LANES) == MANY + 1;
-                    let width = (cols - j).min(if last_two { col_block - LANES } else { col_block });
-                    if let RightOperand::Mat(b) = self.b {
-                        right_room.clear();
-                        let at = (j, width.div_ceil(LANES));
-                        match b {
-                            Operand::F32(b) => pack(l, b, (steps.from, steps.len), at, &mut right_room),
-                            Operand::Bf16(b) if LEFT > 0 => {
-                                pack(l, b, (steps.from, steps.len), at, &mut right_room);
-                            }
-                            Operand::Bf16(_) => unreachable!("both operands are of a kind"),
+            let mut j = 0;
+            while j < cols {
+                // Of what is left about as many columns and steps each, so that the last block is not a small one.
+                let left = cols - j;
+                let len = left.div_ceil(left.div_ceil(COL_BLOCK)).next_multiple_of(MANY * LANES).min(left);
+                let cols = Range { from: j, len };
+                let mut p = 0;
+                loop {
+                    let left = k - p;
+                    let len = left.div_ceil(left.div_ceil(K_BLOCK).max(1)).next_multiple_of(LANES).min(left);
+                    let steps = Range { from: p, len };
+                    if LEFT > 0 {
+                        match self.a {
+                            Operand::F32(a) => pack_panels(l, a, rows, steps, rooms.left),
+                            Operand::Bf16(a) => pack_panels(l, a, rows, steps, rooms.left),
                         }
                     }
-                    let mut from = rows.from;
-                    while from < rows.from + rows.len {
-                        let mut some = Range { from, len: rows.from + rows.len - from };
-                        if steps.len <= SHALLOW {
-                            some.len = some.len.min(SHALLOW_ROWS);
-                        }
-                        let left = if LEFT > 0 { &left[(from - rows.from) * steps.len..] } else { left };
-                        let (mut at, mut panel) = (j, 0);
-                        while at < j + width {
-                            let width = (j + width - at).min(group_panels::<L>(j + width - at) * LANES);
-                            let mut right: [&[Chunk]; GROUP] = [&[]; GROUP];
-                            for q in 0..width.div_ceil(LANES) {
-                                right[q] = match self.b {
-                                    RightOperand::Packed(packed, first) => {
-                                        &packed.panel(first + at / LANES + q)[steps.from..][..steps.len]
-                                    }
-                                    RightOperand::Mat(_) => right_room.panel(panel + q),
-                                };
-                            }
-                            let group = Group { rows: some, steps, j: at, width, plain, left, right };
-                            self.columns::<L, LEFT>(l, group, &mut waiting);
-                            at += width;
-                            panel += width.div_ceil(LANES);
-                        }
-                        from += some.len;
+                    self.block::<L, LEFT>(l, plain, rows, cols, steps, &mut rooms);
+                    p += len;
+                    if p == k {
+                        break;
                     }
-                    j += width;
                 }
-                p += steps.len;
-                if p == k {
-                    break;
-                }
+                j += len;
             }
             i += rows.len;
+        }
+    }
+
+    /// Some steps of the chains of some rows and columns.
+    #[inline(always)]
+    fn block<L: Lanes, const LEFT: usize>(
+        &mut self,
+        l: L,
+        plain: Option<Mat<'_>>,
+        rows: Range,
+        cols: Range,
+        steps: Range,
+        rooms: &mut Rooms<'_, LEFT>,
+    ) {
+        let (mut j, end) = (cols.from, cols.from + cols.len);
+        while j < end {
+            // A single panel would be left to tiles of few chains.
+            let last_two = L::WIDE && (end - j).div_ceil(LANES) == MANY + 1;
+            let width = (end - j).min(if last_two { (MANY - 1) * LANES } else { MANY * LANES });
+            rooms.right.clear();
+            let at = (j, width.div_ceil(LANES));
+            match self.b {
+                RightOperand::Mat(Operand::F32(b)) => pack(l, b, (steps.from, steps.len), at, rooms.right),
+                RightOperand::Mat(Operand::Bf16(b)) if LEFT > 0 => {
+                    pack(l, b, (steps.from, steps.len), at, rooms.right);
+                }
+                RightOperand::Mat(_) => unreachable!("both operands are of a kind"),
+                RightOperand::Packed(b, first) if b.is_bf16() => {
+                    rooms.right.fill(l, (at.1, steps.len), &b.widened(steps.from, first + j / LANES));
+                }
+                RightOperand::Packed(..) => {}
+            }
+            let set = Range { from: j, len: width };
+            let left = rooms.left.values();
+            let mut from = rows.from;
+            while from < rows.from + rows.len {
+                let mut some = Range { from, len: rows.from + rows.len - from };
+                if steps.len <= SHALLOW {
+                    some.len = some.len.min(SHALLOW_ROWS);
+                }
+                let left = if LEFT > 0 { &left[(from - rows.from) * steps.len..] } else { left };
+                let (mut at, mut panel) = (j, 0);
+                while at < j + width {
+                    let width = (j + width - at).min(group_panels::<L>(j + width - at) * LANES);
+                    let mut right: [&[Chunk]; GROUP] = [&[]; GROUP];
+                    for q in 0..width.div_ceil(LANES) {
+                        right[q] = match self.b {
+                            RightOperand::Packed(packed, first) if !packed.is_bf16() => {
+                                &packed.panel(first + at / LANES + q)[steps.from..][..steps.len]
+                            }
+                            _ => rooms.right.panel(panel + q),
+                        };
+                    }
+                    let ahead = self.ahead(Range { from: at, len: width }, set, cols, steps);
+                    let group = Group { rows: some, steps, j: at, width, plain, left, right, ahead };
+                    self.columns::<L, LEFT>(l, group, rooms.waiting);
+                    at += width;
+                    panel += width.div_ceil(LANES);
+                }
+                from += some.len;
+            }
+            j += width;
         }
     }
 
@@ -316,7 +365,7 @@ impl Product<'_> {
 
     /// What chains of these columns start from; `vectors` gets their bias.
     #[inline(always)]
-    fn start<'v>(&self, j: usize, width: usize, vectors: &'v mut [Chunk]) -> Start<'v> {
+    pub(super) fn start<'v>(&self, j: usize, width: usize, vectors: &'v mut [Chunk]) -> Start<'v> {
         match self.bias {
             Some(bias) => {
                 vectors.as_flattened_mut()[..width].copy_from_slice(&bias[j..j + width]);
@@ -343,7 +392,9 @@ impl Product<'_> {
         }
         let panels = Panels(panels);
         let (mut i, end) = (rows.from, rows.from + rows.len);
+        let mut ahead = at.ahead.shares(rows.len.div_ceil(if L::WIDE { 8 } else { 6 }));
         while i < end {
+            ahead.ask(l);
             i += match tile_rows::<L>(end - i) {
                 8 => self.tile::<L, 8, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
                 6 => self.tile::<L, 6, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
@@ -367,8 +418,10 @@ impl Product<'_> {
     ) -> usize {
         let Group { rows, steps, j, width, plain, left, .. } = at;
         let at = (i, j, width);
-        // What is loaded has nothing to hide behind, so it is asked for a tile before. What is only stored waits by itself.
-        if steps.len >= PREFETCH_STEPS && matches!(start, Start::Block | Start::BlockAndBias(_)) {
+        // What is loaded has nothing to hide behind, so it is asked for a tile before. What is only stored waits by itself, unless
+        // it comes from far away and holds up the loads of the left operand.
+        let loads = matches!(start, Start::Block | Start::BlockAndBias(_));
+        if steps.len >= PREFETCH_STEPS && (loads || self.c.rows() * self.c.cols() >= FAR) {
             tile::prefetch::<L, M, N>(l, &mut self.c, (i + M, j, width));
         }
         let c = tile::load::<L, M, N>(l, &mut self.c, at, start);

@@ -3,7 +3,7 @@
 //! Each result is one chain of fused multiply-adds over k, in order, so it does not matter to its bits how large a tile is
 //! or which tile it is in.
 
-use crate::lanes::{Block, Chunk, LANES, Lanes};
+use crate::lanes::{Block, Chunk, Half, LANES, Lanes};
 
 /// The body once for each `$i` below `$n`, at most sixteen, written out. A loop that LLVM does not unroll in time would index
 /// the tile at run time and keep it in memory, every step of k.
@@ -85,6 +85,19 @@ impl<const N: usize> Right<N> for Panels<'_, N> {
     }
 }
 
+/// The same of bf16.
+#[derive(Clone, Copy)]
+pub(crate) struct Halves<'a, const N: usize>(pub(crate) [&'a [Half]; N]);
+
+impl<const N: usize> Right<N> for Halves<'_, N> {
+    #[inline(always)]
+    fn step<L: Lanes>(self, l: L, p: usize) -> [L::F; N] {
+        let mut b = [l.splat(0.0); N];
+        each!(j < N => b[j] = l.load_bf16(&self.0[j][p]));
+        b
+    }
+}
+
 /// Continues the chains of `c` over `k` steps.
 #[inline(always)]
 pub(crate) fn chains<L: Lanes, const M: usize, const N: usize>(
@@ -157,8 +170,10 @@ pub(crate) fn prefetch<L: Lanes, const M: usize, const N: usize>(
     let mut i = i0;
     while i < (i0 + M).min(block.rows()) {
         let vectors = block.row(i)[j0..j0 + width].as_chunks::<LANES>().0;
+        // Vectors that lie across lines end in one more.
+        let lines = N + usize::from(!(vectors.as_ptr() as usize).is_multiple_of(size_of::<Chunk>()));
         let mut j = 0;
-        while j < N {
+        while j < lines {
             l.prefetch(vectors, j);
             j += 1;
         }

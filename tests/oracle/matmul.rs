@@ -1,7 +1,8 @@
 //! Matrix products against the chains that their documentation states, bit for bit, and against f64.
 
 use hotlanes::activation::Activation;
-use hotlanes::matmul::{Epilogue, Mat, MatMut, Packed, matmul, matmul_with};
+use hotlanes::bf16;
+use hotlanes::matmul::{Epilogue, Mat, MatMut, Packed, Right, matmul, matmul_with};
 
 use crate::common::{Rng, assert_same, for_each_tier};
 use crate::product::{Choice, Layout, Operand, Product};
@@ -49,7 +50,7 @@ fn each_result_is_one_chain() {
 /// Shapes around the sizes of the kernel's blocks, and around those from which it packs the left operand.
 #[test]
 fn each_result_is_one_chain_in_blocks_too() {
-    // In src/matmul/kernel.rs: blocks of 192 steps and 144 columns, 512 rows as they are and 264 packed, from 37 rows, 129
+    // In src/matmul/kernel.rs: blocks of 192 steps and 144 columns, of 1152 columns over all steps, 512 rows as they are and 264 packed, from 37 rows, 129
     // columns and 64 steps on, if the right operand was packed before or rows lie a multiple of 1024 values apart; the
     // epilogue's 24 rows, and the 32 that are packed together of a transpose.
     let small = [
@@ -69,6 +70,8 @@ fn each_result_is_one_chain_in_blocks_too() {
         [25, 144, 30],
         [31, 145, 31],
         [33, 161, 32],
+        // What lies far away is asked for in time: from 131,072 values of the right operand or of the results on.
+        [120, 1100, 17],
     ];
     let large = [
         [38, 150, 1024],
@@ -89,6 +92,8 @@ fn each_result_is_one_chain_in_blocks_too() {
         [1025, 40, 63],
         [100, 513, 64],
         [60, 1030, 100],
+        [9, 1300, 193],
+        [37, 1160, 200],
     ];
     let mut rng = Rng::new(2);
     for shape in small {
@@ -101,7 +106,7 @@ fn each_result_is_one_chain_in_blocks_too() {
     for (i, shape) in large.into_iter().enumerate() {
         for (way, (_, a, b)) in ORIENTATIONS.into_iter().enumerate() {
             // Where nothing is optimised, some, each in one way.
-            if cfg!(debug_assertions) && (way != i % 4 || shape.iter().product::<usize>() > 5_000_000) {
+            if cfg!(debug_assertions) && (way != i % 4 || shape.iter().product::<usize>() > 9_000_000) {
                 continue;
             }
             let choice = Choice { a, b, special: false, ..Choice::random(&mut rng) };
@@ -293,6 +298,43 @@ fn a_packed_operand_is_packed_anew() {
             assert_same(&product.run_with(&packed.clone()), &want, format_args!("{tier} {name}, a copy"));
         }
     });
+}
+
+/// What is kept as bf16 is rounded as [`bf16::from_f32`] rounds, and multiplied exactly; a bf16 operand stays as it is.
+#[test]
+fn a_packed_operand_may_be_kept_as_bf16() {
+    let mut rng = Rng::new(16);
+    for [m, n, k] in
+        [[1, 150, 40], [2, 7, 1], [3, 40, 0], [4, 64, 33], [5, 33, 200], [30, 150, 193], [70, 129, 65]]
+    {
+        let (a, b) = (rng.vec(m * k, |rng| rng.spread(-8, 8)), rng.vec(k * n, |rng| rng.spread(-8, 8)));
+        let c = rng.vec(m * n, |rng| rng.spread(-8, 8));
+        let (mut half, mut rounded) = (vec![0; k * n], vec![0.0; k * n]);
+        bf16::from_f32(&b, &mut half);
+        bf16::to_f32(&half, &mut rounded);
+        for_each_tier(|tier| {
+            let onto = |right: Right<'_>, activation| {
+                let mut to = c.clone();
+                let epilogue = Epilogue { accumulate: true, activation, ..Epilogue::default() };
+                matmul_with(Mat::new(&a, m, k), right, MatMut::new(&mut to, m, n), epilogue);
+                to
+            };
+            let (mut packed, mut same) = (Packed::bf16(k, n), Packed::bf16(k, n));
+            assert!(packed.is_bf16() && !Packed::new(k, n).is_bf16());
+            packed.pack(Mat::new(&b, k, n));
+            same.pack(Mat::new(&half, k, n));
+            for activation in [Activation::Identity, Activation::GeluTanh] {
+                let want = onto(Mat::new(&rounded, k, n).into(), activation);
+                for right in [&packed, &same, &packed.clone()] {
+                    assert_same(
+                        &onto(right.into(), activation),
+                        &want,
+                        format_args!("{tier}, {m} x {n} over {k}"),
+                    );
+                }
+            }
+        });
+    }
 }
 
 /// The transpose of a product is the product of the transposes: the factors of each step change places, which rounds no
