@@ -44,6 +44,9 @@ pub(super) struct Args {
     /// Seed of all random numbers.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Number of threads [default: all cores]; they share the products of a large model, and the text does not depend on it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
     /// Print the text only.
     #[arg(long)]
     quiet: bool,
@@ -77,7 +80,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     };
     signals::install(signals::STOPPING);
     // One sequence is not worth a second thread.
-    let pool = match super::pool(Some(1)) {
+    let pool = match super::pool(args.threads) {
         Ok(pool) => pool,
         Err(why) => return super::fail(1, why),
     };

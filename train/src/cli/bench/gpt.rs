@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::Measure;
 use crate::cli::fail;
-use crate::models::gpt::bench::{self, Options, Phase, Report, Speed};
+use crate::models::gpt::bench::{self, Options, Phase, Reading, Report, Speed};
 use crate::models::gpt::config::{Act, Config, Norm};
 use crate::models::gpt::engine::chunks;
 
@@ -94,6 +94,12 @@ fn table(report: &Report) -> String {
         text += &format!(
             "  {name:8} {threads:2} threads {ms:9.3} ms ({median:.3}) {tokens_per_second:9.0} tokens/s \
             {gflops:7.1} GFLOP/s {percent:5.1}% of peak\n"
+        );
+    }
+    for Reading { threads, decoding_gbps, sum_gbps } in &report.reading {
+        text += &format!(
+            "  decoding {threads:2} threads reads its weights at {decoding_gbps:.1} GB/s; a sum reads the parameters at \
+            {sum_gbps:.1} GB/s\n"
         );
     }
     text += &format!("all threads against one: {scaling:.2}x\na step on one thread, by kernel:\n");

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::hint::black_box;
 use std::time::Duration;
 
-use hotlanes::{Tier, limits};
+use hotlanes::{Tier, limits, reduce};
 use rayon::ThreadPool;
 use serde::Serialize;
 
@@ -49,6 +49,17 @@ pub struct Speed {
     pub peak_share: f64,
 }
 
+/// How fast memory hands over what decoding reads of it, in 1e9 bytes per second in the fastest window.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reading {
+    /// Threads.
+    pub threads: usize,
+    /// The weights of the linear layers, each once for a token.
+    pub decoding_gbps: f64,
+    /// As many `f32` as the model has parameters, of which the sum is made: the limit, if no cache holds them.
+    pub sum_gbps: f64,
+}
+
 /// A part of a step.
 #[derive(Clone, Debug, Serialize)]
 pub struct Phase {
@@ -79,10 +90,12 @@ pub struct Report {
     pub tier: &'static str,
     /// 1e9 floating-point operations per second in fused multiply-adds alone, on one thread and on all.
     pub peak_gflops: [f64; 2],
-    /// Steps on one thread and on all, and decoding on one.
+    /// Steps and decoding, on one thread and on all.
     pub speeds: Vec<Speed>,
     /// Speed of a step on all threads over that on one.
     pub scaling: f64,
+    /// How fast decoding reads the weights, on one thread and on all.
+    pub reading: [Reading; 2],
     /// The parts of a step on one thread.
     pub phases: Vec<Phase>,
 }
@@ -131,11 +144,12 @@ pub fn run(options: &Options, [one, all]: [&ThreadPool; 2]) -> Result<Report, En
     let (tier, threads) = (hotlanes::tier(), all.current_num_threads());
     let params = params::init(config, 1);
     let mut decoder = Decoder::new(config.clone(), &params)?;
+    let weights = params.to_vec();
     let mut engine = Engine::new(config.clone(), Optim::default(), sequences, time, params)?;
     // The engine has checked the shape.
     let [tokens, targets] = batch(options);
     // Inside the pool of one thread, so that its windows do not include waking that thread.
-    let (peaks, speeds) = one.install(|| {
+    let (peaks, speeds, reading) = one.install(|| {
         // Both ways use the one engine.
         let step = &RefCell::new(|pool: &ThreadPool| {
             pool.install(|| {
@@ -147,17 +161,30 @@ pub fn run(options: &Options, [one, all]: [&ThreadPool; 2]) -> Result<Report, En
             })
         });
         let steps = |pool| Way::new(move || (step.borrow_mut())(pool));
+        let bytes = decoder.weight_bytes();
+        let decoding = &RefCell::new(|pool: &ThreadPool| {
+            pool.install(|| {
+                hotlanes::with_tier(tier, || black_box(decode(&mut decoder))).expect("it is in use");
+            });
+        });
+        let decodings = |pool| Way::new(move || (decoding.borrow_mut())(pool));
+        let sums = |pool: &ThreadPool| {
+            pool.install(|| {
+                hotlanes::with_tier(tier, || black_box(reduce::sum(&weights))).expect("it is in use")
+            });
+        };
         let mut ways = [
             steps(one),
             Way::new(|| multiply_add(one, tier)),
             steps(all),
             Way::new(|| multiply_add(all, tier)),
-            Way::new(|| {
-                black_box(decode(&mut decoder));
-            }),
+            decodings(one),
+            decodings(all),
+            Way::new(|| sums(one)),
+            Way::new(|| sums(all)),
         ];
         windows::measure(&mut ways, budget);
-        let [step_one, chain_one, step_all, chain_all, decoding] = &ways;
+        let [step_one, chain_one, step_all, chain_all, decode_one, decode_all, sum_one, sum_all] = &ways;
 
         let chain = (CHAIN * limits::FMA_FLOPS) as f64 / 1e9;
         let peaks = [chain / chain_one.fastest(), threads as f64 * chain / chain_all.fastest()];
@@ -166,9 +193,16 @@ pub fn run(options: &Options, [one, all]: [&ThreadPool; 2]) -> Result<Report, En
         let speeds = vec![
             speed("step", step_one, 1, (1, tokens), (flops, peaks[0])),
             speed("step", step_all, 1, (threads, tokens), (flops, peaks[1])),
-            speed("decoding", decoding, seen, (1, 1), (config.decode_flops(seen / 2), peaks[0])),
+            speed("decoding", decode_one, seen, (1, 1), (config.decode_flops(seen / 2), peaks[0])),
+            speed("decoding", decode_all, seen, (threads, 1), (config.decode_flops(seen / 2), peaks[1])),
         ];
-        (peaks, speeds)
+        let reading = |threads, decoding: &Way<'_>, sum: &Way<'_>| Reading {
+            threads,
+            decoding_gbps: seen as f64 * bytes / decoding.fastest() / 1e9,
+            sum_gbps: size_of_val(&weights[..]) as f64 / sum.fastest() / 1e9,
+        };
+        let reading = [reading(1, decode_one, sum_one), reading(threads, decode_all, sum_all)];
+        (peaks, speeds, reading)
     });
     let phases = one.install(|| phases(&mut engine, &tokens, &targets));
     Ok(Report {
@@ -180,6 +214,7 @@ pub fn run(options: &Options, [one, all]: [&ThreadPool; 2]) -> Result<Report, En
         peak_gflops: peaks,
         scaling: speeds[0].seconds / speeds[1].seconds,
         speeds,
+        reading,
         phases,
         config: config.clone(),
     })

@@ -357,7 +357,7 @@ impl Model<'_> {
         for panel in panels(rows, dim) {
             let of = |features: usize| panel.start * features..panel.end * features;
             let narrow = &mut narrow[..panel.len() * dim];
-            head.input_gradient(&logits[of(config.vocab)], narrow);
+            head.input_gradient(params, &logits[of(config.vocab)], narrow);
             let (dx, sums) = (&mut stream[of(dim)], sums!(panel));
             kernels.norm.backward(params, places.norm, narrow, None, norm, dx, panel, sums);
         }
@@ -372,14 +372,14 @@ impl Model<'_> {
             for panel in panels(rows, dim) {
                 let of = |features: usize| panel.start * features..panel.end * features;
                 let (dpre, narrow) = (&mut dpre[of(hidden)], &mut narrow[..panel.len() * dim]);
-                fc_proj.input_gradient(&dadded[of(dim)], dpre);
+                fc_proj.input_gradient(params, &dadded[of(dim)], dpre);
                 // What the activation gave is made again: to keep it would cost as much.
                 let (shape, n) = ([panel.len(), hidden, 0], dpre.len());
                 op!("activation: backward", l, shape, Work::of_values(2 * ACTIVATION_FLOPS * n, 5 * n) => {
                     kernels.activation.forward(&pre[of(hidden)], &mut act[of(hidden)]);
                     kernels.activation.backward_in_place(dpre, &pre[of(hidden)]);
                 });
-                fc.input_gradient(dpre, narrow);
+                fc.input_gradient(params, dpre, narrow);
                 let (dh, dx) = (Some(&stream[of(dim)]), &mut other[of(dim)]);
                 kernels.norm.backward(params, place2, narrow, dh, norm2, dx, panel.clone(), sums!(panel));
             }
@@ -389,7 +389,7 @@ impl Model<'_> {
 
             let dadded = drop_backward(drops, 2 * l + 1, other, dropped);
             parameters(proj, dadded, &attended[..n], gradient, add);
-            proj.input_gradient(dadded, dattended);
+            proj.input_gradient(params, dadded, dattended);
             let (shape, dqkv) = (self.heads(rows), &mut wide[..3 * n]);
             let [q, k, v] = split(&qkv[..3 * n], shape);
             let [dq, dk, dv] = split_mut(dqkv, shape);
@@ -402,7 +402,7 @@ impl Model<'_> {
             for panel in panels(rows, dim) {
                 let of = |features: usize| panel.start * features..panel.end * features;
                 let narrow = &mut narrow[..panel.len() * dim];
-                to_qkv.input_gradient(&dqkv[of(3 * dim)], narrow);
+                to_qkv.input_gradient(params, &dqkv[of(3 * dim)], narrow);
                 let (dh, dx) = (Some(&other[of(dim)]), &mut stream[of(dim)]);
                 kernels.norm.backward(params, place1, narrow, dh, norm1, dx, panel.clone(), sums!(panel));
             }

@@ -1,9 +1,8 @@
 //! Decoding: one token at a time, with the keys and values of those before it kept.
 
 use hotlanes::attention::{Attention, Heads, HeadsMut, HeadsShape, Strides};
-use hotlanes::bf16;
 use hotlanes::embedding::EmbeddingIndices;
-use hotlanes::matmul::{Epilogue, Mat, MatMut, matmul_with};
+use hotlanes::matmul::{Epilogue, Mat, MatMut, Packed, matmul_with};
 
 use super::chunk::{Kernels, split};
 use super::config::Config;
@@ -24,8 +23,8 @@ pub struct Decoder {
     /// With all keys, for one query.
     one: Attention,
     params: Vec<f32>,
-    /// Weights as `[in][out]`: columns side by side.
-    linears: Vec<Vec<f32>>,
+    /// Weights as `[in][out]`; if they are to be bf16, kept so: decoding takes as long as reading them.
+    linears: Vec<Packed>,
     /// The tokens that are seen.
     seen: Vec<u32>,
     /// The same, checked, while they go through the model.
@@ -55,7 +54,7 @@ impl Decoder {
         }
         let of_layers = layout.places.layers.iter().flat_map(|l| [l.qkv, l.proj, l.fc, l.fc_proj]);
         let places = of_layers.chain([layout.places.head]);
-        let linears = places.map(|place| columns(place, params, config.bf16)).collect();
+        let linears = places.map(|place| packed(place, params, config.bf16)).collect();
         let (rows, dim) = (config.block, config.dim);
         let room = |features: usize| {
             let mut room = AlignedVec::default();
@@ -86,6 +85,12 @@ impl Decoder {
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Bytes of the linear layers' weights, of which each is read once for a token.
+    pub fn weight_bytes(&self) -> f64 {
+        let bytes = |w: &Packed| w.rows() as f64 * w.cols() as f64 * if w.is_bf16() { 2.0 } else { 4.0 };
+        self.linears.iter().map(bytes).sum()
     }
 
     /// How many tokens are seen.
@@ -150,7 +155,7 @@ impl Decoder {
         let added = &mut added[..n];
         for l in 0..config.layers {
             let place = &places.layers[l];
-            let of = |i: usize| &linears[4 * l + i][..];
+            let of = |i: usize| &linears[4 * l + i];
             let qkv = &mut qkv[..3 * n];
             linear(place.qkv, of(0), params, &norm1.y[..n], qkv, Epilogue::default());
             let cache = &mut cache[l];
@@ -185,25 +190,16 @@ impl Decoder {
     }
 }
 
-/// Weights as `[in][out]`, rounded to bf16 if so asked.
-fn columns(place: LinearPlace, params: &[f32], rounded: bool) -> Vec<f32> {
+fn packed(place: LinearPlace, params: &[f32], is_bf16: bool) -> Packed {
     let LinearPlace { weights, out, input, .. } = place;
-    let mut weights = weights.of(params).to_vec();
-    if rounded {
-        let mut half = vec![0; weights.len()];
-        bf16::from_f32(&weights, &mut half);
-        bf16::to_f32(&half, &mut weights);
-    }
-    let mut columns = Vec::with_capacity(weights.len());
-    for i in 0..input {
-        columns.extend((0..out).map(|o| weights[o * input + i]));
-    }
-    columns
+    let mut packed = if is_bf16 { Packed::bf16(input, out) } else { Packed::new(input, out) };
+    packed.pack(Mat::new(weights.of(params), out, input).t());
+    packed
 }
 
 fn linear<'a>(
     place: LinearPlace,
-    weights: &[f32],
+    weights: &Packed,
     params: &'a [f32],
     x: &[f32],
     y: &mut [f32],
@@ -212,5 +208,5 @@ fn linear<'a>(
     let LinearPlace { out, input, bias, .. } = place;
     let rows = x.len() / input;
     epilogue.bias = bias.map(|b| b.of(params));
-    matmul_with(Mat::new(x, rows, input), Mat::new(weights, input, out), MatMut::new(y, rows, out), epilogue);
+    matmul_with(Mat::new(x, rows, input), weights, MatMut::new(y, rows, out), epilogue);
 }

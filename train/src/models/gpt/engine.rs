@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use super::chunk::{Chunk, Kernels, Model, Pass, Scratch};
 use super::config::Config;
 use super::params::Layout;
-use super::weights::Weights;
+use super::weights::{self, Weights};
 use super::work::ADAMW_FLOPS;
 use crate::shell::profile::{Memory, Work, bytes, group, op, region};
 use crate::shell::settings::SettingError;
@@ -113,7 +113,7 @@ const CHUNK_TOKENS: usize = 256;
 const FEW_CHUNKS: usize = 4;
 /// Parameters from which no cache holds a chunk's gradient. Several chunks then have [`LARGE_TOKENS`] each, and there are
 /// at most [`FEW_CHUNKS`]: of 256 tokens and 162 million parameters four chunks take 1.15 times as long as one.
-const LARGE: usize = 1 << 25;
+pub(super) const LARGE: usize = 1 << 25;
 /// Tokens of a large model's chunk at least, if there are several.
 const LARGE_TOKENS: usize = 1024;
 
@@ -223,7 +223,7 @@ impl Engine {
             m: AlignedVec::zeros(layout.len()),
             v: AlignedVec::zeros(layout.len()),
             steps: 0,
-            weights: Weights::new(&config, &layout),
+            weights: Weights::new(&config, &layout, weights::packs(&config, batch * time)),
             chunks,
             gradient: AlignedVec::zeros(if sums { layout.len() } else { 0 }),
             scratch: Mutex::new(scratch),

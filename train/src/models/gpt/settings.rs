@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Act, Config, Norm};
 use super::engine::{Optim, chunks};
+use super::weights::packs;
 use crate::schedule::Schedule;
 use crate::shell::memory;
 use crate::shell::settings::{self, SettingError, number};
@@ -127,7 +128,8 @@ pub(super) fn memory_needed(model: &Config, batch: usize, ranks: usize) -> f64 {
     let token = layers * (8.0 * dim + hidden + heads) + 8.0 * dim + 2.0 * hidden + vocab;
     let share = batch as f64 * block / ranks as f64;
     let own = chunks(model, batch, model.block) / ranks;
-    let copies = 5 + own + usize::from(own > 1);
+    let packed = if packs(model, batch * model.block) { 2 } else { 0 };
+    let copies = 3 + packed + own + usize::from(own > 1);
     4.0 * (share * token + copies as f64 * model.parameters() as f64)
 }
 

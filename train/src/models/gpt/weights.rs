@@ -1,11 +1,12 @@
-//! The weights as products read them: packed once after each step, in both orientations.
+//! The weights as products read them: packed once after each step, in both orientations, unless a step uses them too seldom.
 
 use hotlanes::bf16;
-use hotlanes::matmul::{Epilogue, Mat, MatMut, Packed, matmul_with};
+use hotlanes::matmul::{Epilogue, Mat, MatMut, Packed, Right, matmul_with};
 use hotlanes::reduce::column_sums;
 use rayon::prelude::*;
 
 use super::config::Config;
+use super::engine::LARGE;
 use super::params::{LayerPlaces, Layout, LinearPlace};
 use super::work::product;
 use crate::shell::profile::{Work, bytes, open};
@@ -31,10 +32,10 @@ pub(super) struct Linear {
     /// The block that it belongs to.
     block: Option<usize>,
     place: LinearPlace,
-    /// `[in][out]`, for the output.
-    forward: Packed,
-    /// `[out][in]`, for the input's gradient.
-    backward: Packed,
+    /// `[in][out]`, for the output; if packed.
+    forward: Option<Packed>,
+    /// `[out][in]`, for the input's gradient; if packed.
+    backward: Option<Packed>,
     /// Rounded, if they are to be bf16; else nothing.
     rounded: Vec<u16>,
 }
@@ -45,8 +46,20 @@ pub(super) struct Weights {
     linears: Vec<Linear>,
 }
 
+/// Tokens of a batch below which a large model's weights are not packed. To pack one costs 24 bytes on their way through
+/// memory; of a batch of 256 tokens that takes twice as long as packing on the way, which each 512 tokens do once more.
+const PACKING_TOKENS: usize = 1536;
+
+/// Whether weights are packed once a step for batches of so many tokens.
+pub(super) fn packs(config: &Config, tokens: usize) -> bool {
+    // bf16 is widened as it is packed.
+    config.bf16 || config.parameters() < LARGE || tokens >= PACKING_TOKENS
+}
+
 impl Weights {
-    pub(super) fn new(config: &Config, layout: &Layout) -> Self {
+    /// Packed, if [`packs`] says so; always, if they are to be bf16.
+    pub(super) fn new(config: &Config, layout: &Layout, packs: bool) -> Self {
+        let packed = |rows, cols| packs.then(|| Packed::new(rows, cols));
         let places = &layout.places;
         let of_block = |(i, l): (usize, &LayerPlaces)| {
             let places =
@@ -58,8 +71,8 @@ impl Weights {
             role,
             block,
             place,
-            forward: Packed::new(place.input, place.out),
-            backward: Packed::new(place.out, place.input),
+            forward: packed(place.input, place.out),
+            backward: packed(place.out, place.input),
             rounded: vec![0; if config.bf16 { place.weights.len } else { 0 }],
         };
         Weights { linears: of_blocks.chain([(Role::Head, None, places.head)]).map(linear).collect() }
@@ -73,7 +86,9 @@ impl Weights {
 
     /// Bytes of all of them in the products' form, about: without what fills up their last tiles.
     pub(super) fn bytes(&self) -> f64 {
-        let packed = |packed: &Packed| (packed.rows() * packed.cols() * size_of::<f32>()) as f64;
+        let packed = |packed: &Option<Packed>| {
+            packed.as_ref().map_or(0.0, |p| (p.rows() * p.cols() * size_of::<f32>()) as f64)
+        };
         let linear = |l: &Linear| packed(&l.forward) + packed(&l.backward) + bytes(&l.rounded);
         self.linears.iter().map(linear).sum()
     }
@@ -108,6 +123,7 @@ macro_rules! product_span {
 impl Linear {
     fn pack(&mut self, params: &[f32]) {
         let Linear { place, forward, backward, rounded, .. } = self;
+        let (Some(forward), Some(backward)) = (forward, backward) else { return };
         let weights = place.weights.of(params);
         if rounded.is_empty() {
             let w = Mat::new(weights, place.out, place.input);
@@ -138,16 +154,29 @@ impl Linear {
         let rows = x.len() / input;
         let _span = product_span!(self, "forward", [rows, out, input]);
         epilogue.bias = bias.map(|b| b.of(params));
-        matmul_with(Mat::new(x, rows, input), &self.forward, MatMut::new(y, rows, out), epilogue);
+        let right = match &self.forward {
+            Some(packed) => Right::Packed(packed),
+            None => Right::Mat(self.weights(params).t()),
+        };
+        matmul_with(Mat::new(x, rows, input), right, MatMut::new(y, rows, out), epilogue);
+    }
+
+    /// `[out][in]`
+    fn weights<'a>(&self, params: &'a [f32]) -> Mat<'a> {
+        Mat::new(self.place.weights.of(params), self.place.out, self.place.input)
     }
 
     /// `dx = dy W`
-    pub(super) fn input_gradient(&self, dy: &[f32], dx: &mut [f32]) {
+    pub(super) fn input_gradient(&self, params: &[f32], dy: &[f32], dx: &mut [f32]) {
         let LinearPlace { out, input, .. } = self.place;
         let rows = self.rows(dy);
         let _span = product_span!(self, "input gradient", [rows, input, out]);
         let dx = MatMut::new(dx, rows, input);
-        matmul_with(Mat::new(dy, rows, out), &self.backward, dx, Epilogue::default());
+        let right = match &self.backward {
+            Some(packed) => Right::Packed(packed),
+            None => Right::Mat(self.weights(params)),
+        };
+        matmul_with(Mat::new(dy, rows, out), right, dx, Epilogue::default());
     }
 
     /// `dW = dy^T x`, or added to what there is.
@@ -167,5 +196,65 @@ impl Linear {
             let _span = open!("bias gradients", self.block, shape, Work::of_values(dy.len(), dy.len()));
             column_sums(dy, bias.of_mut(gradient), add);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::{Act, Norm};
+    use super::super::params;
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            layers: 1,
+            heads: 2,
+            dim: 20,
+            block: 8,
+            vocab: 37,
+            norm: Norm::LayerNorm,
+            act: Act::Gelu,
+            tied: false,
+            bias: true,
+            bf16: false,
+            dropout: 0.0,
+        }
+    }
+
+    #[test]
+    fn products_have_the_same_bits_without_packing() {
+        let config = config();
+        let (layout, params) = (Layout::new(&config), params::init(&config, 1));
+        let [packed, plain] = [true, false].map(|packs| {
+            let mut weights = Weights::new(&config, &layout, packs);
+            weights.pack(&params);
+            weights
+        });
+        assert!(packed.bytes() > 0.0);
+        assert_eq!(plain.bytes(), 0.0);
+        for (packed, plain) in packed.linears.iter().zip(&plain.linears) {
+            let LinearPlace { out, input, .. } = packed.place;
+            for rows in [1, 7, 40] {
+                let values = |n: usize| -> Vec<f32> { (0..n).map(|i| (i * 7 % 11) as f32 - 5.3).collect() };
+                let (x, dy) = (values(rows * input), values(rows * out));
+                let [a, b] = [packed, plain].map(|linear| {
+                    let (mut y, mut dx) = (vec![f32::NAN; rows * out], vec![f32::NAN; rows * input]);
+                    linear.forward(&params, &x, &mut y, Epilogue::default());
+                    linear.input_gradient(&params, &dy, &mut dx);
+                    [y, dx].map(|values| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+                });
+                assert_eq!(a, b, "{rows} rows");
+                assert!(a.iter().flatten().all(|x| f32::from_bits(*x).is_finite()));
+            }
+        }
+    }
+
+    #[test]
+    fn large_models_pack_for_many_tokens_only() {
+        let large = Config { dim: 768, heads: 12, vocab: 50_257, ..config() };
+        assert!(large.parameters() >= LARGE);
+        assert!(packs(&config(), 1));
+        assert_eq!([1, 1535, 1536].map(|tokens| packs(&large, tokens)), [false, false, true]);
+        assert!(packs(&Config { bf16: true, ..large }, 1));
     }
 }
