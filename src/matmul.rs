@@ -173,7 +173,8 @@ pub fn matmul<'a, T: Element + 'a>(a: Mat<'_, T>, b: impl Into<Right<'a, T>>, c:
     matmul_with(a, b, c, Epilogue::default());
 }
 
-/// `c = f(beta c + a b + bias)`; see the [module](self). Parallel from [`tuning::MATMUL_PARALLEL`] multiplications on.
+/// `c = f(beta c + a b + bias)`; see the [module](self). Parallel from [`tuning::MATMUL_PARALLEL`] multiplications on
+/// (fewer than five rows count as five).
 ///
 /// # Panics
 /// If the shapes do not fit.

@@ -47,8 +47,8 @@ impl Clone for Packed {
 }
 
 impl Packed {
-    /// Room for an operand of `rows` (k) by `cols` (n), all zero. This and [`Packed::bf16`] are the two places here that
-    /// allocate.
+    /// Room for an operand of `rows` (k) by `cols` (n), all zero. This, [`Packed::bf16`] and a clone are what allocates
+    /// here.
     ///
     /// # Panics
     /// If it has more values than a usize can say.
@@ -58,8 +58,8 @@ impl Packed {
     }
 
     /// The same in half the memory: values are kept as bf16, to which [`Packed::pack`] rounds them (to nearest, ties to even,
-    /// every NaN as one; a bf16 operand stays as it is). A product widens them on the way, exactly. Of few rows it takes as
-    /// long as the memory needs to hand them over, so half as long from beyond the caches.
+    /// every NaN as one; a bf16 operand stays as it is but for its NaNs). A product widens them on the way, exactly. A product of
+    /// few rows takes as long as the memory needs to hand them over, so half as long from beyond the caches.
     ///
     /// # Panics
     /// If it has more values than a usize can say.

@@ -79,7 +79,6 @@ pub(super) fn run(args: Args) -> ExitCode {
         Err(e) => return super::fail(1, e),
     };
     signals::install(signals::STOPPING);
-    // One sequence is not worth a second thread.
     let pool = match super::pool(args.threads) {
         Ok(pool) => pool,
         Err(why) => return super::fail(1, why),

@@ -56,7 +56,7 @@ pub struct Reading {
     pub threads: usize,
     /// The weights of the linear layers, each once for a token.
     pub decoding_gbps: f64,
-    /// As many `f32` as the model has parameters, of which the sum is made: the limit, if no cache holds them.
+    /// As many `f32` as the model has parameters, of which the sum is made, for comparison.
     pub sum_gbps: f64,
 }
 

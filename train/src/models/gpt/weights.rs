@@ -1,4 +1,5 @@
-//! The weights as products read them: packed once after each step, in both orientations, unless a step uses them too seldom.
+//! The weights as products read them: packed once after each step, in both orientations, unless a micro-batch has too few
+//! tokens.
 
 use hotlanes::bf16;
 use hotlanes::matmul::{Epilogue, Mat, MatMut, Packed, Right, matmul_with};
@@ -46,8 +47,9 @@ pub(super) struct Weights {
     linears: Vec<Linear>,
 }
 
-/// Tokens of a batch below which a large model's weights are not packed. To pack one costs 24 bytes on their way through
-/// memory; of a batch of 256 tokens that takes twice as long as packing on the way, which each 512 tokens do once more.
+/// Tokens of a micro-batch, of all ranks together, below which a large model's weights are not packed. To pack one costs 24
+/// bytes on their way through memory; of a batch of 256 tokens that takes twice as long as packing on the way, which each 512
+/// tokens do once more.
 const PACKING_TOKENS: usize = 1536;
 
 /// Whether weights are packed once a step for batches of so many tokens.
