@@ -263,7 +263,6 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn prefetch_far(self, vectors: &[Chunk], i: usize) {
-        // A prefetch accesses nothing and cannot fault, wherever the address lies.
         self.0.sse._mm_prefetch::<_MM_HINT_T1>(vectors.as_ptr().wrapping_add(i).cast());
     }
 

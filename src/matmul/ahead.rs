@@ -1,4 +1,4 @@
-//! What a product needs next of its right operand: asked for while it multiplies, since it may lie in no cache.
+//! Prefetching the part of the right operand that comes next, while the part before it is multiplied.
 
 use super::kernel::{FAR, MANY, Product, Range, RightOperand};
 use super::mat::Operand;
@@ -17,10 +17,10 @@ pub(super) struct Ahead<'a> {
 }
 
 impl<'a> Product<'a> {
-    /// What is needed next if a group of columns is multiplied now: of panels that were packed before, the next group; of a
-    /// transpose that is packed on the way, as much of the next set of panels as the group is of its `set`; at the end of the
-    /// block's columns, that of the next steps. Rows that are packed on the way gain nothing by it, nor do columns that
-    /// would meet in the same sets of the cache.
+    /// The part to prefetch while `group` is multiplied. A packed operand: the next group. A transpose that is packed on
+    /// the way: the group's share of the next set of panels. After the block's last columns: its first ones, for the next
+    /// steps. Prefetching made operands that are not transposed slower, and so did columns that meet in the same cache
+    /// sets.
     #[inline(always)]
     pub(super) fn ahead(&self, group: Range, set: Range, cols: Range, steps: Range) -> Ahead<'a> {
         let k = self.a.cols();
@@ -61,14 +61,14 @@ impl<'a> Ahead<'a> {
     /// Nothing.
     const NONE: Self = Ahead { data: &[], stride: 0, lines: 0, vectors: 0, apart: 1 };
 
-    /// To be asked for in so many shares.
+    /// Cut into so many shares.
     #[inline(always)]
     pub(super) fn shares(self, count: usize) -> Shares<'a> {
         Shares { ahead: self, line: 0, vector: 0, share: (self.lines * self.vectors).div_ceil(count.max(1)) }
     }
 }
 
-/// What is left to be asked for.
+/// The part that has yet to be prefetched.
 pub(super) struct Shares<'a> {
     ahead: Ahead<'a>,
     line: usize,
@@ -77,7 +77,7 @@ pub(super) struct Shares<'a> {
 }
 
 impl Shares<'_> {
-    /// Asks for the next share.
+    /// Prefetches the next share.
     #[inline(always)]
     pub(super) fn ask<L: Lanes>(&mut self, l: L) {
         let Ahead { data, stride, lines, vectors, apart } = self.ahead;

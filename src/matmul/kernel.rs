@@ -21,8 +21,7 @@ const K_BLOCK: usize = 192;
 const ROW_BLOCK: usize = 512;
 /// Rows whose results wait in the L1 cache for the activation: whole tiles.
 const EPILOGUE_ROWS: usize = 24;
-/// Columns whose results go through all of k before the next: with [`LEFT_ROWS`] rows of them and those of the left operand they
-/// stay in the L2 cache.
+/// Columns that go through all of k before the next ones: their results stay in the L2 cache.
 const COL_BLOCK: usize = 1152;
 /// Panels that a group has at most.
 const GROUP: usize = 3;
@@ -220,7 +219,7 @@ struct Group<'a> {
     left: &'a [f32],
     /// The packed right operand: the group's panels.
     right: [&'a [Chunk]; GROUP],
-    /// What to ask for meanwhile.
+    /// Prefetched meanwhile.
     ahead: Ahead<'a>,
 }
 

@@ -50,8 +50,8 @@ fn each_result_is_one_chain() {
 /// Shapes around the sizes of the kernel's blocks, and around those from which it packs the left operand.
 #[test]
 fn each_result_is_one_chain_in_blocks_too() {
-    // In src/matmul/kernel.rs: blocks of 192 steps and 144 columns, of 1152 columns over all steps, 512 rows as they are and 264 packed, from 37 rows, 129
-    // columns and 64 steps on, if the right operand was packed before or rows lie a multiple of 1024 values apart; the
+    // In src/matmul/kernel.rs: blocks of 192 steps and 144 columns, 1152 columns for all of k; 512 rows as they are and 264
+    // packed, from 37 rows, 129 columns and 64 steps on, if the right operand was packed before or rows lie a multiple of 1024 values apart; the
     // epilogue's 24 rows, and the 32 that are packed together of a transpose.
     let small = [
         [36, 129, 64],
@@ -300,7 +300,7 @@ fn a_packed_operand_is_packed_anew() {
     });
 }
 
-/// What is kept as bf16 is rounded as [`bf16::from_f32`] rounds, and multiplied exactly; a bf16 operand stays as it is.
+/// `Packed::bf16` rounds as [`bf16::from_f32`] does, keeps bf16 values as they are, and loses nothing in the product.
 #[test]
 fn a_packed_operand_may_be_kept_as_bf16() {
     let mut rng = Rng::new(16);

@@ -98,7 +98,7 @@ fn table(report: &Report) -> String {
     }
     for Reading { threads, decoding_gbps, sum_gbps } in &report.reading {
         text += &format!(
-            "  decoding {threads:2} threads reads its weights at {decoding_gbps:.1} GB/s; a sum reads the parameters at \
+            "  decoding on {threads} threads reads its weights at {decoding_gbps:.1} GB/s; a sum reads the parameters at \
             {sum_gbps:.1} GB/s\n"
         );
     }

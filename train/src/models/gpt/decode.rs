@@ -190,6 +190,7 @@ impl Decoder {
     }
 }
 
+/// A layer's weights as `[in][out]`.
 fn packed(place: LinearPlace, params: &[f32], is_bf16: bool) -> Packed {
     let LinearPlace { weights, out, input, .. } = place;
     let mut packed = if is_bf16 { Packed::bf16(input, out) } else { Packed::new(input, out) };

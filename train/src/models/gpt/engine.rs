@@ -389,8 +389,10 @@ impl Engine {
             });
         }
         self.steps += 1;
-        let n = self.config.weights();
-        op!("packing weights", None, [n, 0, 0], Work::of_values(0, 3 * n) => self.weights.pack(&self.params));
+        if self.weights.is_packed() {
+            let n = self.config.weights();
+            op!("packing weights", None, [n, 0, 0], Work::of_values(0, 3 * n) => self.weights.pack(&self.params));
+        }
         StepOutcome { norm, clip_factor, skipped: false }
     }
 

@@ -60,8 +60,9 @@ pub(super) fn packs(config: &Config, tokens: usize) -> bool {
 
 impl Weights {
     /// Packed, if [`packs`] says so; always, if they are to be bf16.
-    pub(super) fn new(config: &Config, layout: &Layout, packs: bool) -> Self {
-        let packed = |rows, cols| packs.then(|| Packed::new(rows, cols));
+    pub(super) fn new(config: &Config, layout: &Layout, is_packed: bool) -> Self {
+        let is_packed = is_packed || config.bf16;
+        let packed = |rows, cols| is_packed.then(|| Packed::new(rows, cols));
         let places = &layout.places;
         let of_block = |(i, l): (usize, &LayerPlaces)| {
             let places =
@@ -97,6 +98,11 @@ impl Weights {
 
     pub(super) fn head(&self) -> &Linear {
         self.linears.last().expect("there is a head")
+    }
+
+    /// Whether a step packs them.
+    pub(super) fn is_packed(&self) -> bool {
+        self.head().forward.is_some()
     }
 
     /// Takes over the parameters.
@@ -203,24 +209,12 @@ impl Linear {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::{Act, Norm};
     use super::super::params;
+    use super::super::settings::Preset;
     use super::*;
 
     fn config() -> Config {
-        Config {
-            layers: 1,
-            heads: 2,
-            dim: 20,
-            block: 8,
-            vocab: 37,
-            norm: Norm::LayerNorm,
-            act: Act::Gelu,
-            tied: false,
-            bias: true,
-            bf16: false,
-            dropout: 0.0,
-        }
+        Config { dim: 20, vocab: 37, ..Preset::Tiny.settings().0.model }
     }
 
     #[test]
