@@ -74,12 +74,15 @@ fn segments_that_were_exchanged_are_detected() {
     let directory = saved(false);
     let is_segment = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("segment");
     let segments: Vec<_> = files(directory.path()).into_iter().filter(is_segment).collect();
-    let of_one_size =
-        |a: &&PathBuf, b: &PathBuf| fs::metadata(a).unwrap().len() == fs::metadata(b).unwrap().len();
-    let a = &segments[0];
-    let b = segments[1..].iter().find(|b| of_one_size(b, a)).unwrap();
-    fs::copy(a, b).unwrap();
-    detected(directory.path(), b, "exchanged");
+    for a in &segments {
+        for b in segments.iter().filter(|b| *b != a) {
+            let whole = fs::read(b).unwrap();
+            fs::copy(a, b).unwrap();
+            detected(directory.path(), b, "exchanged");
+            fs::write(b, whole).unwrap();
+        }
+    }
+    assert_eq!(segments.len(), 4);
 }
 
 #[test]
