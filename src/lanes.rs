@@ -46,6 +46,14 @@ pub(crate) type Half = [u16; LANES];
 /// The bits of which a normal `f32` has one at least, and a subnormal one or zero none.
 pub(crate) const EXPONENT: u32 = 0x7F80_0000;
 
+/// 1.5 * 2^23 and the exponent's bias: a sum of it and a whole number has that number's exponent field in its low bits.
+const BIASED: f32 = 12_582_912.0 + 127.0;
+
+/// `2^n` for `n` from -126 to 127.
+const fn power_of_two(n: i32) -> f32 {
+    f32::from_bits(((n + 127) as u32) << 23)
+}
+
 /// The one NaN that [`Lanes::store_bf16`] writes.
 #[cfg_attr(not(any(hotlanes_scalar, hotlanes_neon, test)), allow(dead_code))]
 const BF16_NAN: u16 = 0x7FC0;
@@ -130,7 +138,24 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// `v * 2^n` with one rounding, also where the result is denormal, for `|v|` from 1/2 to 2, 0 or infinite, and whole `n`
     /// from -240 to 240. NaN where `v` is, whatever `n` is.
-    fn scale(self, v: Self::F, n: Self::F) -> Self::F;
+    #[inline(always)]
+    fn scale(self, v: Self::F, n: Self::F) -> Self::F {
+        // The product with each half of the power is exact, but for the last, which rounds.
+        let half = self.mul_add(n, self.splat(0.5), self.splat(BIASED));
+        let rest = self.sub(n, self.sub(half, self.splat(2.0 * BIASED)));
+        self.mul(self.mul(v, self.power_of(half)), self.power_of(rest))
+    }
+    /// [`Lanes::scale`] for `n + up` from -126 to 127: half the work where there is no instruction for it.
+    #[inline(always)]
+    fn scale_near(self, v: Self::F, n: Self::F, up: i32) -> Self::F {
+        let power = self.power_of(self.add(n, self.splat(BIASED + up as f32)));
+        self.mul(self.mul(v, power), self.splat(power_of_two(-up)))
+    }
+    /// `2^n` of `n + BIASED`, for `n` from -126 to 127; some number for others.
+    #[inline(always)]
+    fn power_of(self, biased: Self::F) -> Self::F {
+        self.from_bits(self.shl(self.to_bits(biased), 23))
+    }
     /// `|a|`
     #[inline(always)]
     fn abs(self, a: Self::F) -> Self::F {

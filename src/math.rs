@@ -9,7 +9,7 @@ mod exp2;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use exp2::{exp2_of, one_less_exp2_of};
+pub(crate) use exp2::{Range, exp2_of, one_less_exp2_of};
 
 /// 1.5 * 2^23: a sum with it is rounded to a whole number, which lies in its low bits.
 const MAGIC: f32 = 12_582_912.0;

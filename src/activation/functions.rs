@@ -7,7 +7,7 @@
 use std::f32::consts::LOG2_E;
 
 use crate::lanes::Lanes;
-use crate::math::{self, exp2_of, one_less_exp2_of};
+use crate::math::{self, Range, exp2_of, one_less_exp2_of};
 
 /// A function of one variable, of no size: kernels are generic over it.
 pub(crate) trait Function: Send {
@@ -208,7 +208,7 @@ impl Function for Sigmoid {
     fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
         // e^89 is infinite, and e^-20 beside 1 is nothing: what is smaller would only become subnormal, and slow.
         let x = clamp(l, x, -89.0, 20.0);
-        logistic(l, exp2_of(l, x, [l.splat(-LOG2_E); N]))
+        logistic(l, exp2_of(l, x, [l.splat(-LOG2_E); N], Range::Large))
     }
 }
 
@@ -217,7 +217,7 @@ impl Slope for Sigmoid {
     #[inline(always)]
     fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
         let x = magnitude(l, x, 105.0);
-        let mut e = exp2_of(l, x, [l.splat(-LOG2_E); N]);
+        let mut e = exp2_of(l, x, [l.splat(-LOG2_E); N], Range::Small);
         let r = logistic(l, e);
         for i in 0..N {
             e[i] = l.mul(l.mul(e[i], r[i]), r[i]);
@@ -264,8 +264,8 @@ impl Silu {
 
     /// `e^-x`, and the sigmoid.
     #[inline(always)]
-    fn power<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
-        let e = exp2_of(l, x, [l.splat(-LOG2_E); N]);
+    fn power<L: Lanes, const N: usize>(l: L, x: [L::F; N], range: Range) -> ([L::F; N], [L::F; N]) {
+        let e = exp2_of(l, x, [l.splat(-LOG2_E); N], range);
         (e, logistic(l, e))
     }
 
@@ -287,7 +287,7 @@ impl Function for Silu {
     fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
         // As for the sigmoid.
         let [x, argument] = bounded(l, x, Self::ZERO, 20.0);
-        let (_, r) = Self::power(l, argument);
+        let (_, r) = Self::power(l, argument, Range::Large);
         product(l, x, r)
     }
 }
@@ -296,7 +296,7 @@ impl Slope for Silu {
     #[inline(always)]
     fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
         let x = clamp(l, x, Self::LOW, Self::HIGH);
-        let (e, r) = Self::power(l, x);
+        let (e, r) = Self::power(l, x, Range::Any);
         Self::slope_of(l, x, e, r)
     }
 
@@ -304,7 +304,7 @@ impl Slope for Silu {
     #[inline(always)]
     fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
         let [x, argument] = bounded(l, x, Self::ZERO, Self::HIGH);
-        let (e, r) = Self::power(l, argument);
+        let (e, r) = Self::power(l, argument, Range::Any);
         let slope = floor(l, Self::slope_of(l, argument, e, r), x, Self::LOW, Self::LEAST);
         (product(l, x, r), slope)
     }
@@ -326,13 +326,13 @@ impl GeluTanh {
 
     /// `x^2`, `e^-2u = 2^(x (c0 + c1 x^2))` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, and the sigmoid of `2u`.
     #[inline(always)]
-    fn power<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [[L::F; N]; 3] {
+    fn power<L: Lanes, const N: usize>(l: L, x: [L::F; N], range: Range) -> [[L::F; N]; 3] {
         let squares = product(l, x, x);
         let mut factor = squares;
         for i in 0..N {
             factor[i] = l.mul_add(squares[i], l.splat(Self::POWER[1]), l.splat(Self::POWER[0]));
         }
-        let e = exp2_of(l, x, factor);
+        let e = exp2_of(l, x, factor, range);
         [squares, e, logistic(l, e)]
     }
 
@@ -357,7 +357,7 @@ impl Function for GeluTanh {
     fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
         // From 6.5 up e^-2u is below 2^-40, nothing beside 1: what is smaller would only become subnormal, and slow.
         let [x, argument] = bounded(l, x, Self::ZERO, 6.5);
-        let [_, _, r] = Self::power(l, argument);
+        let [_, _, r] = Self::power(l, argument, Range::Large);
         product(l, x, r)
     }
 }
@@ -366,14 +366,14 @@ impl Slope for GeluTanh {
     #[inline(always)]
     fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
         let x = clamp(l, x, Self::LOW, Self::HIGH);
-        Self::slope_of(l, x, Self::power(l, x))
+        Self::slope_of(l, x, Self::power(l, x, Range::Any))
     }
 
     /// One power and one reciprocal, as for SiLU.
     #[inline(always)]
     fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
         let [x, argument] = bounded(l, x, Self::ZERO, Self::HIGH);
-        let powers = Self::power(l, argument);
+        let powers = Self::power(l, argument, Range::Any);
         let slope = floor(l, Self::slope_of(l, argument, powers), x, Self::LOW, Self::LEAST);
         (product(l, x, powers[2]), slope)
     }
@@ -406,7 +406,7 @@ impl GeluErf {
                 p[i] = l.mul_add(p[i], z[i], c);
             }
         }
-        exp2_of(l, z, p)
+        exp2_of(l, z, p, Range::Small)
     }
 }
 
@@ -436,7 +436,7 @@ impl Slope for GeluErf {
         for i in 0..N {
             half[i] = l.mul(z[i], l.splat(-0.5 * LOG2_E));
         }
-        let density = exp2_of(l, z, half);
+        let density = exp2_of(l, z, half, Range::Small);
         for i in 0..N {
             let weight = l.mul(z[i], l.splat(PHI));
             let h = l.neg_mul_add(weight, density[i], l.mul(tail[i], l.splat(0.5)));
@@ -471,7 +471,7 @@ impl Tanh {
     /// `4 e / (1 + e)^2`, which keeps its digits where the function is all but 1.
     #[inline(always)]
     fn slope_of<L: Lanes, const N: usize>(l: L, z: [L::F; N]) -> [L::F; N] {
-        let mut e = exp2_of(l, z, [l.splat(-2.0 * LOG2_E); N]);
+        let mut e = exp2_of(l, z, [l.splat(-2.0 * LOG2_E); N], Range::Small);
         let r = logistic(l, e);
         for i in 0..N {
             e[i] = l.mul(l.mul(e[i], l.splat(4.0)), l.mul(r[i], r[i]));

@@ -105,24 +105,6 @@ impl Avx2 {
 
 /// The arithmetic of one half.
 impl Avx2 {
-    /// `v * 2^n`: the product with each half of the power is exact, but for the last, which rounds.
-    #[inline(always)]
-    fn scale8(self, v: __m256, n: __m256) -> __m256 {
-        let (x, t) = (self.0.avx, self.0.avx2);
-        let n = x._mm256_cvtps_epi32(n);
-        let half = t._mm256_srai_epi32::<1>(n);
-        let first = x._mm256_mul_ps(v, self.power_of_two(half));
-        x._mm256_mul_ps(first, self.power_of_two(t._mm256_sub_epi32(n, half)))
-    }
-
-    /// `2^n` for `n` from -126 to 127; some number for others.
-    #[inline(always)]
-    fn power_of_two(self, n: __m256i) -> __m256 {
-        let (x, t) = (self.0.avx, self.0.avx2);
-        let exponent = t._mm256_add_epi32(n, x._mm256_set1_epi32(127));
-        x._mm256_castsi256_ps(t._mm256_slli_epi32::<23>(exponent))
-    }
-
     /// The nearest bf16 in the low half of each lane.
     #[inline(always)]
     fn bf16_of(self, v: __m256) -> __m256i {
@@ -301,10 +283,6 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn min(self, a: F32x16, b: F32x16) -> F32x16 {
         F32x16(self.0.avx._mm256_min_ps(a.0, b.0), self.0.avx._mm256_min_ps(a.1, b.1))
-    }
-    #[inline(always)]
-    fn scale(self, v: F32x16, n: F32x16) -> F32x16 {
-        F32x16(self.scale8(v.0, n.0), self.scale8(v.1, n.1))
     }
 
     #[inline(always)]

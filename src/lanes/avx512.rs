@@ -239,6 +239,10 @@ impl Lanes for Avx512 {
     fn scale(self, v: __m512, n: __m512) -> __m512 {
         self.token.avx512f._mm512_scalef_ps(v, n)
     }
+    #[inline(always)]
+    fn scale_near(self, v: __m512, n: __m512, _: i32) -> __m512 {
+        self.scale(v, n)
+    }
 
     #[inline(always)]
     fn gt(self, a: __m512, b: __m512) -> __mmask16 {

@@ -87,22 +87,6 @@ impl Neon {
 
 /// The arithmetic of one register.
 impl Neon {
-    /// `v * 2^n`: the product with each half of the power is exact, but for the last, which rounds.
-    #[inline(always)]
-    fn scale4(self, v: float32x4_t, n: float32x4_t) -> float32x4_t {
-        let x = self.0.neon;
-        let n = x.vcvtq_s32_f32(n);
-        let half = x.vshrq_n_s32::<1>(n);
-        x.vmulq_f32(x.vmulq_f32(v, self.power_of_two(half)), self.power_of_two(x.vsubq_s32(n, half)))
-    }
-
-    /// `2^n` for `n` from -126 to 127; some number for others.
-    #[inline(always)]
-    fn power_of_two(self, n: int32x4_t) -> float32x4_t {
-        let x = self.0.neon;
-        x.vreinterpretq_f32_s32(x.vshlq_n_s32::<23>(x.vaddq_s32(n, x.vdupq_n_s32(127))))
-    }
-
     /// Each lane shifted left by `n`, or right by `-n` with zeros from above.
     #[inline(always)]
     fn shift(self, a: U32x16, n: i32) -> U32x16 {
@@ -210,10 +194,6 @@ impl Lanes for Neon {
     #[inline(always)]
     fn min(self, a: F32x16, b: F32x16) -> F32x16 {
         self.select(self.gt(b, a), a, b)
-    }
-    #[inline(always)]
-    fn scale(self, v: F32x16, n: F32x16) -> F32x16 {
-        F32x16(self.scale4(v.0, n.0), self.scale4(v.1, n.1), self.scale4(v.2, n.2), self.scale4(v.3, n.3))
     }
 
     #[inline(always)]

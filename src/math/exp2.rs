@@ -41,9 +41,29 @@ fn quotient<L: Lanes, const N: usize>(l: L, s: [L::F; N]) -> [L::F; N] {
     p
 }
 
-/// `2^(a b)` for `a b` from -240 to 240: 0 from about -150 down, infinite from 128 up, NaN where `a` or `b` is.
 #[inline(always)]
-pub(crate) fn exp2_of<L: Lanes, const N: usize>(l: L, a: [L::F; N], b: [L::F; N]) -> [L::F; N] {
+fn scaled<L: Lanes>(l: L, v: L::F, n: L::F, range: Range) -> L::F {
+    match range {
+        Range::Small => l.scale_near(v, n, 64),
+        Range::Large => l.scale_near(v, n, -36),
+        Range::Any => l.scale(v, n),
+    }
+}
+
+/// Between what whole numbers the power lies: the narrower ones take half the work on most tiers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Range {
+    /// From -190 to 63.
+    Small,
+    /// From -90 to 163.
+    Large,
+    /// From -240 to 240.
+    Any,
+}
+
+/// `2^(a b)` for `a b` in the range: 0 from about -150 down, infinite from 128 up, NaN where `a` or `b` is.
+#[inline(always)]
+pub(crate) fn exp2_of<L: Lanes, const N: usize>(l: L, a: [L::F; N], b: [L::F; N], range: Range) -> [L::F; N] {
     let (n, s) = split(l, a, b);
     let mut p = quotient(l, s);
     let one = l.splat(1.0);
@@ -51,12 +71,12 @@ pub(crate) fn exp2_of<L: Lanes, const N: usize>(l: L, a: [L::F; N], b: [L::F; N]
         p[i] = l.mul_add(p[i], s[i], one);
     }
     for i in 0..N {
-        p[i] = l.scale(p[i], n[i]);
+        p[i] = scaled(l, p[i], n[i], range);
     }
     p
 }
 
-/// `1 - 2^(a b)`, small where `a b` is, for `a b` from -240 to 0.
+/// `1 - 2^(a b)`, small where `a b` is, for `a b` from -190 to 0.
 #[inline(always)]
 pub(crate) fn one_less_exp2_of<L: Lanes, const N: usize>(l: L, a: [L::F; N], b: [L::F; N]) -> [L::F; N] {
     let (mut n, mut s) = split(l, a, b);
@@ -66,7 +86,7 @@ pub(crate) fn one_less_exp2_of<L: Lanes, const N: usize>(l: L, a: [L::F; N], b: 
         s[i] = l.mul(s[i], p[i]);
     }
     for i in 0..N {
-        n[i] = l.scale(one, n[i]);
+        n[i] = scaled(l, one, n[i], Range::Small);
     }
     for i in 0..N {
         // 2^n (1 + s p) from 1; 1 - 2^n is exact where the rest matters.
