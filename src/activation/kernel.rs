@@ -151,6 +151,17 @@ fn forward_all<L: Lanes, F: Function, const IN_PLACE: bool>(l: L, x: &[Chunk], y
             at += GROUP;
         }
     }
+    if F::IN_TWO && !L::WIDE && n > 0 {
+        let mut begun = F::begin(l, load::<L, 1>(l, if IN_PLACE { y } else { x }, 0));
+        while at + 1 < n {
+            let next = F::begin(l, load::<L, 1>(l, if IN_PLACE { y } else { x }, at + 1));
+            forward_end::<L, F, IN_PLACE>(l, x, y, at, begun);
+            begun = next;
+            at += 1;
+        }
+        forward_end::<L, F, IN_PLACE>(l, x, y, at, begun);
+        return;
+    }
     while at < n {
         forward::<L, F, 1, IN_PLACE>(l, x, y, at);
         at += 1;
@@ -164,16 +175,34 @@ fn forward<L: Lanes, F: Function, const N: usize, const IN_PLACE: bool>(
     y: &mut [Chunk],
     at: usize,
 ) {
+    ask::<L, N, IN_PLACE>(l, x, y, at);
+    let v = F::value(l, load::<L, N>(l, if IN_PLACE { y } else { x }, at));
+    let y = &mut y[at..at + N];
+    for i in 0..N {
+        l.store(&mut y[i], v[i]);
+    }
+}
+
+#[inline(always)]
+fn forward_end<L: Lanes, F: Function, const IN_PLACE: bool>(
+    l: L,
+    x: &[Chunk],
+    y: &mut [Chunk],
+    at: usize,
+    begun: [L::F; 1],
+) {
+    ask::<L, 1, IN_PLACE>(l, x, y, at);
+    let [v] = F::end(l, load::<L, 1>(l, if IN_PLACE { y } else { x }, at), begun);
+    l.store(&mut y[at], v);
+}
+
+#[inline(always)]
+fn ask<L: Lanes, const N: usize, const IN_PLACE: bool>(l: L, x: &[Chunk], y: &[Chunk], at: usize) {
     for i in 0..N {
         if !IN_PLACE {
             l.prefetch(x, at + i + AHEAD);
         }
         l.prefetch(y, at + i + AHEAD);
-    }
-    let v = F::value(l, load::<L, N>(l, if IN_PLACE { y } else { x }, at));
-    let y = &mut y[at..at + N];
-    for i in 0..N {
-        l.store(&mut y[i], v[i]);
     }
 }
 

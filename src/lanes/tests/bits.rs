@@ -120,11 +120,14 @@ fn integers() {
 struct Scale<'a>(&'a Chunk, &'a Chunk);
 
 impl Kernel for Scale<'_> {
-    type Output = Chunk;
+    type Output = [Chunk; 3];
     #[inline(always)]
-    fn run<L: Lanes>(self, l: L) -> Chunk {
-        let mut out = [0.0; LANES];
-        l.store(&mut out, l.scale(l.load(self.0), l.load(self.1)));
+    fn run<L: Lanes>(self, l: L) -> [Chunk; 3] {
+        let (v, n) = (l.load(self.0), l.load(self.1));
+        let mut out = [[0.0; LANES]; 3];
+        l.store(&mut out[0], l.scale(v, n));
+        l.store(&mut out[1], l.scale_near(v, n, 64));
+        l.store(&mut out[2], l.scale_near(v, n, -36));
         out
     }
 }
@@ -148,11 +151,17 @@ fn scaling_by_powers_of_two_rounds_once() {
             ([0.0, -0.0, f32::INFINITY, f32::NAN][case % 4], case as f32 % 200.0);
         on_each_tier(
             || Scale(&v, &n),
-            |tier, out| {
+            |tier, [all, small, large]| {
                 for i in 0..LANES {
                     // Exact in f64; the conversion rounds once, denormals included.
                     let want = (v[i] as f64 * power_of_two(n[i] as i32)) as f32;
-                    assert_same(out[i], want, (tier, "scale", v[i], n[i]));
+                    assert_same(all[i], want, (tier, "scale", v[i], n[i]));
+                    if (-190.0..=63.0).contains(&n[i]) {
+                        assert_same(small[i], want, (tier, "scale near 64", v[i], n[i]));
+                    }
+                    if (-90.0..=163.0).contains(&n[i]) {
+                        assert_same(large[i], want, (tier, "scale near -36", v[i], n[i]));
+                    }
                 }
             },
         );

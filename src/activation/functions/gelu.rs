@@ -1,0 +1,196 @@
+//! GELU, by the hyperbolic tangent and by the normal distribution.
+
+use std::f32::consts::LOG2_E;
+use std::hint::black_box;
+
+use super::{Function, GeluErf, GeluTanh, Slope, bounded, clamp, floor, logistic, magnitude, product};
+use crate::lanes::{Chunk, LANES, Lanes};
+use crate::math::{Range, exp2_of};
+
+impl GeluTanh {
+    /// From here down the sigmoid is 0.
+    const ZERO: f32 = -11.0;
+    /// `e^-2u` is finite at -10: the slope is constant from here down.
+    const LOW: f32 = -10.0;
+    /// The slope there.
+    const LEAST: f32 = -2.757_625_5e-36;
+    /// `e^-2u` is 0 beyond 10.8.
+    const HIGH: f32 = 11.0;
+    /// `-2 sqrt(2 / pi) log2(e)`, and that times 0.044715.
+    const POWER: [f32; 2] = [-2.302_208_2, -0.102_943_24];
+    /// `2 sqrt(2 / pi)`, and that times 3 times 0.044715.
+    const SLOPE: [f32; 2] = [1.595_769_2, 0.214_064_45];
+
+    /// `x^2`, `e^-2u = 2^(x (c0 + c1 x^2))` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, and the sigmoid of `2u`.
+    #[inline(always)]
+    fn power<L: Lanes, const N: usize>(l: L, x: [L::F; N], range: Range) -> [[L::F; N]; 3] {
+        let squares = product(l, x, x);
+        let mut factor = squares;
+        for i in 0..N {
+            factor[i] = l.mul_add(squares[i], l.splat(Self::POWER[1]), l.splat(Self::POWER[0]));
+        }
+        let e = exp2_of(l, x, factor, range);
+        [squares, e, logistic(l, e)]
+    }
+
+    /// `s (1 + 2 u' x (1 - s))` with `s` the sigmoid of `2u`, and `1 - s = e s`.
+    #[inline(always)]
+    fn slope_of<L: Lanes, const N: usize>(l: L, x: [L::F; N], powers: [[L::F; N]; 3]) -> [L::F; N] {
+        let [mut squares, mut e, r] = powers;
+        for i in 0..N {
+            e[i] = l.mul(e[i], r[i]);
+            let du = l.mul_add(squares[i], l.splat(Self::SLOPE[1]), l.splat(Self::SLOPE[0]));
+            squares[i] = l.mul(x[i], du);
+        }
+        for i in 0..N {
+            e[i] = l.mul(r[i], l.mul_add(e[i], squares[i], l.splat(1.0)));
+        }
+        e
+    }
+}
+
+impl Function for GeluTanh {
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        // From 6.5 up e^-2u is below 2^-40, nothing beside 1: what is smaller would only become subnormal, and slow.
+        let [x, argument] = bounded(l, x, Self::ZERO, 6.5);
+        let [_, _, r] = Self::power(l, argument, Range::Large);
+        product(l, x, r)
+    }
+}
+
+impl Slope for GeluTanh {
+    #[inline(always)]
+    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        let x = clamp(l, x, Self::LOW, Self::HIGH);
+        Self::slope_of(l, x, Self::power(l, x, Range::Any))
+    }
+
+    /// One power and one reciprocal, as for SiLU.
+    #[inline(always)]
+    fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
+        let [x, argument] = bounded(l, x, Self::ZERO, Self::HIGH);
+        let powers = Self::power(l, argument, Range::Any);
+        let slope = floor(l, Self::slope_of(l, argument, powers), x, Self::LOW, Self::LEAST);
+        (product(l, x, powers[2]), slope)
+    }
+}
+
+impl GeluErf {
+    /// From here up the result is 0 or `x`.
+    const HIGH: f32 = 14.5;
+
+    /// `log2(2 Phi(-z)) / z`
+    #[inline(always)]
+    fn log2_tail<L: Lanes, const N: usize>(l: L, z: [L::F; N]) -> [L::F; N] {
+        // Where registers are few, the compiler is not to know that these are constants: it would keep them all in
+        // registers, and for that run the vectors' chains one after the other.
+        let c = if L::WIDE { &GELU_ERF } else { black_box(&GELU_ERF) };
+        let constant = |k: usize| l.load(&c[k]);
+        let mut p = [constant(10); N];
+        for k in [9, 8, 7, 6, 5, 4, 3, 2, 1, 0] {
+            let c = constant(k);
+            for i in 0..N {
+                p[i] = l.mul_add(p[i], z[i], c);
+            }
+        }
+        p
+    }
+
+    /// `2 Phi(-z)`
+    #[inline(always)]
+    fn twice_tail<L: Lanes, const N: usize>(l: L, z: [L::F; N]) -> [L::F; N] {
+        exp2_of(l, z, Self::log2_tail(l, z), Range::Small)
+    }
+
+    /// `max(x, 0) - |x| Phi(-|x|)`
+    #[inline(always)]
+    fn value_of<L: Lanes, const N: usize>(
+        l: L,
+        mut x: [L::F; N],
+        z: [L::F; N],
+        tail: [L::F; N],
+    ) -> [L::F; N] {
+        for i in 0..N {
+            let half = l.mul(z[i], l.splat(0.5));
+            x[i] = l.neg_mul_add(half, tail[i], l.max(l.splat(0.0), x[i]));
+        }
+        x
+    }
+
+    /// `h = Phi(-|x|) - |x| phi(x)`, or `1 - h` where `x` is positive.
+    #[inline(always)]
+    fn slope_of<L: Lanes, const N: usize>(
+        l: L,
+        mut x: [L::F; N],
+        z: [L::F; N],
+        tail: [L::F; N],
+    ) -> [L::F; N] {
+        /// `1 / sqrt(2 pi)`
+        const PHI: f32 = 0.398_942_3;
+        let mut half = z;
+        for i in 0..N {
+            half[i] = l.mul(z[i], l.splat(-0.5 * LOG2_E));
+        }
+        let density = exp2_of(l, z, half, Range::Small);
+        for i in 0..N {
+            let weight = l.mul(z[i], l.splat(PHI));
+            let h = l.neg_mul_add(weight, density[i], l.mul(tail[i], l.splat(0.5)));
+            let negative = l.gt(l.splat(0.0), x[i]);
+            x[i] = l.select(negative, h, l.sub(l.splat(1.0), h));
+        }
+        x
+    }
+}
+
+/// `log2(2 Phi(-z)) / z` for `z` up to 14.5, minimax with less weight from 3 on: 2^(z p) is within 2^-24 (1 + log2(e) z^2 / 2)
+/// up to there. Each in all lanes.
+static GELU_ERF: [Chunk; 11] = [
+    [-1.151_107_1; LANES],
+    [-0.459_190_73; LANES],
+    [-0.052_544_527; LANES],
+    [0.007_111_612_2; LANES],
+    [-1.417_527e-4; LANES],
+    [-2.092_260_8e-4; LANES],
+    [5.589_976e-5; LANES],
+    [-7.575_489_2e-6; LANES],
+    [5.869_81e-7; LANES],
+    [-2.440_127_6e-8; LANES],
+    [4.200_098_6e-10; LANES],
+];
+
+impl Function for GeluErf {
+    const IN_TWO: bool = true;
+
+    #[inline(always)]
+    fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        Self::end(l, x, Self::begin(l, x))
+    }
+
+    #[inline(always)]
+    fn begin<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        Self::log2_tail(l, magnitude(l, x, Self::HIGH))
+    }
+
+    #[inline(always)]
+    fn end<L: Lanes, const N: usize>(l: L, x: [L::F; N], begun: [L::F; N]) -> [L::F; N] {
+        let z = magnitude(l, x, Self::HIGH);
+        Self::value_of(l, x, z, exp2_of(l, z, begun, Range::Small))
+    }
+}
+
+impl Slope for GeluErf {
+    #[inline(always)]
+    fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
+        let z = magnitude(l, x, Self::HIGH);
+        Self::slope_of(l, x, z, Self::twice_tail(l, z))
+    }
+
+    /// One tail.
+    #[inline(always)]
+    fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
+        let z = magnitude(l, x, Self::HIGH);
+        let tail = Self::twice_tail(l, z);
+        (Self::value_of(l, x, z, tail), Self::slope_of(l, x, z, tail))
+    }
+}
