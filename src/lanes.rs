@@ -145,7 +145,7 @@ pub(crate) trait Lanes: Copy + Send + Sync {
         let rest = self.sub(n, self.sub(half, self.splat(2.0 * BIASED)));
         self.mul(self.mul(v, self.power_of(half)), self.power_of(rest))
     }
-    /// [`Lanes::scale`] for `n + up` from -126 to 127: half the work where there is no instruction for it.
+    /// [`Lanes::scale`] for `n + up` from -125 to 127: half the work where there is no instruction for it.
     #[inline(always)]
     fn scale_near(self, v: Self::F, n: Self::F, up: i32) -> Self::F {
         let power = self.power_of(self.add(n, self.splat(BIASED + up as f32)));

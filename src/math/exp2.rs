@@ -53,9 +53,9 @@ fn scaled<L: Lanes>(l: L, v: L::F, n: L::F, range: Range) -> L::F {
 /// Between what whole numbers the power lies: the narrower ones take half the work on most tiers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Range {
-    /// From -190 to 63.
+    /// From -189 to 63.
     Small,
-    /// From -90 to 163.
+    /// From -89 to 163.
     Large,
     /// From -240 to 240.
     Any,
@@ -76,7 +76,7 @@ pub(crate) fn exp2_of<L: Lanes, const N: usize>(l: L, a: [L::F; N], b: [L::F; N]
     p
 }
 
-/// `1 - 2^(a b)`, small where `a b` is, for `a b` from -190 to 0.
+/// `1 - 2^(a b)`, small where `a b` is, for `a b` from -189 to 0.
 #[inline(always)]
 pub(crate) fn one_less_exp2_of<L: Lanes, const N: usize>(l: L, a: [L::F; N], b: [L::F; N]) -> [L::F; N] {
     let (mut n, mut s) = split(l, a, b);
