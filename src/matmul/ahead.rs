@@ -24,7 +24,7 @@ impl<'a> Product<'a> {
     #[inline(always)]
     pub(super) fn ahead(&self, group: Range, set: Range, cols: Range, steps: Range) -> Ahead<'a> {
         let k = self.a.cols();
-        if k * self.c.cols() < FAR {
+        if k.saturating_mul(self.c.cols()) < FAR {
             return Ahead::NONE;
         }
         let after = |range: Range, most: usize| {

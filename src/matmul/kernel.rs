@@ -1,6 +1,6 @@
 //! The loops over a product: blocks of k, groups of columns whose panels stay in the L1 cache, rows.
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Shares};
 use super::finish::Part;
 use super::mat::{Mat, Operand};
 use super::pack::{pack, pack_left, pack_side_by_side};
@@ -37,8 +37,8 @@ const SHALLOW: usize = 64;
 const SHALLOW_ROWS: usize = 24;
 /// Steps from which a tile takes long enough for what is asked for in time.
 const PREFETCH_STEPS: usize = 16;
-/// Rows up to which a product takes about as long as of one: 512 x 512 by one takes 11 us, by six 18.
-const FEWEST: usize = 5;
+/// A product of fewer rows counts as one of so many: 512 x 512 by one takes 11 us, by six 18.
+const READ_AS: usize = 5;
 /// Values of an operand or of the results from which they may lie in no L2 cache: 512 KiB.
 pub(super) const FAR: usize = 1 << 17;
 
@@ -95,7 +95,7 @@ impl Product<'_> {
 impl Work for Product<'_> {
     fn size(&self) -> usize {
         // At least the results themselves, when k is zero. A few rows take as long as it takes to read the other operand.
-        self.c.rows().max(FEWEST).saturating_mul(self.c.cols()).saturating_mul(self.a.cols().max(1))
+        self.c.rows().max(READ_AS).saturating_mul(self.c.cols()).saturating_mul(self.a.cols().max(1))
     }
 
     /// Rows, which share the panels' packing among many, as long as there are more than a block of them or more than
@@ -340,6 +340,7 @@ impl Product<'_> {
         let start = if steps.from > 0 { Start::Block } else { self.start(j, width, &mut bias) };
         let finish = self.finishes() && steps.from + steps.len == self.a.cols();
         let vectors = width.div_ceil(LANES);
+        let mut ahead = at.ahead.shares(rows.len.div_ceil(if L::WIDE { 8 } else { 6 }));
         let (mut i, end) = (rows.from, rows.from + rows.len);
         while i < end {
             // A whole number of tiles, so that the next ones begin where a packed panel does.
@@ -350,9 +351,9 @@ impl Product<'_> {
                 room = Some(Block::new(values, EPILOGUE_ROWS, vectors * LANES, vectors * LANES));
             }
             match vectors {
-                3 if L::WIDE => self.tiles::<L, 3, LEFT>(l, some, at, start, room),
-                2 if L::WIDE => self.tiles::<L, 2, LEFT>(l, some, at, start, room),
-                _ => self.tiles::<L, 1, LEFT>(l, some, at, start, room),
+                3 if L::WIDE => self.tiles::<L, 3, LEFT>(l, some, at, start, room, &mut ahead),
+                2 if L::WIDE => self.tiles::<L, 2, LEFT>(l, some, at, start, room, &mut ahead),
+                _ => self.tiles::<L, 1, LEFT>(l, some, at, start, room, &mut ahead),
             }
             if finish {
                 let part = Part { rows: some, cols: Range { from: j, len: width }, turned: false };
@@ -384,6 +385,7 @@ impl Product<'_> {
         at: Group<'_>,
         start: Start<'_>,
         mut room: Option<Block<'_>>,
+        ahead: &mut Shares<'_>,
     ) {
         let mut panels: [&[Chunk]; N] = [&[]; N];
         for (q, panel) in panels.iter_mut().enumerate() {
@@ -391,7 +393,6 @@ impl Product<'_> {
         }
         let panels = Panels(panels);
         let (mut i, end) = (rows.from, rows.from + rows.len);
-        let mut ahead = at.ahead.shares(rows.len.div_ceil(if L::WIDE { 8 } else { 6 }));
         while i < end {
             ahead.ask(l);
             i += match tile_rows::<L>(end - i) {

@@ -44,7 +44,7 @@ struct PanelsOf<'a, V> {
 
 /// Some panels side by side.
 trait SideBySide: Copy {
-    /// `N` panels from `q` on; of those beyond the last, the last once more.
+    /// `N` panels from `q` on, all of which there are.
     fn some<const N: usize>(self, q: usize) -> impl Right<N>;
 }
 
@@ -53,10 +53,8 @@ impl<'a, V> PanelsOf<'a, V> {
     fn slices<const N: usize>(self, q: usize) -> [&'a [V]; N] {
         let PanelsOf { vectors, k } = self;
         let mut panels: [&[V]; N] = [&[]; N];
-        // With nothing along k there are no vectors at all.
-        let Some(count) = vectors.len().checked_div(k) else { return panels };
         for i in 0..N {
-            panels[i] = &vectors[(q + i).min(count - 1) * k..][..k];
+            panels[i] = &vectors[(q + i) * k..][..k];
         }
         panels
     }

@@ -171,7 +171,7 @@ pub(crate) fn prefetch<L: Lanes, const M: usize, const N: usize>(
     while i < (i0 + M).min(block.rows()) {
         let vectors = block.row(i)[j0..j0 + width].as_chunks::<LANES>().0;
         // Vectors that lie across lines end in one more.
-        let lines = N + usize::from(!(vectors.as_ptr() as usize).is_multiple_of(size_of::<Chunk>()));
+        let lines = N + usize::from(!vectors.as_ptr().addr().is_multiple_of(size_of::<Chunk>()));
         let mut j = 0;
         while j < lines {
             l.prefetch(vectors, j);
