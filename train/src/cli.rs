@@ -138,11 +138,18 @@ fn printed(result: io::Result<()>) -> ExitCode {
 
 /// A pool of so many threads, all there are if `None`; an error in words.
 fn pool(threads: Option<u16>) -> Result<rayon::ThreadPool, String> {
-    let mut builder = rayon::ThreadPoolBuilder::new();
-    if let Some(threads) = threads {
-        builder = builder.num_threads(threads.into());
-    }
-    builder.build().map_err(|e| format!("--threads: {e}"))
+    builder(threads).build().map_err(|e| format!("--threads: {e}"))
+}
+
+/// The process's own pool, of so many threads. Kernels that this thread calls then spread their work over it: this thread takes
+/// a share and waits awake, where a worker that waits for a short piece soon sleeps. An error in words.
+fn own_pool(threads: Option<u16>) -> Result<(), String> {
+    builder(threads).build_global().map_err(|e| format!("--threads: {e}"))
+}
+
+fn builder(threads: Option<u16>) -> rayon::ThreadPoolBuilder {
+    // Zero stands for as many as the machine has.
+    rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, usize::from))
 }
 
 /// The tier of the process, before a kernel asks for it; an error in words.

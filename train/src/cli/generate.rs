@@ -79,11 +79,10 @@ pub(super) fn run(args: Args) -> ExitCode {
         Err(e) => return super::fail(1, e),
     };
     signals::install(signals::STOPPING);
-    let pool = match super::pool(args.threads) {
-        Ok(pool) => pool,
-        Err(why) => return super::fail(1, why),
-    };
-    match pool.install(|| generate(&args, &model)) {
+    if let Err(why) = super::own_pool(args.threads) {
+        return super::fail(1, why);
+    }
+    match generate(&args, &model) {
         Ok(()) => signals::requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(signal.exit_code())),
         Err(Stop::Output(e)) => super::printed(Err(e)),
         Err(Stop::Generate(
