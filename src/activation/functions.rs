@@ -23,13 +23,13 @@ pub(crate) trait Function: Send {
 
     /// The first part of a function that comes in two.
     #[inline(always)]
-    fn begin<L: Lanes, const N: usize>(_: L, x: [L::F; N]) -> [L::F; N] {
-        x
+    fn begin<L: Lanes, const N: usize>(_: L, x: [L::F; N]) -> [[L::F; N]; 2] {
+        [x, x]
     }
 
     /// `f(x)`, with what was begun.
     #[inline(always)]
-    fn end<L: Lanes, const N: usize>(l: L, x: [L::F; N], _begun: [L::F; N]) -> [L::F; N] {
+    fn end<L: Lanes, const N: usize>(l: L, x: [L::F; N], _begun: [[L::F; N]; 2]) -> [L::F; N] {
         Self::value(l, x)
     }
 }
@@ -46,14 +46,16 @@ pub(crate) trait Slope: Function {
         (Self::value(l, x), Self::slope(l, x))
     }
 
+    /// `f'(x)`, with what was begun.
+    #[inline(always)]
+    fn slope_end<L: Lanes, const N: usize>(l: L, x: [L::F; N], _begun: [[L::F; N]; 2]) -> [L::F; N] {
+        Self::slope(l, x)
+    }
+
     /// `dy f'(x)`
     #[inline(always)]
     fn gradient<L: Lanes, const N: usize>(l: L, dy: [L::F; N], x: [L::F; N]) -> [L::F; N] {
-        let mut g = Self::slope(l, x);
-        for i in 0..N {
-            g[i] = l.mul(dy[i], g[i]);
-        }
-        g
+        product(l, dy, Self::slope(l, x))
     }
 }
 
@@ -123,8 +125,9 @@ fn logistic<L: Lanes, const N: usize>(l: L, mut e: [L::F; N]) -> [L::F; N] {
     recip(l, e)
 }
 
+/// `x y`
 #[inline(always)]
-fn product<L: Lanes, const N: usize>(l: L, mut x: [L::F; N], y: [L::F; N]) -> [L::F; N] {
+pub(super) fn product<L: Lanes, const N: usize>(l: L, mut x: [L::F; N], y: [L::F; N]) -> [L::F; N] {
     for i in 0..N {
         x[i] = l.mul(x[i], y[i]);
     }

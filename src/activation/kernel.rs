@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::functions::{Function, Slope};
+use super::functions::{Function, Slope, product};
 use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
 use crate::parallel::Work;
 use crate::tier::Active;
@@ -147,23 +147,22 @@ fn forward_all<L: Lanes, F: Function, const IN_PLACE: bool>(l: L, x: &[Chunk], y
     let mut at = 0;
     if L::WIDE {
         while at + GROUP <= n {
-            forward::<L, F, GROUP, IN_PLACE>(l, x, y, at);
+            forward::<L, F, GROUP, IN_PLACE>(l, x, y, at, None);
             at += GROUP;
         }
-    }
-    if F::IN_TWO && !L::WIDE && n > 0 {
-        let mut begun = F::begin(l, load::<L, 1>(l, if IN_PLACE { y } else { x }, 0));
+    } else if F::IN_TWO && n > 0 {
+        let mut begun = F::begin(l, load(l, if IN_PLACE { y } else { x }, 0));
         while at + 1 < n {
-            let next = F::begin(l, load::<L, 1>(l, if IN_PLACE { y } else { x }, at + 1));
-            forward_end::<L, F, IN_PLACE>(l, x, y, at, begun);
+            let next = F::begin(l, load(l, if IN_PLACE { y } else { x }, at + 1));
+            forward::<L, F, 1, IN_PLACE>(l, x, y, at, Some(begun));
             begun = next;
             at += 1;
         }
-        forward_end::<L, F, IN_PLACE>(l, x, y, at, begun);
+        forward::<L, F, 1, IN_PLACE>(l, x, y, at, Some(begun));
         return;
     }
     while at < n {
-        forward::<L, F, 1, IN_PLACE>(l, x, y, at);
+        forward::<L, F, 1, IN_PLACE>(l, x, y, at, None);
         at += 1;
     }
 }
@@ -174,35 +173,22 @@ fn forward<L: Lanes, F: Function, const N: usize, const IN_PLACE: bool>(
     x: &[Chunk],
     y: &mut [Chunk],
     at: usize,
+    begun: Option<[[L::F; N]; 2]>,
 ) {
-    ask::<L, N, IN_PLACE>(l, x, y, at);
-    let v = F::value(l, load::<L, N>(l, if IN_PLACE { y } else { x }, at));
-    let y = &mut y[at..at + N];
-    for i in 0..N {
-        l.store(&mut y[i], v[i]);
-    }
-}
-
-#[inline(always)]
-fn forward_end<L: Lanes, F: Function, const IN_PLACE: bool>(
-    l: L,
-    x: &[Chunk],
-    y: &mut [Chunk],
-    at: usize,
-    begun: [L::F; 1],
-) {
-    ask::<L, 1, IN_PLACE>(l, x, y, at);
-    let [v] = F::end(l, load::<L, 1>(l, if IN_PLACE { y } else { x }, at), begun);
-    l.store(&mut y[at], v);
-}
-
-#[inline(always)]
-fn ask<L: Lanes, const N: usize, const IN_PLACE: bool>(l: L, x: &[Chunk], y: &[Chunk], at: usize) {
     for i in 0..N {
         if !IN_PLACE {
             l.prefetch(x, at + i + AHEAD);
         }
         l.prefetch(y, at + i + AHEAD);
+    }
+    let x = load(l, if IN_PLACE { y } else { x }, at);
+    let v = match begun {
+        Some(begun) => F::end(l, x, begun),
+        None => F::value(l, x),
+    };
+    let y = &mut y[at..at + N];
+    for i in 0..N {
+        l.store(&mut y[i], v[i]);
     }
 }
 
@@ -234,12 +220,22 @@ fn backward_all<L: Lanes, F: Slope, const IN_PLACE: bool>(l: L, dy: &[Chunk], x:
     let mut at = 0;
     if L::WIDE {
         while at + GROUP <= n {
-            backward::<L, F, GROUP, IN_PLACE>(l, dy, x, dx, at);
+            backward::<L, F, GROUP, IN_PLACE>(l, dy, x, dx, at, None);
             at += GROUP;
         }
+    } else if F::IN_TWO && n > 0 {
+        let mut begun = F::begin(l, load(l, x, 0));
+        while at + 1 < n {
+            let next = F::begin(l, load(l, x, at + 1));
+            backward::<L, F, 1, IN_PLACE>(l, dy, x, dx, at, Some(begun));
+            begun = next;
+            at += 1;
+        }
+        backward::<L, F, 1, IN_PLACE>(l, dy, x, dx, at, Some(begun));
+        return;
     }
     while at < n {
-        backward::<L, F, 1, IN_PLACE>(l, dy, x, dx, at);
+        backward::<L, F, 1, IN_PLACE>(l, dy, x, dx, at, None);
         at += 1;
     }
 }
@@ -251,6 +247,7 @@ fn backward<L: Lanes, F: Slope, const N: usize, const IN_PLACE: bool>(
     x: &[Chunk],
     dx: &mut [Chunk],
     at: usize,
+    begun: Option<[[L::F; N]; 2]>,
 ) {
     for i in 0..N {
         if !IN_PLACE {
@@ -260,7 +257,11 @@ fn backward<L: Lanes, F: Slope, const N: usize, const IN_PLACE: bool>(
         l.prefetch(dx, at + i + AHEAD);
     }
     let dy = load::<L, N>(l, if IN_PLACE { dx } else { dy }, at);
-    let v = F::gradient(l, dy, load::<L, N>(l, x, at));
+    let x = load(l, x, at);
+    let v = match begun {
+        Some(begun) => product(l, dy, F::slope_end(l, x, begun)),
+        None => F::gradient(l, dy, x),
+    };
     let dx = &mut dx[at..at + N];
     for i in 0..N {
         l.store(&mut dx[i], v[i]);

@@ -83,24 +83,17 @@ impl GeluErf {
     /// `log2(2 Phi(-z)) / z`
     #[inline(always)]
     fn log2_tail<L: Lanes, const N: usize>(l: L, z: [L::F; N]) -> [L::F; N] {
-        // Where registers are few, the compiler is not to know that these are constants: it would keep them all in
-        // registers, and for that run the vectors' chains one after the other.
+        // Where registers are few the compiler is not to know that these are constants: it would hold them all in registers,
+        // and to that end put the vectors' chains one after the other.
         let c = if L::WIDE { &GELU_ERF } else { black_box(&GELU_ERF) };
-        let constant = |k: usize| l.load(&c[k]);
-        let mut p = [constant(10); N];
+        let mut p = [l.load(&c[10]); N];
         for k in [9, 8, 7, 6, 5, 4, 3, 2, 1, 0] {
-            let c = constant(k);
+            let c = l.load(&c[k]);
             for i in 0..N {
                 p[i] = l.mul_add(p[i], z[i], c);
             }
         }
         p
-    }
-
-    /// `2 Phi(-z)`
-    #[inline(always)]
-    fn twice_tail<L: Lanes, const N: usize>(l: L, z: [L::F; N]) -> [L::F; N] {
-        exp2_of(l, z, Self::log2_tail(l, z), Range::Small)
     }
 
     /// `max(x, 0) - |x| Phi(-|x|)`
@@ -168,29 +161,33 @@ impl Function for GeluErf {
     }
 
     #[inline(always)]
-    fn begin<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
-        Self::log2_tail(l, magnitude(l, x, Self::HIGH))
+    fn begin<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [[L::F; N]; 2] {
+        let z = magnitude(l, x, Self::HIGH);
+        [z, Self::log2_tail(l, z)]
     }
 
     #[inline(always)]
-    fn end<L: Lanes, const N: usize>(l: L, x: [L::F; N], begun: [L::F; N]) -> [L::F; N] {
-        let z = magnitude(l, x, Self::HIGH);
-        Self::value_of(l, x, z, exp2_of(l, z, begun, Range::Small))
+    fn end<L: Lanes, const N: usize>(l: L, x: [L::F; N], [z, p]: [[L::F; N]; 2]) -> [L::F; N] {
+        Self::value_of(l, x, z, exp2_of(l, z, p, Range::Small))
     }
 }
 
 impl Slope for GeluErf {
     #[inline(always)]
     fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
-        let z = magnitude(l, x, Self::HIGH);
-        Self::slope_of(l, x, z, Self::twice_tail(l, z))
+        Self::slope_end(l, x, Self::begin(l, x))
+    }
+
+    #[inline(always)]
+    fn slope_end<L: Lanes, const N: usize>(l: L, x: [L::F; N], [z, p]: [[L::F; N]; 2]) -> [L::F; N] {
+        Self::slope_of(l, x, z, exp2_of(l, z, p, Range::Small))
     }
 
     /// One tail.
     #[inline(always)]
     fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
-        let z = magnitude(l, x, Self::HIGH);
-        let tail = Self::twice_tail(l, z);
+        let [z, p] = Self::begin(l, x);
+        let tail = exp2_of(l, z, p, Range::Small);
         (Self::value_of(l, x, z, tail), Self::slope_of(l, x, z, tail))
     }
 }
