@@ -1,6 +1,6 @@
 //! NEON: the virtual vector is four registers.
 
-use core::arch::aarch64::{float32x4_t, int32x4_t, uint32x4_t};
+use core::arch::aarch64::{float32x4_t, uint32x4_t};
 
 use super::{BF16_NAN, Chunk, GatherBlock, Half, Index, LANES, Lanes};
 
