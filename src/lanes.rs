@@ -140,12 +140,13 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// from -240 to 240. NaN where `v` is, whatever `n` is.
     #[inline(always)]
     fn scale(self, v: Self::F, n: Self::F) -> Self::F {
-        // The product with each half of the power is exact, but for the last, which rounds.
+        // The product with each half of the power is exact, but for the last, which rounds. `half` is n / 2, rounded to a
+        // whole number, and `rest` what n has beside it, each with `BIASED` added.
         let half = self.mul_add(n, self.splat(0.5), self.splat(BIASED));
         let rest = self.sub(n, self.sub(half, self.splat(2.0 * BIASED)));
         self.mul(self.mul(v, self.power_of(half)), self.power_of(rest))
     }
-    /// [`Lanes::scale`] for `n + up` from -125 to 127: half the work where there is no instruction for it.
+    /// [`Lanes::scale`] for `|v|` below 2 and `n + up` from -125 to 127: half the work where there is no instruction for it.
     #[inline(always)]
     fn scale_near(self, v: Self::F, n: Self::F, up: i32) -> Self::F {
         let power = self.power_of(self.add(n, self.splat(BIASED + up as f32)));

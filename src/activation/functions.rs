@@ -14,8 +14,8 @@ mod gelu;
 /// A function of one variable, of no size: kernels are generic over it.
 pub(crate) trait Function: Send {
     /// Whether [`Function::value`] is [`Function::begin`] and [`Function::end`], each a chain of a dozen operations or
-    /// more: the loop then begins with one vector before it ends the one before, as a CPU does not look far enough ahead
-    /// to overlap whole chains.
+    /// more. Where registers are few, the loops then begin one vector before they end the one before it: a CPU does not
+    /// look far enough ahead to overlap whole chains.
     const IN_TWO: bool = false;
 
     /// `f(x)`

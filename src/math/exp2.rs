@@ -50,8 +50,8 @@ fn scaled<L: Lanes>(l: L, v: L::F, n: L::F, range: Range) -> L::F {
     }
 }
 
-/// Between what whole numbers the power lies: the narrower ones take half the work on most tiers.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Bounds of the exponent. The narrow ones take about half the work on tiers other than AVX-512.
+#[derive(Clone, Copy)]
 pub(crate) enum Range {
     /// From -189 to 63.
     Small,

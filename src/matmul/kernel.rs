@@ -37,7 +37,7 @@ const SHALLOW: usize = 64;
 const SHALLOW_ROWS: usize = 24;
 /// Steps from which a tile takes long enough for what is asked for in time.
 const PREFETCH_STEPS: usize = 16;
-/// A product of fewer rows counts as one of so many: 512 x 512 by one takes 11 us, by six 18.
+/// A product of fewer rows counts as one of this many: 512 x 512 by one takes 11 us, by six 18.
 const READ_AS: usize = 5;
 /// Values of an operand or of the results from which they may lie in no L2 cache: 512 KiB.
 pub(super) const FAR: usize = 1 << 17;

@@ -44,7 +44,7 @@ struct PanelsOf<'a, V> {
 
 /// Some panels side by side.
 trait SideBySide: Copy {
-    /// `N` panels from `q` on, all of which there are.
+    /// `N` panels from `q` on, all of which exist.
     fn some<const N: usize>(self, q: usize) -> impl Right<N>;
 }
 

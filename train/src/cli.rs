@@ -141,14 +141,15 @@ fn pool(threads: Option<u16>) -> Result<rayon::ThreadPool, String> {
     builder(threads).build().map_err(|e| format!("--threads: {e}"))
 }
 
-/// The process's own pool, of so many threads. Kernels that this thread calls then spread their work over it: this thread takes
-/// a share and waits awake, where a worker that waits for a short piece soon sleeps. An error in words.
+/// Makes rayon's global pool, of so many threads, all there are if `None`. Kernels that the main thread calls spread
+/// their work over it: that thread takes a share of a short call and waits awake for the rest, where a worker would soon
+/// sleep. To be called before anything uses rayon. An error in words.
 fn own_pool(threads: Option<u16>) -> Result<(), String> {
     builder(threads).build_global().map_err(|e| format!("--threads: {e}"))
 }
 
 fn builder(threads: Option<u16>) -> rayon::ThreadPoolBuilder {
-    // Zero stands for as many as the machine has.
+    // Zero: rayon's default.
     rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, usize::from))
 }
 

@@ -74,6 +74,7 @@ fn segments_that_were_exchanged_are_detected() {
     let directory = saved(false);
     let is_segment = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("segment");
     let segments: Vec<_> = files(directory.path()).into_iter().filter(is_segment).collect();
+    assert_eq!(segments.len(), 4);
     for a in &segments {
         for b in segments.iter().filter(|b| *b != a) {
             let whole = fs::read(b).unwrap();
@@ -82,7 +83,6 @@ fn segments_that_were_exchanged_are_detected() {
             fs::write(b, whole).unwrap();
         }
     }
-    assert_eq!(segments.len(), 4);
 }
 
 #[test]

@@ -77,14 +77,14 @@ impl Slope for GeluTanh {
 }
 
 impl GeluErf {
-    /// From here up the result is 0 or `x`.
+    /// From here up the result is 0 or `x`, and the slope 0 or 1.
     const HIGH: f32 = 14.5;
 
     /// `log2(2 Phi(-z)) / z`
     #[inline(always)]
     fn log2_tail<L: Lanes, const N: usize>(l: L, z: [L::F; N]) -> [L::F; N] {
-        // Where registers are few the compiler is not to know that these are constants: it would hold them all in registers,
-        // and to that end put the vectors' chains one after the other.
+        // Where registers are few, the constants are hidden: LLVM would keep all of them in registers, and run the
+        // vectors' chains one after the other to have room for them.
         let c = if L::WIDE { &GELU_ERF } else { black_box(&GELU_ERF) };
         let mut p = [l.load(&c[10]); N];
         for k in [9, 8, 7, 6, 5, 4, 3, 2, 1, 0] {

@@ -74,14 +74,14 @@ pub(super) fn run(args: Args) -> ExitCode {
     if let Err(why) = super::check_tier() {
         return super::fail(2, why);
     }
+    if let Err(why) = super::own_pool(args.threads) {
+        return super::fail(1, why);
+    }
     let model = match state::load_model(&args.model, args.checkpoint) {
         Ok(model) => model,
         Err(e) => return super::fail(1, e),
     };
     signals::install(signals::STOPPING);
-    if let Err(why) = super::own_pool(args.threads) {
-        return super::fail(1, why);
-    }
     match generate(&args, &model) {
         Ok(()) => signals::requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(signal.exit_code())),
         Err(Stop::Output(e)) => super::printed(Err(e)),
