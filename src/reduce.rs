@@ -160,20 +160,27 @@ pub struct MeanVar {
     pub variance: f32,
 }
 
-/// The largest element of `x`, NaN if any is NaN, and minus infinity if it is empty. Exact; of zeros of both signs the
-/// sign is that of either, the same on every tier. Parallel from [`tuning::REDUCE_PARALLEL`] elements on.
+/// The largest element of `x`, NaN if any is NaN, and minus infinity if it is empty. Exact; 0 is larger than -0. Parallel
+/// from [`tuning::REDUCE_PARALLEL`] elements on.
 pub fn max(x: &[f32]) -> f32 {
     let active = active();
     let piece = |at: Range<usize>| {
         let x = &x[at];
         let (largest, sum) = dispatch(active, Largest { x });
         // The sum is NaN if an element is, but also for infinities of both signs: then look.
-        if sum.is_nan() && x.iter().any(|x| x.is_nan()) { f32::NAN } else { largest }
+        if sum.is_nan() && x.iter().any(|x| x.is_nan()) {
+            f32::NAN
+        } else if largest == 0.0 {
+            // Which zero the kernel met first depends on where `x` lies.
+            if x.iter().any(|x| x.to_bits() == 0) { 0.0 } else { -0.0 }
+        } else {
+            largest
+        }
     };
     let larger = |a: f32, b: f32| {
         if a.is_nan() || b.is_nan() {
             f32::NAN
-        } else if a > b {
+        } else if a > b || (a == b && a.is_sign_positive()) {
             a
         } else {
             b

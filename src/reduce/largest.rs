@@ -1,8 +1,9 @@
 //! The maximum. The lanes' `max` lets a NaN go, so a sum runs along, which does not.
 
+use super::sums::Cut;
 use crate::lanes::{Chunk, Kernel, LANES, Lanes};
 
-/// The largest element, whichever NaN there is, and a sum that is NaN if one is.
+/// The largest element, whichever NaN there is, of zeros any; and a sum that is NaN if an element is.
 pub(super) struct Largest<'a> {
     pub(super) x: &'a [f32],
 }
@@ -12,8 +13,7 @@ impl Kernel for Largest<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> (f32, f32) {
-        let (vectors, rest) = self.x.as_chunks::<LANES>();
-        let (groups, single) = vectors.as_chunks::<4>();
+        let Cut { head, groups, single, rest } = Cut::of(l, self.x);
         let (low, zero) = (l.splat(f32::NEG_INFINITY), l.splat(0.0));
         let (mut largest, mut sum) = ([low; 4], [zero; 2]);
         for g in groups {
@@ -23,6 +23,10 @@ impl Kernel for Largest<'_> {
             }
             sum[0] = l.add(sum[0], l.add(x[0], x[1]));
             sum[1] = l.add(sum[1], l.add(x[2], x[3]));
+        }
+        if !head.is_empty() {
+            largest[2] = l.max(l.load_end(head, low), largest[2]);
+            sum[0] = l.add(sum[0], l.load_end(head, zero));
         }
         for v in single {
             let x = l.load(v);

@@ -1,8 +1,8 @@
 //! Mean and variance: two passes over a block, of which the second finds it in the cache.
 
 use super::BLOCK;
-use super::sums::{Blocks, Last, Values, last, whole};
-use crate::lanes::{Kernel, LANES, Lanes};
+use super::sums::{Cut, Values, sums};
+use crate::lanes::{Kernel, Lanes};
 
 /// Number, mean and sum of squared deviations of some elements.
 #[derive(Clone, Copy, Debug)]
@@ -58,24 +58,19 @@ impl Kernel for Moments<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> Statistics {
-        let x = Blocks::of(self.x);
-        let mut all = Statistics::EMPTY;
-        let mut at = 0;
-        if L::WIDE {
-            while at + 2 <= x.whole.len() {
-                let [a, b] = blocks::<L, 2>(l, &x, at);
-                all = all.join(a).join(b);
-                at += 2;
-            }
+        let (mut x, mut all) = (self.x, Statistics::EMPTY);
+        while L::WIDE && x.len() >= 2 * BLOCK {
+            let (one, rest) = x.split_at(BLOCK);
+            let (two, rest) = rest.split_at(BLOCK);
+            let [a, b] = blocks(l, [one, two]);
+            all = all.join(a).join(b);
+            x = rest;
         }
-        while at < x.whole.len() {
-            let [a] = blocks::<L, 1>(l, &x, at);
+        while !x.is_empty() {
+            let (one, rest) = x.split_at(BLOCK.min(x.len()));
+            let [a] = blocks(l, [one]);
             all = all.join(a);
-            at += 1;
-        }
-        let left = self.x.len() % BLOCK;
-        if left != 0 {
-            all = all.join(rest(l, x.last, left));
+            x = rest;
         }
         all
     }
@@ -117,49 +112,46 @@ impl<L: Lanes> Deviations<L> {
     }
 }
 
-/// The statistics of `B` blocks from `at` on, together.
+/// The statistics of `B` blocks of one length, together. Where they are cut changes no bit, as in a sum.
 #[inline(always)]
-fn blocks<L: Lanes, const B: usize>(l: L, x: &Blocks<'_>, at: usize) -> [Statistics; B] {
-    let n = BLOCK as f32;
-    let mut shift = whole::<L, Values, 1, B>(l, &[*x], at);
+fn blocks<L: Lanes, const B: usize>(l: L, x: [&[f32]; B]) -> [Statistics; B] {
+    let n = x[0].len() as f32;
+    let mut cut = [[Cut::of(l, x[0])]; B];
+    for b in 1..B {
+        cut[b] = [Cut::of(l, x[b])];
+    }
+    let mut shift = sums::<L, Values, 1, B>(l, &cut);
+    let groups = cut[0][0].groups.len();
+    let mut group = [cut[0][0].groups; B];
     let mut sums = [Deviations::new(l, 0.0); B];
     for b in 0..B {
         shift[b] /= n;
         sums[b] = Deviations::new(l, shift[b]);
+        group[b] = &cut[b][0].groups[..groups];
+        // The unused lanes deviate by nothing.
+        if !cut[b][0].head.is_empty() {
+            sums[b].add(l, 3, l.load_end(cut[b][0].head, sums[b].shift));
+        }
     }
-    let blocks = &x.whole[at..at + B];
-    for g in 0..BLOCK / (4 * LANES) {
+    for g in 0..groups {
         for b in 0..B {
             for k in 0..4 {
-                sums[b].add(l, k, l.load(&blocks[b][g][k]));
+                sums[b].add(l, k, l.load(&group[b][g][k]));
             }
         }
     }
     let mut out = [Statistics::EMPTY; B];
     for b in 0..B {
+        let [Cut { single, rest, .. }] = cut[b];
+        for k in 0..4 {
+            if k < single.len() {
+                sums[b].add(l, k, l.load(&single[k]));
+            }
+            if k == single.len() && !rest.is_empty() {
+                sums[b].add(l, k, l.load_part(rest, sums[b].shift));
+            }
+        }
         out[b] = sums[b].statistics(l, shift[b], n as f64);
     }
     out
-}
-
-/// The statistics of the last `n` elements, less than a block.
-#[inline(always)]
-fn rest<L: Lanes>(l: L, x: Last<'_>, n: usize) -> Statistics {
-    let shift = last::<L, Values, 1>(l, &[x]) / n as f32;
-    let mut sums = Deviations::new(l, shift);
-    for g in x.groups {
-        for k in 0..4 {
-            sums.add(l, k, l.load(&g[k]));
-        }
-    }
-    for k in 0..4 {
-        if k < x.single.len() {
-            sums.add(l, k, l.load(&x.single[k]));
-        }
-        if k == x.single.len() && !x.rest.is_empty() {
-            // The unused lanes deviate by nothing.
-            sums.add(l, k, l.load_part(x.rest, sums.shift));
-        }
-    }
-    sums.statistics(l, shift, n as f64)
 }

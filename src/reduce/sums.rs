@@ -1,16 +1,20 @@
 //! Sums over one or two slices: blocks on f32 lanes, their results in f64.
+//!
+//! The accumulators are a ring of 64 places, of which each adds every 64th element. Halving adds opposite places, so a ring
+//! that is turned has the same sum, bit for bit: a block may begin with the elements before a cache line, and what is at
+//! place 0 is then element `head`.
 
 use super::BLOCK;
-use crate::lanes::{Chunk, Kernel, LANES, Lanes};
+use crate::lanes::{Chunk, Kernel, Lanes};
 
 /// Accumulators of a block: the tiers with few registers have room for no more. AVX-512 takes two blocks together, since
 /// two units with a latency of four ask for eight.
 const ACC: usize = 4;
 
 /// Vectors that go to the accumulators together.
-pub(super) type Group = [Chunk; ACC];
-/// A block of memory.
-pub(super) type Block = [Group; BLOCK / (ACC * LANES)];
+type Group = [Chunk; ACC];
+/// From this many elements on the cut of a block at a line pays.
+const CUT: usize = 256;
 
 /// The sum of at most [`super::PIECE`] elements.
 pub(super) struct Sum<'a> {
@@ -85,80 +89,99 @@ impl<L: Lanes> Term<L, 2> for Products {
     }
 }
 
-/// A slice as whole blocks and what is left of one.
+/// At most a block, as what lies before the first line, whole vectors, and the rest.
 #[derive(Clone, Copy)]
-pub(super) struct Blocks<'a> {
-    pub(super) whole: &'a [Block],
-    pub(super) last: Last<'a>,
-}
-
-/// Less than a block: groups of vectors, single vectors and a rest.
-#[derive(Clone, Copy)]
-pub(super) struct Last<'a> {
+pub(super) struct Cut<'a> {
+    /// Less than a vector: the last places of the ring.
+    pub(super) head: &'a [f32],
     pub(super) groups: &'a [Group],
+    /// Fewer than a group.
     pub(super) single: &'a [Chunk],
     pub(super) rest: &'a [f32],
 }
 
-impl<'a> Blocks<'a> {
+impl<'a> Cut<'a> {
+    /// After `head` elements.
     #[inline(always)]
-    pub(super) fn of(x: &'a [f32]) -> Self {
+    fn after(head: usize, x: &'a [f32]) -> Self {
+        let (head, x) = x.split_at(head);
         let (vectors, rest) = x.as_chunks();
         let (groups, single) = vectors.as_chunks();
-        let (whole, groups) = groups.as_chunks();
-        Blocks { whole, last: Last { groups, single, rest } }
+        Cut { head, groups, single, rest }
+    }
+
+    /// At the first line of `x`.
+    #[inline(always)]
+    pub(super) fn of<L: Lanes>(l: L, x: &'a [f32]) -> Self {
+        Cut::after(if x.len() < CUT { 0 } else { l.before_line(x) }, x)
+    }
+
+    /// Of slices of one length, at the first line of the first.
+    #[inline(always)]
+    fn of_each<L: Lanes, const N: usize>(l: L, x: [&'a [f32]; N]) -> [Self; N] {
+        let mut cut = [Cut::of(l, x[0]); N];
+        for s in 1..N {
+            cut[s] = Cut::after(cut[0].head.len(), x[s]);
+        }
+        cut
     }
 }
 
 #[inline(always)]
-fn piece<L: Lanes, T: Term<L, N>, const N: usize>(l: L, slices: [&[f32]; N]) -> f64 {
-    let mut x = [Blocks::of(slices[0]); N];
-    for s in 1..N {
-        x[s] = Blocks::of(slices[s]);
-    }
-    let count = x[0].whole.len();
-    let (mut total, mut at) = (0.0, 0);
-    if L::WIDE {
-        while at + 2 <= count {
-            let [a, b] = whole::<L, T, N, 2>(l, &x, at);
-            total += a as f64;
-            total += b as f64;
-            at += 2;
-        }
-    }
-    while at < count {
-        let [a] = whole::<L, T, N, 1>(l, &x, at);
+fn piece<L: Lanes, T: Term<L, N>, const N: usize>(l: L, mut x: [&[f32]; N]) -> f64 {
+    let mut total = 0.0;
+    while L::WIDE && x[0].len() >= 2 * BLOCK {
+        let blocks = [Cut::of_each(l, first(&mut x, BLOCK)), Cut::of_each(l, first(&mut x, BLOCK))];
+        let [a, b] = sums::<L, T, N, 2>(l, &blocks);
         total += a as f64;
-        at += 1;
+        total += b as f64;
     }
-    if !slices[0].len().is_multiple_of(BLOCK) {
-        let mut left = [x[0].last; N];
-        for s in 1..N {
-            left[s] = x[s].last;
-        }
-        total += last::<L, T, N>(l, &left) as f64;
+    while !x[0].is_empty() {
+        let n = BLOCK.min(x[0].len());
+        let [a] = sums::<L, T, N, 1>(l, &[Cut::of_each(l, first(&mut x, n))]);
+        total += a as f64;
     }
     total
 }
 
-/// The sums of `B` blocks from `at` on, together.
+/// Takes the first `n` elements of each slice.
 #[inline(always)]
-pub(super) fn whole<L: Lanes, T: Term<L, N>, const N: usize, const B: usize>(
-    l: L,
-    x: &[Blocks<'_>; N],
-    at: usize,
-) -> [f32; B] {
-    let mut blocks = [&x[0].whole[at..at + B]; N];
-    for s in 1..N {
-        blocks[s] = &x[s].whole[at..at + B];
+fn first<'a, const N: usize>(x: &mut [&'a [f32]; N], n: usize) -> [&'a [f32]; N] {
+    let mut taken = *x;
+    for s in 0..N {
+        (taken[s], x[s]) = x[s].split_at(n);
     }
-    let mut acc = [[l.splat(0.0); ACC]; B];
-    for g in 0..BLOCK / (ACC * LANES) {
+    taken
+}
+
+/// The sums of `B` blocks of one length, together.
+#[inline(always)]
+pub(super) fn sums<L: Lanes, T: Term<L, N>, const N: usize, const B: usize>(
+    l: L,
+    x: &[[Cut<'_>; N]; B],
+) -> [f32; B] {
+    let zero = l.splat(0.0);
+    let groups = x[0][0].groups.len();
+    let mut group = [[x[0][0].groups; N]; B];
+    let mut acc = [[zero; ACC]; B];
+    for b in 0..B {
+        for s in 0..N {
+            group[b][s] = &x[b][s].groups[..groups];
+        }
+        if !x[b][0].head.is_empty() {
+            let mut v = [zero; N];
+            for s in 0..N {
+                v[s] = l.load_end(x[b][s].head, zero);
+            }
+            acc[b][ACC - 1] = T::add(l, zero, v);
+        }
+    }
+    for g in 0..groups {
         for b in 0..B {
             for k in 0..ACC {
-                let mut v = [l.load(&blocks[0][b][g][k]); N];
-                for s in 1..N {
-                    v[s] = l.load(&blocks[s][b][g][k]);
+                let mut v = [zero; N];
+                for s in 0..N {
+                    v[s] = l.load(&group[b][s][g][k]);
                 }
                 acc[b][k] = T::add(l, acc[b][k], v);
             }
@@ -166,48 +189,25 @@ pub(super) fn whole<L: Lanes, T: Term<L, N>, const N: usize, const B: usize>(
     }
     let mut sums = [0.0; B];
     for b in 0..B {
+        let single = x[b][0].single.len();
+        for k in 0..ACC {
+            let mut v = [zero; N];
+            if k < single {
+                for s in 0..N {
+                    v[s] = l.load(&x[b][s].single[k]);
+                }
+                acc[b][k] = T::add(l, acc[b][k], v);
+            }
+            if k == single && !x[b][0].rest.is_empty() {
+                for s in 0..N {
+                    v[s] = l.load_part(x[b][s].rest, zero);
+                }
+                acc[b][k] = T::add(l, acc[b][k], v);
+            }
+        }
         sums[b] = fold(l, acc[b]);
     }
     sums
-}
-
-/// The sum of less than a block.
-#[inline(always)]
-pub(super) fn last<L: Lanes, T: Term<L, N>, const N: usize>(l: L, x: &[Last<'_>; N]) -> f32 {
-    let zero = l.splat(0.0);
-    let mut acc = [zero; ACC];
-    let groups = x[0].groups.len();
-    let mut group = [x[0].groups; N];
-    for s in 1..N {
-        group[s] = &x[s].groups[..groups];
-    }
-    for g in 0..groups {
-        for k in 0..ACC {
-            let mut v = [l.load(&group[0][g][k]); N];
-            for s in 1..N {
-                v[s] = l.load(&group[s][g][k]);
-            }
-            acc[k] = T::add(l, acc[k], v);
-        }
-    }
-    let single = x[0].single.len();
-    for k in 0..ACC {
-        if k < single {
-            let mut v = [l.load(&x[0].single[k]); N];
-            for s in 1..N {
-                v[s] = l.load(&x[s].single[k]);
-            }
-            acc[k] = T::add(l, acc[k], v);
-        }
-        if k == single && !x[0].rest.is_empty() {
-            let mut v = [l.load_part(x[0].rest, zero); N];
-            for s in 1..N {
-                v[s] = l.load_part(x[s].rest, zero);
-            }
-            acc[k] = T::add(l, acc[k], v);
-        }
-    }
-    fold(l, acc)
 }
 
 /// Accumulators, then lanes, by halving.

@@ -1,5 +1,6 @@
 //! Reductions and aggregation against the formulas of their documentation, in f64.
 
+use hotlanes::LANES;
 use hotlanes::reduce::{self, BLOCK, PIECE};
 
 use crate::common::{Rng, assert_same, for_each_tier, panic_message};
@@ -169,10 +170,46 @@ fn nan_and_infinity_are_as_documented() {
         }
         assert_eq!((reduce::sum(&[]), reduce::dot(&[], &[]), reduce::norm(&[])), (0.0, 0.0, 0.0));
         assert_eq!(reduce::max(&[]), -inf);
+        // The larger zero, wherever it lies.
+        for n in [1, 40, 300, PIECE + 20] {
+            let mut x = vec![-0.0; n];
+            assert_eq!(reduce::max(&x).to_bits(), (-0f32).to_bits(), "{tier}, {n}");
+            let at = rng.below(n);
+            x[at] = 0.0;
+            assert_eq!(reduce::max(&x).to_bits(), 0, "{tier}, {n} at {at}");
+        }
         let r = reduce::mean_var(&[]);
         assert!(r.mean.is_nan() && r.variance.is_nan());
         let zeros = vec![-0.0; BLOCK + 20];
         assert_eq!((reduce::norm(&zeros), reduce::sum(&zeros)), (0.0, 0.0), "{tier}");
+    });
+}
+
+/// Where the elements lie decides how they are read, not one bit of the results. (The table's wild values have a NaN, which is
+/// all that a maximum tells of them.)
+#[test]
+fn every_element_counts_wherever_the_slice_lies() {
+    let mut rng = Rng::new(3);
+    let memory = rng.vec(BLOCK + 700, |rng| rng.normal());
+    for_each_tier(|tier| {
+        for n in [255, 256, 257, 340, BLOCK - 1, BLOCK, BLOCK + 600] {
+            for offset in 0..=LANES {
+                let mut x = memory[offset..offset + n].to_vec();
+                for at in [0, 1, 15, 16, 31, 100, n - 17, n - 1, rng.below(n)] {
+                    let before = std::mem::replace(&mut x[at], 100.0);
+                    let mut lies = vec![f32::INFINITY; offset];
+                    lies.extend(&x);
+                    let there = &lies[offset..];
+                    assert_eq!(reduce::max(there), 100.0, "{tier}, {n} from {offset} on: element {at}");
+                    assert_eq!(
+                        reduce::sum(there).to_bits(),
+                        reduce::sum(&x).to_bits(),
+                        "{tier}, {n} from {offset} on"
+                    );
+                    x[at] = before;
+                }
+            }
+        }
     });
 }
 
