@@ -244,11 +244,11 @@ impl Tensor for AdamWTensor<'_> {
         }
     }
 
-    fn part_len<'a>(part: &AdamWTensor<'a>) -> usize
+    fn param<'p, 'a>(part: &'p AdamWTensor<'a>) -> &'p [f32]
     where
         Self: 'a,
     {
-        part.param.len()
+        part.param
     }
 
     fn split_at<'a>(part: AdamWTensor<'a>, at: usize) -> (AdamWTensor<'a>, AdamWTensor<'a>)

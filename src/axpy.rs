@@ -17,11 +17,11 @@
 //! A NaN in `x`, `y` or the weight makes the result NaN, as 0 times infinity and infinity less infinity do. A difference beyond
 //! f32's range makes it infinite.
 
+use crate::elementwise::Elementwise;
 use crate::error::check_len;
-use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
-use crate::parallel::{self, Work};
+use crate::lanes::{Chunk, Kernel, LANES, Lanes};
 use crate::tier::{Active, active};
-use crate::tuning;
+use crate::{parallel, tuning};
 
 /// `y += a x`. Parallel from [`tuning::AXPY_PARALLEL`] elements on.
 ///
@@ -108,22 +108,18 @@ struct Axpy<'a, O> {
     y: &'a mut [f32],
 }
 
-impl<O: Operation> Work for Axpy<'_, O> {
-    fn size(&self) -> usize {
-        self.y.len()
+impl<O: Operation> Elementwise for Axpy<'_, O> {
+    fn active(&self) -> Active {
+        self.active
     }
 
-    fn split(self) -> Result<(Self, Self), Self> {
-        let middle = (self.y.len() / 2).next_multiple_of(LANES);
-        if middle >= self.y.len() {
-            return Err(self);
-        }
-        let ((x0, x1), (y0, y1)) = (self.x.split_at(middle), self.y.split_at_mut(middle));
-        Ok((Axpy { x: x0, y: y0, ..self }, Axpy { x: x1, y: y1, ..self }))
+    fn written(&self) -> &[f32] {
+        self.y
     }
 
-    fn run(self) {
-        dispatch(self.active, self);
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let ((x0, x1), (y0, y1)) = (self.x.split_at(at), self.y.split_at_mut(at));
+        (Axpy { x: x0, y: y0, ..self }, Axpy { x: x1, y: y1, ..self })
     }
 }
 

@@ -288,6 +288,17 @@ pub(crate) trait Kernel {
     fn run<L: Lanes>(self, lanes: L) -> Self::Output;
 }
 
+/// [`Lanes::before_line`] of a tier.
+pub(crate) fn before_line(active: Active, data: &[f32]) -> usize {
+    if matches!(active.tier(), Tier::Avx2 | Tier::Avx512) { to_line(data) } else { 0 }
+}
+
+/// How many values from the start of `data` on the next cache line begins.
+#[inline(always)]
+fn to_line(data: &[f32]) -> usize {
+    (data.as_ptr().addr() / size_of::<f32>()).wrapping_neg() % LANES
+}
+
 /// Lets pulp run a kernel inside a function that has the tier's instructions enabled.
 #[cfg(any(hotlanes_avx2, hotlanes_avx512))]
 struct OnTier<L, K>(L, K);

@@ -89,6 +89,7 @@ pub mod clip;
 pub mod convert;
 pub mod cross_entropy;
 pub mod dropout;
+mod elementwise;
 pub mod embedding;
 mod error;
 // The one room with intrinsics: see CONTRIBUTING.md.

@@ -158,11 +158,11 @@ impl Tensor for LionTensor<'_> {
         LionTensor { param: self.param, grad: self.grad, m: self.m }
     }
 
-    fn part_len<'a>(part: &LionTensor<'a>) -> usize
+    fn param<'p, 'a>(part: &'p LionTensor<'a>) -> &'p [f32]
     where
         Self: 'a,
     {
-        part.param.len()
+        part.param
     }
 
     fn split_at<'a>(part: LionTensor<'a>, at: usize) -> (LionTensor<'a>, LionTensor<'a>)

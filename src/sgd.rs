@@ -193,11 +193,11 @@ impl Tensor for SgdTensor<'_> {
         SgdTensor { param: self.param, grad: self.grad, buffer: self.buffer }
     }
 
-    fn part_len<'a>(part: &SgdTensor<'a>) -> usize
+    fn param<'p, 'a>(part: &'p SgdTensor<'a>) -> &'p [f32]
     where
         Self: 'a,
     {
-        part.param.len()
+        part.param
     }
 
     fn split_at<'a>(part: SgdTensor<'a>, at: usize) -> (SgdTensor<'a>, SgdTensor<'a>)

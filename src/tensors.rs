@@ -1,5 +1,6 @@
 //! Runs of tensors that are cut over threads: what the elementwise optimizers share.
 
+use crate::elementwise::LINES;
 use crate::lanes::{Kernel, Lanes, dispatch};
 use crate::parallel::Work;
 use crate::tier::Active;
@@ -15,8 +16,8 @@ pub(crate) trait Tensor: Send {
     fn len(&self) -> usize;
     /// All of it.
     fn whole(&mut self) -> Self::Part<'_>;
-    /// Elements of a part.
-    fn part_len<'a>(part: &Self::Part<'a>) -> usize
+    /// A part's parameters.
+    fn param<'p, 'a>(part: &'p Self::Part<'a>) -> &'p [f32]
     where
         Self: 'a;
     /// Cuts a part in two.
@@ -54,7 +55,7 @@ impl<'a, T: Tensor> Tensors<'a, T> {
 
         let mut before = 0;
         if let Some(part) = head.take() {
-            before = T::part_len(&part);
+            before = T::param(&part).len();
             if middle <= before {
                 let (a, b) = T::split_at(part, middle);
                 return (left(Some(a), &mut [], None), right(Some(b), whole, tail));
@@ -128,24 +129,41 @@ impl<S: Step> Kernel for Run<'_, '_, S> {
         let backwards = self.backwards;
         let Tensors { mut head, mut whole, mut tail, .. } = self.tensors;
         let last = whole.len() + 1;
+        // What waits is the rest of a tensor, from a cache line on.
+        let (mut next, mut waits) = (0, None);
         // One call for all, so that there is one copy of each loop.
-        for i in 0..=last {
-            let i = if backwards { last - i } else { i };
-            let tensor = if i == 0 {
-                head.take()
-            } else if i == last {
-                tail.take()
-            } else {
-                let all = std::mem::take(&mut whole);
-                let end = if backwards { all.split_last_mut() } else { all.split_first_mut() };
-                match end {
-                    Some((tensor, others)) => {
-                        whole = others;
-                        Some(tensor.whole())
+        while next <= last || waits.is_some() {
+            let mut tensor = waits.take();
+            if tensor.is_none() {
+                let i = if backwards { last - next } else { next };
+                next += 1;
+                tensor = if i == 0 {
+                    head.take()
+                } else if i == last {
+                    tail.take()
+                } else {
+                    let all = std::mem::take(&mut whole);
+                    let end = if backwards { all.split_last_mut() } else { all.split_first_mut() };
+                    match end {
+                        Some((tensor, others)) => {
+                            whole = others;
+                            Some(tensor.whole())
+                        }
+                        None => None,
                     }
-                    None => None,
+                };
+                if let Some(part) = tensor.take() {
+                    let param = S::Tensor::param(&part);
+                    let at = if param.len() < LINES { 0 } else { l.before_line(param) };
+                    tensor = if at == 0 {
+                        Some(part)
+                    } else {
+                        let (a, b) = S::Tensor::split_at(part, at);
+                        waits = Some(b);
+                        Some(a)
+                    };
                 }
-            };
+            }
             if let Some(tensor) = tensor {
                 S::update(l, &c, tensor);
             }

@@ -3,8 +3,8 @@
 use std::marker::PhantomData;
 
 use super::functions::{Function, Slope, product};
-use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
-use crate::parallel::Work;
+use crate::elementwise::Elementwise;
+use crate::lanes::{Chunk, Kernel, Lanes};
 use crate::tier::Active;
 
 /// `y = f(x)`
@@ -34,60 +34,51 @@ pub(super) struct ForwardSlope<'a, F> {
     pub(super) function: PhantomData<F>,
 }
 
-/// Where to cut in two: at a cache line's boundary, so that two threads do not share one. The bits would be the same anywhere.
-#[inline(always)]
-fn middle(n: usize) -> usize {
-    (n / 2).next_multiple_of(LANES).min(n)
-}
-
-impl<F: Function> Work for Forward<'_, F> {
-    fn size(&self) -> usize {
-        self.y.len()
+impl<F: Function> Elementwise for Forward<'_, F> {
+    fn active(&self) -> Active {
+        self.active
     }
 
-    fn split(self) -> Result<(Self, Self), Self> {
-        let at = middle(self.y.len());
+    fn written(&self) -> &[f32] {
+        self.y
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
         let (x0, x1) = self.x.map(|x| x.split_at(at)).unzip();
         let (y0, y1) = self.y.split_at_mut(at);
-        Ok((Forward { x: x0, y: y0, ..self }, Forward { x: x1, y: y1, ..self }))
-    }
-
-    fn run(self) {
-        dispatch(self.active, self);
+        (Forward { x: x0, y: y0, ..self }, Forward { x: x1, y: y1, ..self })
     }
 }
 
-impl<F: Slope> Work for Backward<'_, F> {
-    fn size(&self) -> usize {
-        self.dx.len()
+impl<F: Slope> Elementwise for Backward<'_, F> {
+    fn active(&self) -> Active {
+        self.active
     }
 
-    fn split(self) -> Result<(Self, Self), Self> {
-        let at = middle(self.dx.len());
+    fn written(&self) -> &[f32] {
+        self.dx
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
         let (dy0, dy1) = self.dy.map(|dy| dy.split_at(at)).unzip();
         let (x0, x1) = self.x.split_at(at);
         let (dx0, dx1) = self.dx.split_at_mut(at);
-        Ok((Backward { dy: dy0, x: x0, dx: dx0, ..self }, Backward { dy: dy1, x: x1, dx: dx1, ..self }))
-    }
-
-    fn run(self) {
-        dispatch(self.active, self);
+        (Backward { dy: dy0, x: x0, dx: dx0, ..self }, Backward { dy: dy1, x: x1, dx: dx1, ..self })
     }
 }
 
-impl<F: Slope> Work for ForwardSlope<'_, F> {
-    fn size(&self) -> usize {
-        self.y.len()
+impl<F: Slope> Elementwise for ForwardSlope<'_, F> {
+    fn active(&self) -> Active {
+        self.active
     }
 
-    fn split(self) -> Result<(Self, Self), Self> {
-        let at = middle(self.y.len());
+    fn written(&self) -> &[f32] {
+        self.y
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
         let ((x0, x1), (y0, y1)) = (self.x.split_at_mut(at), self.y.split_at_mut(at));
-        Ok((ForwardSlope { x: x0, y: y0, ..self }, ForwardSlope { x: x1, y: y1, ..self }))
-    }
-
-    fn run(self) {
-        dispatch(self.active, self);
+        (ForwardSlope { x: x0, y: y0, ..self }, ForwardSlope { x: x1, y: y1, ..self })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The passes over values as they lie in memory: sums of squares, and the step of a vector.
 
+use crate::elementwise::Elementwise;
 use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
 use crate::parallel::Work;
 use crate::tier::Active;
@@ -246,20 +247,19 @@ pub(super) struct Descend<'a> {
     pub(super) factor: f32,
 }
 
-impl Work for Descend<'_> {
-    fn size(&self) -> usize {
-        self.param.len()
+impl Elementwise for Descend<'_> {
+    fn active(&self) -> Active {
+        self.active
     }
 
-    fn split(self) -> Result<(Self, Self), Self> {
-        let middle = (self.param.len() / 2).next_multiple_of(LANES).min(self.param.len());
-        let (p0, p1) = self.param.split_at_mut(middle);
-        let (u0, u1) = self.units.split_at(middle);
-        Ok((Descend { param: p0, units: u0, ..self }, Descend { param: p1, units: u1, ..self }))
+    fn written(&self) -> &[f32] {
+        self.param
     }
 
-    fn run(self) {
-        dispatch(self.active, self);
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (p0, p1) = self.param.split_at_mut(at);
+        let (u0, u1) = self.units.split_at(at);
+        (Descend { param: p0, units: u0, ..self }, Descend { param: p1, units: u1, ..self })
     }
 }
 

@@ -3,11 +3,11 @@
 use super::AdamWStep;
 use super::kernel::{Constants, Grads, Params, Vectors, moments, parameter, whole};
 use crate::bf16::{joined, split_of};
+use crate::elementwise::Elementwise;
 use crate::error::check_len;
-use crate::lanes::{Chunk, Half, Kernel, LANES, Lanes, dispatch};
-use crate::parallel::{self, Work};
+use crate::lanes::{Chunk, Half, Kernel, LANES, Lanes};
 use crate::tier::{Active, active};
-use crate::tuning;
+use crate::{parallel, tuning};
 
 /// bf16 parameters, as bits, with what makes them exact f32 values between the steps. A small update would be lost in a
 /// bf16's eight bits.
@@ -108,15 +108,16 @@ struct Mixed<'a> {
     tensor: Bf16Tensor<'a>,
 }
 
-impl Work for Mixed<'_> {
-    fn size(&self) -> usize {
-        self.tensor.m.len()
+impl Elementwise for Mixed<'_> {
+    fn active(&self) -> Active {
+        self.active
     }
 
-    fn split(self) -> Result<(Self, Self), Self> {
-        let n = self.size();
-        // On a cache line's boundary of the bf16, so that two threads do not share one.
-        let at = (n / 2).next_multiple_of(2 * LANES).min(n);
+    fn written(&self) -> &[f32] {
+        self.tensor.m
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
         let Mixed { step, active, tensor: Bf16Tensor { param, grad, m, v } } = self;
         let (p0, p1) = match param {
             Bf16Param::Copy { param, copy } => {
@@ -129,14 +130,10 @@ impl Work for Mixed<'_> {
             }
         };
         let ((g0, g1), (m0, m1), (v0, v1)) = (grad.split_at(at), m.split_at_mut(at), v.split_at_mut(at));
-        Ok((
+        (
             Mixed { step, active, tensor: Bf16Tensor { param: p0, grad: g0, m: m0, v: v0 } },
             Mixed { step, active, tensor: Bf16Tensor { param: p1, grad: g1, m: m1, v: v1 } },
-        ))
-    }
-
-    fn run(self) {
-        dispatch(self.active, self);
+        )
     }
 }
 

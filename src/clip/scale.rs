@@ -1,6 +1,7 @@
 //! Many slices times one factor, in place.
 
-use crate::lanes::{Kernel, LANES, Lanes, dispatch};
+use crate::elementwise::Elementwise;
+use crate::lanes::{Kernel, LANES, Lanes};
 use crate::parallel::Work;
 use crate::tier::Active;
 
@@ -49,15 +50,31 @@ impl Work for Scale<'_, '_> {
         };
         // The norm has read the last ones last, so the caches hold them still.
         for x in many.iter_mut().rev().map(|x| &mut **x).chain(one) {
-            dispatch(self.active, ScaleOne { x, factor: self.factor });
+            Work::run(ScaleOne { active: self.active, x, factor: self.factor });
         }
     }
 }
 
 /// One slice.
 struct ScaleOne<'a> {
+    active: Active,
     x: &'a mut [f32],
     factor: f32,
+}
+
+impl Elementwise for ScaleOne<'_> {
+    fn active(&self) -> Active {
+        self.active
+    }
+
+    fn written(&self) -> &[f32] {
+        self.x
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (a, b) = self.x.split_at_mut(at);
+        (ScaleOne { x: a, ..self }, ScaleOne { x: b, ..self })
+    }
 }
 
 impl Kernel for ScaleOne<'_> {

@@ -224,7 +224,7 @@ impl Lanes for Avx2 {
     }
     #[inline(always)]
     fn before_line(self, data: &[f32]) -> usize {
-        (data.as_ptr().addr() / size_of::<f32>()).wrapping_neg() % LANES
+        super::to_line(data)
     }
     #[inline(always)]
     fn store_part(self, dst: &mut [f32], v: F32x16) {

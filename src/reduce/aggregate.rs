@@ -1,7 +1,7 @@
 //! Many buffers into one: groups of eight in registers, groups of groups in tiles on the stack.
 
-use crate::lanes::{Kernel, LANES, Lanes, dispatch};
-use crate::parallel::Work;
+use crate::elementwise::Elementwise;
+use crate::lanes::{Kernel, LANES, Lanes};
 use crate::tier::Active;
 
 /// Buffers whose sum stays in registers.
@@ -23,22 +23,22 @@ pub(super) struct Aggregate<'a> {
     pub(super) buffers: &'a [&'a [f32]],
 }
 
-impl Work for Aggregate<'_> {
+impl Elementwise for Aggregate<'_> {
+    fn active(&self) -> Active {
+        self.active
+    }
+
+    fn written(&self) -> &[f32] {
+        self.dst
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (a, b) = self.dst.split_at_mut(at);
+        (Aggregate { dst: a, ..self }, Aggregate { dst: b, first: self.first + at, ..self })
+    }
+
     fn size(&self) -> usize {
         self.dst.len().saturating_mul(self.buffers.len())
-    }
-
-    fn split(self) -> Result<(Self, Self), Self> {
-        let middle = (self.dst.len() / 2).next_multiple_of(LANES);
-        if middle >= self.dst.len() {
-            return Err(self);
-        }
-        let (a, b) = self.dst.split_at_mut(middle);
-        Ok((Aggregate { dst: a, ..self }, Aggregate { dst: b, first: self.first + middle, ..self }))
-    }
-
-    fn run(self) {
-        dispatch(self.active, self);
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::csr::Csr;
 use crate::error::check_len;
-use crate::lanes::{Index, Kernel, LANES, Lanes, Lookup, dispatch};
+use crate::lanes::{Index, Kernel, LANES, Lanes, Lookup, Stack, before_line, dispatch};
 use crate::parallel::{self, Work};
-use crate::tier::{Active, active};
+use crate::tier::{Active, Tier, active};
 use crate::tuning;
 
 impl<I: Index> Csr<I> {
@@ -67,23 +67,35 @@ const PACK_COLS: usize = 1024;
 const PACK: usize = 2 * LANES;
 
 impl<I: Index> MatMul<'_, I> {
-    /// Whether the tiles of a large batch are read often enough to be copied first: their columns lie far apart, on a few
-    /// sets of the caches. 784 sources, 128 destinations, 512 examples: 1.37 times as fast at half of all
-    /// connections, 1.05 at a tenth.
+    /// Whether tiles are read often enough to be copied first. The columns of a large batch lie far apart, on a few sets of
+    /// the caches: 784 sources, 128 destinations, 512 examples take 1.37 times as long at half of all connections,
+    /// 1.05 times at a tenth. What is left of a vector takes twice as long or more, and so do vectors that lie across cache
+    /// lines where each does.
     fn worth_packing(&self) -> bool {
         let connections = self.csr.indptr()[self.first + self.rows] - self.csr.indptr()[self.first];
         let reads = connections / self.csr.cols().max(1);
-        self.csr.cols() <= PACK_COLS
-            && (self.batch >= 16 * LANES && reads >= 12 || self.batch > 4 * LANES && reads >= 32)
+        let enough = match () {
+            _ if !self.batch.is_multiple_of(LANES) => 8,
+            _ if before_line(self.active, self.x) > 0 => {
+                if self.active.tier() == Tier::Avx512 {
+                    8
+                } else {
+                    24
+                }
+            }
+            _ if self.batch >= 16 * LANES => 12,
+            _ if self.batch > 4 * LANES => 32,
+            _ => usize::MAX,
+        };
+        self.csr.cols() <= PACK_COLS && reads >= enough
     }
 }
 
-/// At the start of a cache line.
-#[repr(align(64))]
-struct Aligned<T>(T);
-
 /// [`MatMul`] by tiles that are copied.
 struct Packed<'a, I: Index>(MatMul<'a, I>);
+
+/// Room for a tile.
+type Room = Stack<{ PACK_COLS * PACK / LANES }>;
 
 impl<I: Index> Kernel for Packed<'_, I> {
     type Output = ();
@@ -91,22 +103,46 @@ impl<I: Index> Kernel for Packed<'_, I> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Packed(mut a) = self;
-        let Aligned(packed) = &mut Aligned([[[0.0; LANES]; PACK / LANES]; PACK_COLS]);
-        let cols = a.csr.cols();
+        let mut room = Room::new();
         let mut at = 0;
         while at + PACK <= a.batch {
-            for (c, packed) in packed[..cols].iter_mut().enumerate() {
-                let (x, _) = a.x[c * a.batch + at..][..PACK].as_chunks();
-                for t in 0..PACK / LANES {
-                    l.store(&mut packed[t], l.load(&x[t]));
-                }
-            }
-            let x = a.csr.index_list().over::<PACK>(packed.as_flattened().as_flattened(), PACK, 0);
-            tile::<L, I, { PACK / LANES }, PACK>(l, &mut a, x, at);
+            packed_tile::<L, I, { PACK / LANES }, PACK, true>(l, &mut a, &mut room, at);
             at += PACK;
         }
-        tiles(l, a, at);
+        if at + LANES < a.batch {
+            packed_tile::<L, I, { PACK / LANES }, PACK, false>(l, &mut a, &mut room, at);
+        } else if at < a.batch {
+            packed_tile::<L, I, 1, LANES, false>(l, &mut a, &mut room, at);
+        }
     }
+}
+
+/// Up to `W = 16 T` examples from `at` on, with zeros beside them; `W` if they are `WHOLE`.
+#[inline(always)]
+fn packed_tile<L: Lanes, I: Index, const T: usize, const W: usize, const WHOLE: bool>(
+    l: L,
+    a: &mut MatMul<'_, I>,
+    room: &mut Room,
+    at: usize,
+) {
+    let zero = l.splat(0.0);
+    let width = if WHOLE { W } else { a.batch - at };
+    room.clear();
+    for c in 0..a.csr.cols() {
+        let x = &a.x[c * a.batch + at..][..width];
+        let mut column = [[0.0; LANES]; T];
+        for t in 0..T {
+            let part = &x[x.len().min(t * LANES)..];
+            let v = if WHOLE { l.load(&x.as_chunks().0[t]) } else { l.load_part(part, zero) };
+            l.store(&mut column[t], v);
+        }
+        room.push::<LANES>(&column[0]);
+        for t in 1..T {
+            room.push::<LANES>(&column[t]);
+        }
+    }
+    let x = a.csr.index_list().over::<W>(room.values(), W, 0);
+    tile::<L, I, T, W, WHOLE>(l, a, x, at);
 }
 
 impl<I: Index> Kernel for MatMul<'_, I> {
@@ -126,17 +162,17 @@ fn tiles<L: Lanes, I: Index>(l: L, mut a: MatMul<'_, I>, mut at: usize) {
     // Eight accumulators, a weight and loads in flight fit 32 registers.
     while L::WIDE && at + 4 * LANES <= a.batch {
         let x = a.csr.index_list().over(a.x, a.batch, at);
-        tile::<L, I, 4, 64>(l, &mut a, x, at);
+        tile::<L, I, 4, 64, true>(l, &mut a, x, at);
         at += 4 * LANES;
     }
     while at + 2 * LANES <= a.batch {
         let x = a.csr.index_list().over(a.x, a.batch, at);
-        tile::<L, I, 2, 32>(l, &mut a, x, at);
+        tile::<L, I, 2, 32, true>(l, &mut a, x, at);
         at += 2 * LANES;
     }
     while at + LANES <= a.batch {
         let x = a.csr.index_list().over(a.x, a.batch, at);
-        tile::<L, I, 1, 16>(l, &mut a, x, at);
+        tile::<L, I, 1, 16, true>(l, &mut a, x, at);
         at += LANES;
     }
     if at < a.batch {
@@ -148,9 +184,9 @@ fn tiles<L: Lanes, I: Index>(l: L, mut a: MatMul<'_, I>, mut at: usize) {
 /// `k % 2`. More would hide more latency on AVX-512, where loads are the limit anyway, and spill on AVX2.
 const ACC: usize = 2;
 
-/// `T` vectors of examples, `W = 16 T`, from example `at` on, which `x` has.
+/// `T` vectors of examples, `W = 16 T`, from example `at` on, which `x` has; `y` has all of them if they are `WHOLE`.
 #[inline(always)]
-fn tile<L: Lanes, I: Index, const T: usize, const W: usize>(
+fn tile<L: Lanes, I: Index, const T: usize, const W: usize, const WHOLE: bool>(
     l: L,
     a: &mut MatMul<'_, I>,
     x: Lookup<'_, I, W>,
@@ -161,8 +197,22 @@ fn tile<L: Lanes, I: Index, const T: usize, const W: usize>(
         let ends = &ends[..starts.len()];
         for r in 0..starts.len() {
             let part = starts[r]..ends[r];
-            let y = &mut a.y[r * a.batch + at..][..W];
-            part_of_row::<L, I, T, W>(l, x.range(part.clone()), &a.csr.values()[part], panel == 0, y);
+            let (x, values) = (x.range(part.clone()), &a.csr.values()[part]);
+            let y = &mut a.y[r * a.batch..][..a.batch][at..];
+            if WHOLE {
+                part_of_row::<L, I, T, W>(l, x, values, panel == 0, &mut y[..W]);
+                continue;
+            }
+            let mut whole = [[0.0; LANES]; T];
+            for t in 0..T {
+                let part = &y[y.len().min(t * LANES)..];
+                l.store(&mut whole[t], l.load_part(part, l.splat(0.0)));
+            }
+            part_of_row::<L, I, T, W>(l, x, values, panel == 0, whole.as_flattened_mut());
+            for t in 0..T {
+                let from = y.len().min(t * LANES);
+                l.store_part(&mut y[from..], l.load(&whole[t]));
+            }
         }
     }
 }
