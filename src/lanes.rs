@@ -46,12 +46,15 @@ pub(crate) type Half = [u16; LANES];
 /// The bits of which a normal `f32` has one at least, and a subnormal one or zero none.
 pub(crate) const EXPONENT: u32 = 0x7F80_0000;
 
-/// 1.5 * 2^23 and the exponent's bias: a sum of it and a whole number has that number's exponent field in its low bits.
-const BIASED: f32 = 12_582_912.0 + 127.0;
+/// 1.5 * 2^23: a sum with it is rounded to a whole number, which lies in its low bits.
+pub(crate) const MAGIC: f32 = 12_582_912.0;
+/// With the exponent's bias, so that the low bits are that number's exponent field.
+const BIASED: f32 = MAGIC + 127.0;
 
-/// `2^n` for `n` from -126 to 127.
-const fn power_of_two(n: i32) -> f32 {
-    f32::from_bits(((n + 127) as u32) << 23)
+/// `2^n` for `n` from -126 to 127; some number for others.
+#[inline(always)]
+pub(crate) const fn power_of_two(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32).wrapping_shl(23))
 }
 
 /// The one NaN that [`Lanes::store_bf16`] writes.

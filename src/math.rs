@@ -3,16 +3,14 @@
 //! The polynomials are minimax, found by Remez' algorithm in 50 digits and rounded to `f32`. The bounds are in units in
 //! the last place of the result, over all 2^32 inputs, denormal results included.
 
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, MAGIC};
 
 mod exp2;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use exp2::{Range, exp2_of, one_less_exp2_of};
+pub(crate) use exp2::{Exponents, exp2_of, one_less_exp2_of};
 
-/// 1.5 * 2^23: a sum with it is rounded to a whole number, which lies in its low bits.
-const MAGIC: f32 = 12_582_912.0;
 /// ln 2 in two parts; the first has zeros at its end, so that its product with a small whole number is exact.
 const LN_2: [f32; 2] = [f32::from_bits(0x3F31_7200), f32::from_bits(0x35BF_BE8E)];
 

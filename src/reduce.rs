@@ -38,7 +38,7 @@
 use std::ops::Range;
 
 use crate::error::check_len;
-use crate::lanes::{Kernel, dispatch};
+use crate::lanes::{Kernel, dispatch, power_of_two};
 use crate::parallel;
 use crate::tier::{Active, active};
 use crate::tuning;
@@ -243,10 +243,6 @@ pub fn column_sums(x: &[f32], sums: &mut [f32], accumulate: bool) {
 const DOWN_24: f32 = power_of_two(-24);
 const DOWN_80: f32 = power_of_two(-80);
 const UP_100: f32 = power_of_two(100);
-
-const fn power_of_two(exponent: i32) -> f32 {
-    f32::from_bits(((exponent + 127) as u32) << 23)
-}
 
 /// Combines the results of the pieces of `n` elements.
 fn pieces<T: Send>(

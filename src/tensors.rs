@@ -1,6 +1,5 @@
 //! Runs of tensors that are cut over threads: what the elementwise optimizers share.
 
-use crate::elementwise::LINES;
 use crate::lanes::{Kernel, Lanes, dispatch};
 use crate::parallel::Work;
 use crate::tier::Active;
@@ -80,6 +79,9 @@ impl<'a, T: Tensor> Tensors<'a, T> {
         }
     }
 }
+
+/// From so many parameters on, vectors of a tensor begin at a cache line: what lies before it takes as long as two vectors.
+const LINES: usize = 4096;
 
 /// An elementwise optimizer's step.
 pub(crate) trait Step: Sync {

@@ -7,7 +7,7 @@
 use std::f32::consts::LOG2_E;
 
 use crate::lanes::Lanes;
-use crate::math::{self, Range, exp2_of, one_less_exp2_of};
+use crate::math::{self, Exponents, exp2_of, one_less_exp2_of};
 
 mod gelu;
 
@@ -230,7 +230,7 @@ impl Function for Sigmoid {
     fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
         // e^89 is infinite, and e^-20 beside 1 is nothing: what is smaller would only become subnormal, and slow.
         let x = clamp(l, x, -89.0, 20.0);
-        logistic(l, exp2_of(l, x, [l.splat(-LOG2_E); N], Range::Large))
+        logistic(l, exp2_of(l, x, [l.splat(-LOG2_E); N], Exponents::Large))
     }
 }
 
@@ -239,7 +239,7 @@ impl Slope for Sigmoid {
     #[inline(always)]
     fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
         let x = magnitude(l, x, 105.0);
-        let mut e = exp2_of(l, x, [l.splat(-LOG2_E); N], Range::Small);
+        let mut e = exp2_of(l, x, [l.splat(-LOG2_E); N], Exponents::Small);
         let r = logistic(l, e);
         for i in 0..N {
             e[i] = l.mul(l.mul(e[i], r[i]), r[i]);
@@ -286,7 +286,7 @@ impl Silu {
 
     /// `e^-x`, and the sigmoid.
     #[inline(always)]
-    fn power<L: Lanes, const N: usize>(l: L, x: [L::F; N], range: Range) -> ([L::F; N], [L::F; N]) {
+    fn power<L: Lanes, const N: usize>(l: L, x: [L::F; N], range: Exponents) -> ([L::F; N], [L::F; N]) {
         let e = exp2_of(l, x, [l.splat(-LOG2_E); N], range);
         (e, logistic(l, e))
     }
@@ -309,7 +309,7 @@ impl Function for Silu {
     fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
         // As for the sigmoid.
         let [x, argument] = bounded(l, x, Self::ZERO, 20.0);
-        let (_, r) = Self::power(l, argument, Range::Large);
+        let (_, r) = Self::power(l, argument, Exponents::Large);
         product(l, x, r)
     }
 }
@@ -318,7 +318,7 @@ impl Slope for Silu {
     #[inline(always)]
     fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
         let x = clamp(l, x, Self::LOW, Self::HIGH);
-        let (e, r) = Self::power(l, x, Range::Any);
+        let (e, r) = Self::power(l, x, Exponents::Any);
         Self::slope_of(l, x, e, r)
     }
 
@@ -326,7 +326,7 @@ impl Slope for Silu {
     #[inline(always)]
     fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
         let [x, argument] = bounded(l, x, Self::ZERO, Self::HIGH);
-        let (e, r) = Self::power(l, argument, Range::Any);
+        let (e, r) = Self::power(l, argument, Exponents::Any);
         let slope = floor(l, Self::slope_of(l, argument, e, r), x, Self::LOW, Self::LEAST);
         (product(l, x, r), slope)
     }
@@ -356,7 +356,7 @@ impl Tanh {
     /// `4 e / (1 + e)^2`, which keeps its digits where the function is all but 1.
     #[inline(always)]
     fn slope_of<L: Lanes, const N: usize>(l: L, z: [L::F; N]) -> [L::F; N] {
-        let mut e = exp2_of(l, z, [l.splat(-2.0 * LOG2_E); N], Range::Small);
+        let mut e = exp2_of(l, z, [l.splat(-2.0 * LOG2_E); N], Exponents::Small);
         let r = logistic(l, e);
         for i in 0..N {
             e[i] = l.mul(l.mul(e[i], l.splat(4.0)), l.mul(r[i], r[i]));

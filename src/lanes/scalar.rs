@@ -1,6 +1,6 @@
 //! Scalar: the virtual vector is an array, in plain Rust. LLVM may use the target's baseline vectors for it.
 
-use super::{BF16_NAN, Chunk, GatherBlock, Half, Index, LANES, Lanes};
+use super::{BF16_NAN, Chunk, GatherBlock, Half, Index, LANES, Lanes, MAGIC, power_of_two};
 
 /// The tier's token; there is nothing to prove.
 #[derive(Clone, Copy)]
@@ -74,15 +74,6 @@ fn emulated(a: &F32x16, b: &F32x16, c: &F32x16) -> F32x16 {
     each!(i => mul_add(a.0[i], b.0[i], c.0[i]))
 }
 
-/// Added to a whole number of at most 22 bits, it leaves the number in the low bits.
-const MAGIC: f32 = 12_582_912.0;
-
-/// `2^n` for `n` from -126 to 127; some number for others.
-#[inline(always)]
-fn power_of_two(n: i32) -> f32 {
-    f32::from_bits((n.wrapping_add(127) as u32).wrapping_shl(23))
-}
-
 impl Lanes for Scalar {
     const WIDE: bool = false;
     type F = F32x16;
@@ -153,7 +144,7 @@ impl Lanes for Scalar {
     /// The product with each half of the power is exact, but for the last, which rounds.
     #[inline(always)]
     fn scale(self, v: F32x16, n: F32x16) -> F32x16 {
-        // A sum with 1.5 * 2^23 has the whole number in its low bits; `as` would look for NaN.
+        // `as` would look for NaN.
         let mut power = [0; LANES];
         let mut i = 0;
         while i < LANES {

@@ -5,8 +5,7 @@
 
 use std::f32::consts::LN_2;
 
-use super::MAGIC;
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, MAGIC};
 
 /// `(2^-s - 1) / s` for `|s|` up to 1/2, within 2^-26: minimax, by Remez' algorithm.
 const C: [f32; 6] = [-LN_2, 0.240_226_49, -0.055_503_573, 0.009_618_238, -0.001_339_075_9, 1.540_351_2e-4];
@@ -42,17 +41,17 @@ fn quotient<L: Lanes, const N: usize>(l: L, s: [L::F; N]) -> [L::F; N] {
 }
 
 #[inline(always)]
-fn scaled<L: Lanes>(l: L, v: L::F, n: L::F, range: Range) -> L::F {
+fn scaled<L: Lanes>(l: L, v: L::F, n: L::F, range: Exponents) -> L::F {
     match range {
-        Range::Small => l.scale_near(v, n, 64),
-        Range::Large => l.scale_near(v, n, -36),
-        Range::Any => l.scale(v, n),
+        Exponents::Small => l.scale_near(v, n, 64),
+        Exponents::Large => l.scale_near(v, n, -36),
+        Exponents::Any => l.scale(v, n),
     }
 }
 
 /// Bounds of the exponent. The narrow ones take about half the work on tiers other than AVX-512.
 #[derive(Clone, Copy)]
-pub(crate) enum Range {
+pub(crate) enum Exponents {
     /// From -189 to 63.
     Small,
     /// From -89 to 163.
@@ -63,7 +62,12 @@ pub(crate) enum Range {
 
 /// `2^(a b)` for `a b` in the range: 0 from about -150 down, infinite from 128 up, NaN where `a` or `b` is.
 #[inline(always)]
-pub(crate) fn exp2_of<L: Lanes, const N: usize>(l: L, a: [L::F; N], b: [L::F; N], range: Range) -> [L::F; N] {
+pub(crate) fn exp2_of<L: Lanes, const N: usize>(
+    l: L,
+    a: [L::F; N],
+    b: [L::F; N],
+    range: Exponents,
+) -> [L::F; N] {
     let (n, s) = split(l, a, b);
     let mut p = quotient(l, s);
     let one = l.splat(1.0);
@@ -86,7 +90,7 @@ pub(crate) fn one_less_exp2_of<L: Lanes, const N: usize>(l: L, a: [L::F; N], b: 
         s[i] = l.mul(s[i], p[i]);
     }
     for i in 0..N {
-        n[i] = scaled(l, one, n[i], Range::Small);
+        n[i] = scaled(l, one, n[i], Exponents::Small);
     }
     for i in 0..N {
         // 2^n (1 + s p) from 1; 1 - 2^n is exact where the rest matters.

@@ -49,19 +49,18 @@ impl Kernel for Aggregate<'_> {
     fn run<L: Lanes>(self, l: L) {
         let Aggregate { scale, first, dst, buffers, .. } = self;
         let (one, scale) = (l.splat(1.0), l.splat(scale));
-        let only = buffers.len() <= GROUP;
-        // A single group needs no tiles: its streams run through.
-        let tile = if only { dst.len() } else { TILE };
+        if buffers.len() <= GROUP {
+            // No tiles: its streams run through.
+            return sum_group(l, buffers, first, scale, dst);
+        }
         let mut waiting = [[0.0; TILE]; LEVELS];
         let mut at = 0;
         while at < dst.len() {
-            let n = tile.min(dst.len() - at);
+            let n = TILE.min(dst.len() - at);
             let (mut depth, mut group) = (0, 0);
             while group * GROUP < buffers.len() {
                 let members = &buffers[group * GROUP..buffers.len().min((group + 1) * GROUP)];
-                let (out, factor) =
-                    if only { (&mut dst[at..at + n], scale) } else { (&mut waiting[depth][..n], one) };
-                sum_group(l, members, first + at, factor, out);
+                sum_group(l, members, first + at, one, &mut waiting[depth][..n]);
                 depth += 1;
                 let mut merges = (group % GROUPS).trailing_ones();
                 // The end of a tree that is not the first.
@@ -75,13 +74,11 @@ impl Kernel for Aggregate<'_> {
                 }
                 group += 1;
             }
-            if !only {
-                while depth > 1 {
-                    merge(l, &mut waiting, depth, n);
-                    depth -= 1;
-                }
-                sum_of::<L, 1>(l, &[&waiting[0]], 0, scale, &mut dst[at..at + n]);
+            while depth > 1 {
+                merge(l, &mut waiting, depth, n);
+                depth -= 1;
             }
+            sum_of::<L, 1>(l, &[&waiting[0]], 0, scale, &mut dst[at..at + n]);
             at += n;
         }
     }

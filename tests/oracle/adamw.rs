@@ -3,7 +3,7 @@
 use hotlanes::Tier;
 use hotlanes::adamw::{AdamW, AdamWConfig, AdamWStep, AdamWTensor, WeightDecay};
 
-use crate::common::{Rng, for_each_tier};
+use crate::common::{Guarded, Rng, for_each_tier, offsets};
 
 /// One element's state; `v_max` only matters with AMSGrad.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -268,4 +268,42 @@ fn a_hundred_steps_stay_with_f64() {
             }
         });
     }
+}
+
+/// Long tensors are cut at cache lines: where they lie moves no bit, and nothing beside them is written.
+#[test]
+fn where_long_tensors_lie_moves_no_bit() {
+    const LENS: [usize; 3] = [4100, 50, 5000];
+    let mut rng = Rng::new(9);
+    let values = LENS.map(|n| {
+        [0, 1, 2, 3, 4].map(|k| rng.vec(n, |rng| if k < 2 { rng.normal() } else { rng.uniform(0.0, 1.0) }))
+    });
+    let step = AdamW::new(DEFAULT).and_then(|a| a.at(10)).expect("valid");
+    for_each_tier(|tier| {
+        let run = |offset: usize| {
+            let mut all = values.each_ref().map(|t| {
+                let mut number = 0;
+                t.each_ref().map(|x| {
+                    number += 3;
+                    Guarded::new((offset + number) % 17, x)
+                })
+            });
+            let mut tensors = all.each_mut().map(|[param, grad, m, v, max]| AdamWTensor {
+                param: param.get_mut(),
+                grad: grad.get(),
+                m: m.get_mut(),
+                v: v.get_mut(),
+                v_max: Some(max.get_mut()),
+            });
+            step.update_many(&mut tensors);
+            for x in all.iter().flatten() {
+                x.assert_guards(format_args!("{tier}, offset {offset}"));
+            }
+            all.map(|t| t.map(|x| x.get().to_vec()))
+        };
+        let want = run(0);
+        for offset in offsets() {
+            assert!(run(offset) == want, "{tier}, offset {offset}");
+        }
+    });
 }

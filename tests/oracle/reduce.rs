@@ -1,9 +1,8 @@
 //! Reductions and aggregation against the formulas of their documentation, in f64.
 
-use hotlanes::LANES;
 use hotlanes::reduce::{self, BLOCK, PIECE};
 
-use crate::common::{Rng, assert_same, for_each_tier, panic_message};
+use crate::common::{Guarded, Rng, assert_same, for_each_tier, offsets, panic_message};
 
 /// Half the distance from 1 to the next f32.
 const U: f64 = 1.0 / (1 << 24) as f64;
@@ -193,13 +192,12 @@ fn every_element_counts_wherever_the_slice_lies() {
     let memory = rng.vec(BLOCK + 700, |rng| rng.normal());
     for_each_tier(|tier| {
         for n in [255, 256, 257, 340, BLOCK - 1, BLOCK, BLOCK + 600] {
-            for offset in 0..=LANES {
+            for offset in offsets() {
                 let mut x = memory[offset..offset + n].to_vec();
                 for at in [0, 1, 15, 16, 31, 100, n - 17, n - 1, rng.below(n)] {
                     let before = std::mem::replace(&mut x[at], 100.0);
-                    let mut lies = vec![f32::INFINITY; offset];
-                    lies.extend(&x);
-                    let there = &lies[offset..];
+                    let lies = Guarded::new(offset, &x);
+                    let there = lies.get();
                     assert_eq!(reduce::max(there), 100.0, "{tier}, {n} from {offset} on: element {at}");
                     assert_eq!(
                         reduce::sum(there).to_bits(),

@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use super::{Function, GeluErf, GeluTanh, Slope, bounded, clamp, floor, logistic, magnitude, product};
 use crate::lanes::{Chunk, LANES, Lanes};
-use crate::math::{Range, exp2_of};
+use crate::math::{Exponents, exp2_of};
 
 impl GeluTanh {
     /// From here down the sigmoid is 0.
@@ -23,7 +23,7 @@ impl GeluTanh {
 
     /// `x^2`, `e^-2u = 2^(x (c0 + c1 x^2))` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, and the sigmoid of `2u`.
     #[inline(always)]
-    fn power<L: Lanes, const N: usize>(l: L, x: [L::F; N], range: Range) -> [[L::F; N]; 3] {
+    fn power<L: Lanes, const N: usize>(l: L, x: [L::F; N], range: Exponents) -> [[L::F; N]; 3] {
         let squares = product(l, x, x);
         let mut factor = squares;
         for i in 0..N {
@@ -54,7 +54,7 @@ impl Function for GeluTanh {
     fn value<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
         // From 6.5 up e^-2u is below 2^-40, nothing beside 1: what is smaller would only become subnormal, and slow.
         let [x, argument] = bounded(l, x, Self::ZERO, 6.5);
-        let [_, _, r] = Self::power(l, argument, Range::Large);
+        let [_, _, r] = Self::power(l, argument, Exponents::Large);
         product(l, x, r)
     }
 }
@@ -63,14 +63,14 @@ impl Slope for GeluTanh {
     #[inline(always)]
     fn slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> [L::F; N] {
         let x = clamp(l, x, Self::LOW, Self::HIGH);
-        Self::slope_of(l, x, Self::power(l, x, Range::Any))
+        Self::slope_of(l, x, Self::power(l, x, Exponents::Any))
     }
 
     /// One power and one reciprocal, as for SiLU.
     #[inline(always)]
     fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
         let [x, argument] = bounded(l, x, Self::ZERO, Self::HIGH);
-        let powers = Self::power(l, argument, Range::Any);
+        let powers = Self::power(l, argument, Exponents::Any);
         let slope = floor(l, Self::slope_of(l, argument, powers), x, Self::LOW, Self::LEAST);
         (product(l, x, powers[2]), slope)
     }
@@ -125,7 +125,7 @@ impl GeluErf {
         for i in 0..N {
             half[i] = l.mul(z[i], l.splat(-0.5 * LOG2_E));
         }
-        let density = exp2_of(l, z, half, Range::Small);
+        let density = exp2_of(l, z, half, Exponents::Small);
         for i in 0..N {
             let weight = l.mul(z[i], l.splat(PHI));
             let h = l.neg_mul_add(weight, density[i], l.mul(tail[i], l.splat(0.5)));
@@ -168,7 +168,7 @@ impl Function for GeluErf {
 
     #[inline(always)]
     fn end<L: Lanes, const N: usize>(l: L, x: [L::F; N], [z, p]: [[L::F; N]; 2]) -> [L::F; N] {
-        Self::value_of(l, x, z, exp2_of(l, z, p, Range::Small))
+        Self::value_of(l, x, z, exp2_of(l, z, p, Exponents::Small))
     }
 }
 
@@ -180,14 +180,14 @@ impl Slope for GeluErf {
 
     #[inline(always)]
     fn slope_end<L: Lanes, const N: usize>(l: L, x: [L::F; N], [z, p]: [[L::F; N]; 2]) -> [L::F; N] {
-        Self::slope_of(l, x, z, exp2_of(l, z, p, Range::Small))
+        Self::slope_of(l, x, z, exp2_of(l, z, p, Exponents::Small))
     }
 
     /// One tail.
     #[inline(always)]
     fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
         let [z, p] = Self::begin(l, x);
-        let tail = exp2_of(l, z, p, Range::Small);
+        let tail = exp2_of(l, z, p, Exponents::Small);
         (Self::value_of(l, x, z, tail), Self::slope_of(l, x, z, tail))
     }
 }
