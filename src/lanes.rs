@@ -27,9 +27,7 @@ mod tests;
 
 pub(crate) use block::{Block, HeadsBlock, extent, heads_extent};
 pub use indexed::Index;
-pub(crate) use indexed::{
-    Accumulate, GatherBlock, IndexList, Lookup, NEAR, NearBlock, Permutation, Rows, Slots, window,
-};
+pub(crate) use indexed::{Accumulate, GatherBlock, IndexList, Lookup, Permutation, Rows, Slots};
 
 pub(crate) use stack::{PanelStack, Source, Stack};
 
@@ -40,6 +38,9 @@ pub const LANES: usize = 16;
 
 /// One vector's worth of memory.
 pub(crate) type Chunk = [f32; LANES];
+
+/// Neighbouring values that [`Lanes::pick`] picks from.
+pub(crate) const NEAR: usize = 4 * LANES;
 
 /// One vector's worth of bf16 in memory, as bits.
 pub(crate) type Half = [u16; LANES];
@@ -254,12 +255,12 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// there is one.
     fn gather<I: Index>(self, block: GatherBlock<'_, I>) -> Self::F;
 
-    /// [`Lanes::gather`] from neighbouring values, by permutations of vectors where they are faster than the instruction.
+    /// Lane `i` is value `at[i] % 64` of four neighbouring vectors.
     #[inline(always)]
-    fn gather_near<I: Index>(self, block: NearBlock<'_, I>) -> Self::F {
+    fn pick(self, from: &[Chunk; NEAR / LANES], at: &[u8; LANES]) -> Self::F {
         let mut lanes = [0.0; LANES];
         for i in 0..LANES {
-            lanes[i] = block.get(i);
+            lanes[i] = from.as_flattened()[at[i] as usize % NEAR];
         }
         self.load(&lanes)
     }

@@ -43,6 +43,7 @@ mod csr;
 mod example;
 mod inputs;
 mod masked;
+mod near;
 mod plan;
 mod values;
 

@@ -8,7 +8,7 @@ use core::hint::black_box;
 use pulp::x86::V4;
 
 use super::avx2::Avx2;
-use super::{BF16_NAN, Chunk, GatherBlock, Half, Index, LANES, Lanes, NearBlock};
+use super::{BF16_NAN, Chunk, GatherBlock, Half, Index, LANES, Lanes, NEAR};
 
 /// The tier's token: pulp's proof that the CPU has AVX-512 F, BW, CD, DQ and VL.
 #[derive(Clone, Copy)]
@@ -444,20 +444,14 @@ impl Lanes for Avx512 {
 
     /// Two permutations of two vectors each.
     #[inline(always)]
-    fn gather_near<I: Index>(self, near: NearBlock<'_, I>) -> __m512 {
-        let (f, at) = (self.token.avx512f, near.indices().as_ptr());
-        let index: __m512i = if size_of::<I>() == 4 {
-            // SAFETY: `at` is sixteen readable u32.
-            unsafe { f._mm512_loadu_epi32(at.cast()) }
-        } else {
-            // SAFETY: `at` is sixteen readable u16.
-            f._mm512_cvtepu16_epi32(unsafe { self.token.avx._mm256_loadu_si256(at.cast()) })
-        };
+    fn pick(self, from: &[Chunk; NEAR / LANES], at: &[u8; LANES]) -> __m512 {
+        let t = self.token;
+        // SAFETY: `at` is sixteen readable bytes; the load needs no alignment.
+        let at = t.avx512f._mm512_cvtepu8_epi32(unsafe { t.sse2._mm_loadu_si128(at.as_ptr().cast()) });
+        let [a, b, c, d] = from;
         // The upper bits are not looked at.
-        let index = self.sub_u32(index, self.splat_u32(near.base() as u32));
-        let [a, b, c, d] = near.window();
-        let low = f._mm512_permutex2var_ps(self.load(a), index, self.load(b));
-        let high = f._mm512_permutex2var_ps(self.load(c), index, self.load(d));
-        f._mm512_mask_blend_ps(f._mm512_test_epi32_mask(index, self.splat_u32(32)), low, high)
+        let low = t.avx512f._mm512_permutex2var_ps(self.load(a), at, self.load(b));
+        let high = t.avx512f._mm512_permutex2var_ps(self.load(c), at, self.load(d));
+        t.avx512f._mm512_mask_blend_ps(t.avx512f._mm512_test_epi32_mask(at, self.splat_u32(32)), low, high)
     }
 }

@@ -187,65 +187,6 @@ impl<'a, I: Index> Lookup<'a, I, 1> {
     }
 }
 
-/// Neighbouring values that sixteen indices are looked up among without a gather: four vectors.
-pub(crate) const NEAR: usize = 4 * LANES;
-
-/// Where the window of neighbouring values begins for indices from `first` on.
-#[inline(always)]
-pub(crate) fn window(first: usize, table: usize) -> usize {
-    // At a vector's start, so that with an aligned table no load crosses a line.
-    (first / LANES * LANES).min(table.saturating_sub(NEAR))
-}
-
-/// Sixteen indices that lie in a window of neighbouring values.
-#[derive(Clone, Copy)]
-pub(crate) struct NearBlock<'a, I> {
-    indices: &'a [I; LANES],
-    window: &'a [[f32; LANES]; NEAR / LANES],
-    base: usize,
-}
-
-impl<'a, I: Index> NearBlock<'a, I> {
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    #[inline(always)]
-    pub(crate) fn indices(self) -> &'a [I; LANES] {
-        self.indices
-    }
-
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    #[inline(always)]
-    pub(crate) fn window(self) -> &'a [[f32; LANES]; NEAR / LANES] {
-        self.window
-    }
-
-    /// The index of the window's first value.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    #[inline(always)]
-    pub(crate) fn base(self) -> usize {
-        self.base
-    }
-
-    /// The value for lane `i`.
-    #[inline(always)]
-    pub(crate) fn get(self, i: usize) -> f32 {
-        self.window.as_flattened()[self.indices[i].to_usize() - self.base]
-    }
-}
-
-impl<'a, I: Index> Lookup<'a, I, 1> {
-    /// Sixteen `q` of the indices, which ascend, if they are near each other.
-    #[inline(always)]
-    pub(crate) fn near(self, q: usize) -> Option<NearBlock<'a, I>> {
-        let indices = &self.indices.as_chunks::<LANES>().0[q];
-        let base = window(indices[0].to_usize(), self.table.len());
-        if indices[LANES - 1].to_usize() - base >= NEAR || self.table.len() < NEAR {
-            return None;
-        }
-        let window = self.table[base..][..NEAR].as_chunks().0.first_chunk()?;
-        Some(NearBlock { indices, window, base })
-    }
-}
-
 /// Indices over a table of whole rows, every one of which was found to lie inside the table.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a, I> {

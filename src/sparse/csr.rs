@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::lanes::{Index, IndexList, LANES, NEAR, window};
+use super::near::Near;
+use crate::lanes::{Index, IndexList};
 
 /// A sparse matrix in compressed sparse rows whose structure was checked and never changes; its values may.
 ///
@@ -22,8 +23,8 @@ pub struct Csr<I: Index = u32> {
     panels: usize,
     /// For each panel but the first, where each row's connections in it start.
     cuts: Box<[usize]>,
-    /// Whether most sixteens of a row's connections are near each other.
-    near: bool,
+    /// Where sixteens of a row's connections are near each other, if most are.
+    near: Option<Near>,
     fingerprint: u64,
 }
 
@@ -210,7 +211,7 @@ impl<I: Index> Csr<I> {
         let fingerprint = fingerprint(cols, &indptr, indices.as_slice());
         let panels = panels(rows, cols, values.len());
         let cuts = cuts(cols, &indptr, indices.as_slice(), panels);
-        let near = near(cols, &indptr, indices.as_slice());
+        let near = Near::of(cols, &indptr, indices.as_slice());
         Ok(Csr {
             rows,
             cols,
@@ -265,10 +266,10 @@ impl<I: Index> Csr<I> {
         self.indptr[row]..self.indptr[row + 1]
     }
 
-    /// Whether sixteen connections are worth looking at for being near each other.
+    /// Where sixteens of a row's connections are near each other, if most are.
     #[inline(always)]
-    pub(super) fn near(&self) -> bool {
-        self.near
+    pub(super) fn near(&self) -> Option<&Near> {
+        self.near.as_ref()
     }
 
     /// How many panels of columns a batch is multiplied by.
@@ -323,20 +324,6 @@ fn panels(rows: usize, cols: usize, connections: usize) -> usize {
 const PANEL_COLS: usize = 200;
 /// Connections that a row should have in a panel, on average.
 const PANEL_CONNECTIONS: usize = 32;
-
-/// Whether nine in ten groups of sixteen connections are near each other, so that the branch is predicted: from about
-/// half of all places on.
-fn near<I: Index>(cols: usize, indptr: &[usize], indices: &[I]) -> bool {
-    let (mut near, mut all) = (0, 0);
-    for row in indptr.windows(2) {
-        for sixteen in indices[row[0]..row[1]].as_chunks::<LANES>().0 {
-            let (first, last) = (sixteen[0].to_usize(), sixteen[LANES - 1].to_usize());
-            near += usize::from(last - window(first, cols) < NEAR);
-            all += 1;
-        }
-    }
-    cols >= NEAR && 10 * near >= 9 * all
-}
 
 /// Where each row's connections reach each panel but the first, panel by panel.
 fn cuts<I: Index>(cols: usize, indptr: &[usize], indices: &[I], panels: usize) -> Box<[usize]> {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::check_lr;
 use super::csr::Csr;
+use super::near::{Near, values};
 use crate::error::{HyperParamError, check_len};
 use crate::lanes::{Accumulate, GatherBlock, Index, IndexList, Kernel, LANES, Lanes, Lookup, dispatch};
 use crate::parallel::{self, Work};
@@ -97,17 +98,22 @@ impl<I: Index> Kernel for MatVec<'_, I> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        match (L::WIDE && self.csr.near(), self.gather) {
-            (true, true) => rows::<L, I, true, true>(l, self),
-            (true, false) => rows::<L, I, false, true>(l, self),
-            (false, true) => rows::<L, I, true, false>(l, self),
-            (false, false) => rows::<L, I, false, false>(l, self),
+        let near = if L::WIDE { self.csr.near() } else { None };
+        match (near, self.gather) {
+            (Some(near), true) => rows::<L, I, true, true>(l, self, Some(near)),
+            (Some(near), false) => rows::<L, I, false, true>(l, self, Some(near)),
+            (None, true) => rows::<L, I, true, false>(l, self, None),
+            (None, false) => rows::<L, I, false, false>(l, self, None),
         }
     }
 }
 
 #[inline(always)]
-fn rows<L: Lanes, I: Index, const GATHER: bool, const NEAR: bool>(l: L, a: MatVec<'_, I>) {
+fn rows<L: Lanes, I: Index, const GATHER: bool, const NEAR: bool>(
+    l: L,
+    a: MatVec<'_, I>,
+    near: Option<&Near>,
+) {
     let x = a.csr.index_list().over::<1>(a.x, 1, 0);
     let zero = l.splat(0.0);
     let (blocks, rest) = a.y.as_chunks_mut::<LANES>();
@@ -116,13 +122,13 @@ fn rows<L: Lanes, I: Index, const GATHER: bool, const NEAR: bool>(l: L, a: MatVe
     for y in blocks {
         let mut sums = [zero; LANES];
         for sum in &mut sums {
-            *sum = row_of::<L, I, GATHER, NEAR>(l, a.csr, x, row);
+            *sum = row_of::<L, I, GATHER, NEAR>(l, a.csr, x, a.x, near, row);
             row += 1;
         }
         l.store(y, l.sum16(&sums));
     }
     for y in rest {
-        *y = l.sum(row_of::<L, I, GATHER, NEAR>(l, a.csr, x, row));
+        *y = l.sum(row_of::<L, I, GATHER, NEAR>(l, a.csr, x, a.x, near, row));
         row += 1;
     }
 }
@@ -133,27 +139,36 @@ fn row_of<L: Lanes, I: Index, const GATHER: bool, const NEAR: bool>(
     l: L,
     csr: &Csr<I>,
     x: Lookup<'_, I, 1>,
+    all: &[f32],
+    near: Option<&Near>,
     row: usize,
 ) -> L::F {
     let at = csr.row(row);
     let x = x.range(at.clone());
     let (whole, rest) = csr.values()[at].as_chunks::<LANES>();
-    let mut acc = l.splat(0.0);
+    let (bases, places) = match near {
+        Some(near) if NEAR => near.row(row),
+        _ => (&[][..], &[][..]),
+    };
+    let count = if NEAR { whole.len() + usize::from(!rest.is_empty()) } else { 0 };
+    let (bases, places) = (&bases[..count], &places[..count]);
+    let zero = l.splat(0.0);
+    let mut acc = zero;
     for q in 0..whole.len() {
-        let x = match if NEAR { x.near(q) } else { None } {
-            Some(near) => l.gather_near(near),
+        let x = match if NEAR { values(all, bases[q]) } else { None } {
+            Some(near) => l.pick(near, &places[q]),
             None => gather::<L, I, GATHER>(l, x.block(LANES * q, LANES)),
         };
         acc = l.mul_add(l.load(&whole[q]), x, acc);
     }
-    let k = LANES * whole.len();
     if !rest.is_empty() {
         // Lanes without a connection are zero on both sides.
-        acc = l.mul_add(
-            l.load_part(rest, l.splat(0.0)),
-            gather::<L, I, GATHER>(l, x.block(k, rest.len())),
-            acc,
-        );
+        let q = whole.len();
+        let x = match if NEAR { values(all, bases[q]) } else { None } {
+            Some(near) => l.select(l.mask_of((1 << rest.len()) - 1), l.pick(near, &places[q]), zero),
+            None => gather::<L, I, GATHER>(l, x.block(LANES * q, rest.len())),
+        };
+        acc = l.mul_add(l.load_part(rest, zero), x, acc);
     }
     acc
 }

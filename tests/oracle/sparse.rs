@@ -3,7 +3,7 @@
 use hotlanes::Index;
 use hotlanes::sparse::{Csr, Plan};
 
-use crate::common::{Rng, assert_same, for_each_tier};
+use crate::common::{Guarded, Rng, assert_same, for_each_tier};
 use crate::structure::{with_density, with_rows};
 
 /// Half the distance from 1 to the next f32.
@@ -200,30 +200,44 @@ fn every_kernel_is_within_its_bound() {
     }
 }
 
+/// Nor on where the batch lies. Some are read where they lie, others, of which each example is read often, are copied first: for
+/// being no whole vectors, or across cache lines.
 #[test]
 fn an_example_does_not_depend_on_its_batch() {
     let mut rng = Rng::new(2);
-    let csr = with_density::<u32>(&mut rng, 23, 41, 0.4);
-    let examples: Vec<Vec<f32>> = (0..64).map(|_| rng.vec(41, |rng| rng.normal())).collect();
-    // The outputs of the examples in this order, one after the other.
-    let run = |order: &[usize]| {
-        let x: Vec<f32> =
-            (0..41).flat_map(|c| order.iter().map(move |&e| (c, e))).map(|(c, e)| examples[e][c]).collect();
-        let mut y = vec![f32::NAN; 23 * order.len()];
-        csr.matmul(&x, order.len(), &mut y);
-        (0..order.len()).map(|e| (0..23).map(|r| y[r * order.len() + e]).collect()).collect::<Vec<Vec<f32>>>()
-    };
-    for_each_tier(|tier| {
+    // The second has three panels of columns.
+    for (rows, cols, density) in [(23, 41, 0.4), (30, 450, 0.5), (70, 40, 0.5)] {
+        let csr = with_density::<u32>(&mut rng, rows, cols, density);
+        let examples: Vec<Vec<f32>> = (0..64).map(|_| rng.vec(cols, |rng| rng.normal())).collect();
+        // The outputs of the examples in this order, one after the other.
+        let run = |order: &[usize], offset: usize| {
+            let x: Vec<f32> = (0..cols)
+                .flat_map(|c| order.iter().map(move |&e| (c, e)))
+                .map(|(c, e)| examples[e][c])
+                .collect();
+            let x = Guarded::new(offset, &x);
+            let mut y = Guarded::new(offset, &vec![f32::NAN; rows * order.len()]);
+            csr.matmul(x.get(), order.len(), y.get_mut());
+            y.assert_guards(format_args!("{} examples at {offset}", order.len()));
+            let y = y.get();
+            (0..order.len())
+                .map(|e| (0..rows).map(|r| y[r * order.len() + e]).collect())
+                .collect::<Vec<Vec<f32>>>()
+        };
         let all: Vec<usize> = (0..64).collect();
-        let (in_64, in_33) = (run(&all), run(&all[..33]));
-        for e in 0..64 {
-            let in_2 = run(&[(e + 1) % 64, e]);
-            assert_same(&in_2[1], &in_64[e], format!("{tier}: example {e} in 2 and in 64"));
-            if e < 33 {
-                assert_same(&in_33[e], &in_64[e], format!("{tier}: example {e} in 33 and in 64"));
+        for_each_tier(|tier| {
+            let in_64 = run(&all, 0);
+            for n in [1, 7, 15, 16, 17, 31, 32, 33, 40, 47, 48, 63, 64] {
+                for offset in [0, 3, 12] {
+                    // The last ones, so that each is at another place.
+                    for (e, got) in all[64 - n..].iter().zip(run(&all[64 - n..], offset)) {
+                        let what = format!("{tier}, {rows}x{cols}: example {e} in {n} at {offset} and in 64");
+                        assert_same(&got, &in_64[*e], what);
+                    }
+                }
             }
-        }
-    });
+        });
+    }
 }
 
 /// Half the sum of squares of `y - target`, and its gradient.

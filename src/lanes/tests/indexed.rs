@@ -2,7 +2,7 @@
 
 use super::super::indexed::{Index, IndexList, Permutation};
 use super::*;
-use crate::lanes::{GatherBlock, NEAR, NearBlock};
+use crate::lanes::{GatherBlock, NEAR};
 
 /// One block, by the CPU's gather and by a load per lane.
 struct Gather<'a, I>(GatherBlock<'a, I>);
@@ -55,58 +55,35 @@ fn check_block<I: Index>(block: GatherBlock<'_, I>, want: &[f32]) {
     );
 }
 
-/// Sixteen among their neighbours.
-struct Near<'a, I>(Option<NearBlock<'a, I>>);
+/// Sixteen of four vectors' values.
+struct Pick<'a>(&'a [Chunk; NEAR / LANES], &'a [u8; LANES]);
 
-impl<I: Index> Kernel for Near<'_, I> {
-    type Output = Option<Chunk>;
+impl Kernel for Pick<'_> {
+    type Output = Chunk;
     #[inline(always)]
-    fn run<L: Lanes>(self, l: L) -> Option<Chunk> {
+    fn run<L: Lanes>(self, l: L) -> Chunk {
         let mut out = [f32::NAN; LANES];
-        l.store(&mut out, l.gather_near(self.0?));
-        Some(out)
+        l.store(&mut out, l.pick(self.0, self.1));
+        out
     }
 }
 
-/// Windows at every place of tables of every length, and sixteens that are just too wide.
-fn check_near<I: Index>() {
+/// Also by the upper bits of a place, which are not looked at.
+#[test]
+fn pick_takes_any_value_to_any_lane() {
     let mut rng = Rng::new(7);
-    for len in (48..=160).step_by(if cfg!(miri) { 37 } else { 1 }) {
-        let table: Vec<f32> = (0..len).map(|_| rng.any()).collect();
-        for first in (0..=len - LANES).step_by(if cfg!(miri) { 17 } else { 1 }) {
-            let width = LANES + rng.below(len - first - LANES + 1);
-            // The ends, and fourteen between.
-            let mut between: Vec<usize> = (first + 1..first + width - 1).collect();
-            while between.len() > LANES - 2 {
-                between.remove(rng.below(between.len()));
-            }
-            let indices: Vec<usize> = [first].into_iter().chain(between).chain([first + width - 1]).collect();
-            let typed = indices.iter().map(|&i| I::from_usize(i)).collect();
-            let list = IndexList::new(typed, len).unwrap();
-            let lookup = list.over::<1>(&table, 1, 0);
-            let base = (first / LANES * LANES).min(len.saturating_sub(NEAR));
-            let is_near = len >= NEAR && first + width <= base + NEAR;
-            assert_eq!(lookup.near(0).is_some(), is_near, "{width} from {first} of {len}");
-            on_each_tier(
-                || Near(lookup.near(0)),
-                |tier, out| {
-                    for (i, lane) in out.into_iter().flatten().enumerate() {
-                        assert_same(lane, table[indices[i]], (tier, I::NAME, len, first, width, i));
-                    }
-                },
-            );
-        }
+    for _ in 0..cases(2000) {
+        let from: [Chunk; NEAR / LANES] = std::array::from_fn(|_| std::array::from_fn(|_| rng.any()));
+        let at: [u8; LANES] = std::array::from_fn(|_| rng.below(256) as u8);
+        on_each_tier(
+            || Pick(&from, &at),
+            |tier, out| {
+                for (i, lane) in out.into_iter().enumerate() {
+                    assert_same(lane, from.as_flattened()[at[i] as usize % NEAR], (tier, i, at[i]));
+                }
+            },
+        );
     }
-}
-
-#[test]
-fn near_u16() {
-    check_near::<u16>();
-}
-
-#[test]
-fn near_u32() {
-    check_near::<u32>();
 }
 
 #[test]
