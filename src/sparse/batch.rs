@@ -136,9 +136,9 @@ fn packed_tile<L: Lanes, I: Index, const T: usize, const W: usize, const WHOLE: 
             let v = if WHOLE { l.load(&x.as_chunks().0[t]) } else { l.load_part(part, zero) };
             l.store(&mut column[t], v);
         }
-        room.push::<LANES>(&column[0]);
-        for t in 1..T {
-            room.push::<LANES>(&column[t]);
+        // All of it.
+        if let Some(column) = column.as_flattened().first_chunk::<W>() {
+            room.push(column);
         }
     }
     let x = a.csr.index_list().over::<W>(room.values(), W, 0);
