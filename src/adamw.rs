@@ -244,6 +244,7 @@ impl Tensor for AdamWTensor<'_> {
         }
     }
 
+    #[inline(always)]
     fn param<'p, 'a>(part: &'p AdamWTensor<'a>) -> &'p [f32]
     where
         Self: 'a,
@@ -251,6 +252,7 @@ impl Tensor for AdamWTensor<'_> {
         part.param
     }
 
+    #[inline(always)]
     fn split_at<'a>(part: AdamWTensor<'a>, at: usize) -> (AdamWTensor<'a>, AdamWTensor<'a>)
     where
         Self: 'a,

@@ -297,7 +297,7 @@ pub(crate) fn before_line(active: Active, data: &[f32]) -> usize {
     if matches!(active.tier(), Tier::Avx2 | Tier::Avx512) { to_line(data) } else { 0 }
 }
 
-/// How many values from the start of `data` on the next cache line begins.
+/// How many values after the start of `data` a cache line begins, be they its own or not: 0 to 15.
 #[inline(always)]
 fn to_line(data: &[f32]) -> usize {
     (data.as_ptr().addr() / size_of::<f32>()).wrapping_neg() % LANES

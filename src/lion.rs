@@ -158,6 +158,7 @@ impl Tensor for LionTensor<'_> {
         LionTensor { param: self.param, grad: self.grad, m: self.m }
     }
 
+    #[inline(always)]
     fn param<'p, 'a>(part: &'p LionTensor<'a>) -> &'p [f32]
     where
         Self: 'a,
@@ -165,6 +166,7 @@ impl Tensor for LionTensor<'_> {
         part.param
     }
 
+    #[inline(always)]
     fn split_at<'a>(part: LionTensor<'a>, at: usize) -> (LionTensor<'a>, LionTensor<'a>)
     where
         Self: 'a,

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! # Order, and with it bits
-//! A block of [`BLOCK`] elements runs on four accumulators of sixteen lanes, vector `i` on accumulator `i % 4`; the
-//! accumulators and then the lanes are added by halving, in f32. From there on everything is f64: the blocks of a piece
+//! A block of [`BLOCK`] elements runs, as it were, on four accumulators of sixteen lanes, vector `i` on accumulator `i % 4`;
+//! the accumulators and then the lanes are added by halving, in f32. From there on everything is f64: the blocks of a piece
 //! of [`PIECE`] elements one after the other, the pieces by a tree that halves their number. The result is rounded to
 //! f32 once. So the bits depend on length and data alone, not on tier, threads or thresholds.
 //!
@@ -172,7 +172,8 @@ pub fn max(x: &[f32]) -> f32 {
             f32::NAN
         } else if largest == 0.0 {
             // Which zero the kernel met first depends on where `x` lies.
-            if x.iter().any(|x| x.to_bits() == 0) { 0.0 } else { -0.0 }
+            let has_zero = |x: &[f32]| x.iter().fold(false, |any, x| any | (x.to_bits() == 0));
+            if x.chunks(BLOCK).any(has_zero) { 0.0 } else { -0.0 }
         } else {
             largest
         }

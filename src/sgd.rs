@@ -193,6 +193,7 @@ impl Tensor for SgdTensor<'_> {
         SgdTensor { param: self.param, grad: self.grad, buffer: self.buffer }
     }
 
+    #[inline(always)]
     fn param<'p, 'a>(part: &'p SgdTensor<'a>) -> &'p [f32]
     where
         Self: 'a,
@@ -200,6 +201,7 @@ impl Tensor for SgdTensor<'_> {
         part.param
     }
 
+    #[inline(always)]
     fn split_at<'a>(part: SgdTensor<'a>, at: usize) -> (SgdTensor<'a>, SgdTensor<'a>)
     where
         Self: 'a,

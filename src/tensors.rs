@@ -47,7 +47,7 @@ impl<'a, T: Tensor> Tensors<'a, T> {
     /// Cuts near the middle, through a tensor if need be.
     pub(crate) fn split(self) -> (Self, Self) {
         let Tensors { size, mut head, whole, mut tail } = self;
-        // On a cache line's boundary, so that two threads do not share one; the bits would be the same anywhere.
+        // Of aligned tensors at a cache line, so that two threads do not share one; the bits would be the same anywhere.
         let middle = (size / 2).next_multiple_of(16).min(size);
         let left = |head, whole, tail| Tensors { size: middle, head, whole, tail };
         let right = |head, whole, tail| Tensors { size: size - middle, head, whole, tail };
@@ -80,7 +80,8 @@ impl<'a, T: Tensor> Tensors<'a, T> {
     }
 }
 
-/// From so many parameters on, vectors of a tensor begin at a cache line: what lies before it takes as long as two vectors.
+/// From so many parameters on, vectors of a tensor begin at a cache line. AdamW on 4096 in cache, 16 bytes off a line, takes 1.15 us for
+/// 1.27 (AVX-512) and 1.42 for 1.39 (AVX2), Lion 0.48 for 0.61 and 0.72 for 0.79.
 const LINES: usize = 4096;
 
 /// An elementwise optimizer's step.

@@ -159,8 +159,7 @@ const NORM: Case = Case {
     ..SUM
 };
 
-/// Four buffers into one, in registers; sizes are elements and buffers. The stack's tiles are cleared by the C library's
-/// memset: a constant.
+/// Four buffers into one, in registers; sizes are elements and buffers.
 const AGGREGATE: Case = Case {
     id: "aggregate",
     covers: &["reduce::aggregate"],

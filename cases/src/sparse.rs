@@ -224,7 +224,7 @@ const MATMUL: Case = Case {
     ..MATVEC
 };
 
-/// Tiles of large batches are copied side by side first, into zeros of memset.
+/// Tiles are copied side by side first.
 const PACKED: Case = Case {
     id: "sparse_matmul_packed",
     kernel: "hotlanes::sparse::batch::Packed<u32>",

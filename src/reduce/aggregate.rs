@@ -1,7 +1,7 @@
 //! Many buffers into one: groups of eight in registers, groups of groups in tiles on the stack.
 
 use crate::elementwise::Elementwise;
-use crate::lanes::{Kernel, LANES, Lanes};
+use crate::lanes::{Kernel, LANES, Lanes, Stack};
 use crate::tier::Active;
 
 /// Buffers whose sum stays in registers.
@@ -49,18 +49,21 @@ impl Kernel for Aggregate<'_> {
     fn run<L: Lanes>(self, l: L) {
         let Aggregate { scale, first, dst, buffers, .. } = self;
         let (one, scale) = (l.splat(1.0), l.splat(scale));
-        if buffers.len() <= GROUP {
-            // No tiles: its streams run through.
-            return sum_group(l, buffers, first, scale, dst);
-        }
-        let mut waiting = [[0.0; TILE]; LEVELS];
+        let only = buffers.len() <= GROUP;
+        // A single group needs no tiles: its streams run through.
+        let tile = if only { dst.len() } else { TILE };
+        let mut room = Stack::<{ TILE / LANES * LEVELS }>::new();
+        let room = if only { &mut [] } else { room.first_mut(TILE / LANES * LEVELS) };
+        let (waiting, _) = room.as_flattened_mut().as_chunks_mut::<TILE>();
         let mut at = 0;
         while at < dst.len() {
-            let n = TILE.min(dst.len() - at);
+            let n = tile.min(dst.len() - at);
             let (mut depth, mut group) = (0, 0);
             while group * GROUP < buffers.len() {
                 let members = &buffers[group * GROUP..buffers.len().min((group + 1) * GROUP)];
-                sum_group(l, members, first + at, one, &mut waiting[depth][..n]);
+                let (out, factor) =
+                    if only { (&mut dst[at..at + n], scale) } else { (&mut waiting[depth][..n], one) };
+                sum_group(l, members, first + at, factor, out);
                 depth += 1;
                 let mut merges = (group % GROUPS).trailing_ones();
                 // The end of a tree that is not the first.
@@ -68,17 +71,19 @@ impl Kernel for Aggregate<'_> {
                     merges += 1;
                 }
                 while merges > 0 {
-                    merge(l, &mut waiting, depth, n);
+                    merge(l, waiting, depth, n);
                     depth -= 1;
                     merges -= 1;
                 }
                 group += 1;
             }
-            while depth > 1 {
-                merge(l, &mut waiting, depth, n);
-                depth -= 1;
+            if !only {
+                while depth > 1 {
+                    merge(l, waiting, depth, n);
+                    depth -= 1;
+                }
+                sum_of::<L, 1>(l, &[&waiting[0]], 0, scale, &mut dst[at..at + n]);
             }
-            sum_of::<L, 1>(l, &[&waiting[0]], 0, scale, &mut dst[at..at + n]);
             at += n;
         }
     }
@@ -86,7 +91,7 @@ impl Kernel for Aggregate<'_> {
 
 /// Adds the last of `depth` sums that wait to the one before it.
 #[inline(always)]
-fn merge<L: Lanes>(l: L, waiting: &mut [[f32; TILE]; LEVELS], depth: usize, n: usize) {
+fn merge<L: Lanes>(l: L, waiting: &mut [[f32; TILE]], depth: usize, n: usize) {
     let (before, from) = waiting.split_at_mut(depth - 1);
     let (to, from) = (before[depth - 2].as_chunks_mut::<LANES>().0, from[0].as_chunks::<LANES>().0);
     // The last vector's unused lanes hold whatever they do.

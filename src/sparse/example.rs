@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::check_lr;
 use super::csr::Csr;
-use super::near::{Near, values};
+use super::near::{Near, window};
 use crate::error::{HyperParamError, check_len};
 use crate::lanes::{Accumulate, GatherBlock, Index, IndexList, Kernel, LANES, Lanes, Lookup, dispatch};
 use crate::parallel::{self, Work};
@@ -109,7 +109,7 @@ impl<I: Index> Kernel for MatVec<'_, I> {
 }
 
 #[inline(always)]
-fn rows<L: Lanes, I: Index, const GATHER: bool, const NEAR: bool>(
+fn rows<L: Lanes, I: Index, const GATHER: bool, const PICKS: bool>(
     l: L,
     a: MatVec<'_, I>,
     near: Option<&Near>,
@@ -122,20 +122,20 @@ fn rows<L: Lanes, I: Index, const GATHER: bool, const NEAR: bool>(
     for y in blocks {
         let mut sums = [zero; LANES];
         for sum in &mut sums {
-            *sum = row_of::<L, I, GATHER, NEAR>(l, a.csr, x, a.x, near, row);
+            *sum = row_of::<L, I, GATHER, PICKS>(l, a.csr, x, a.x, near, row);
             row += 1;
         }
         l.store(y, l.sum16(&sums));
     }
     for y in rest {
-        *y = l.sum(row_of::<L, I, GATHER, NEAR>(l, a.csr, x, a.x, near, row));
+        *y = l.sum(row_of::<L, I, GATHER, PICKS>(l, a.csr, x, a.x, near, row));
         row += 1;
     }
 }
 
 /// A row's sum in sixteen lanes: connection `k` of the row goes to lane `k % 16`.
 #[inline(always)]
-fn row_of<L: Lanes, I: Index, const GATHER: bool, const NEAR: bool>(
+fn row_of<L: Lanes, I: Index, const GATHER: bool, const PICKS: bool>(
     l: L,
     csr: &Csr<I>,
     x: Lookup<'_, I, 1>,
@@ -147,15 +147,15 @@ fn row_of<L: Lanes, I: Index, const GATHER: bool, const NEAR: bool>(
     let x = x.range(at.clone());
     let (whole, rest) = csr.values()[at].as_chunks::<LANES>();
     let (bases, places) = match near {
-        Some(near) if NEAR => near.row(row),
+        Some(near) if PICKS => near.row(row),
         _ => (&[][..], &[][..]),
     };
-    let count = if NEAR { whole.len() + usize::from(!rest.is_empty()) } else { 0 };
+    let count = if PICKS { whole.len() + usize::from(!rest.is_empty()) } else { 0 };
     let (bases, places) = (&bases[..count], &places[..count]);
     let zero = l.splat(0.0);
     let mut acc = zero;
     for q in 0..whole.len() {
-        let x = match if NEAR { values(all, bases[q]) } else { None } {
+        let x = match if PICKS { window(all, bases[q]) } else { None } {
             Some(near) => l.pick(near, &places[q]),
             None => gather::<L, I, GATHER>(l, x.block(LANES * q, LANES)),
         };
@@ -164,7 +164,7 @@ fn row_of<L: Lanes, I: Index, const GATHER: bool, const NEAR: bool>(
     if !rest.is_empty() {
         // Lanes without a connection are zero on both sides.
         let q = whole.len();
-        let x = match if NEAR { values(all, bases[q]) } else { None } {
+        let x = match if PICKS { window(all, bases[q]) } else { None } {
             Some(near) => l.select(l.mask_of((1 << rest.len()) - 1), l.pick(near, &places[q]), zero),
             None => gather::<L, I, GATHER>(l, x.block(LANES * q, rest.len())),
         };

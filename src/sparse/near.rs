@@ -18,29 +18,33 @@ pub(super) struct Near {
 const FAR: u32 = u32::MAX;
 
 impl Near {
-    /// If nine in ten are near, so that the branch is predicted: from about half of all places on.
+    /// If nine in ten are near, so that the branch is predicted, of sixteen connections to a row at least: from about half of all
+    /// places on.
     pub(super) fn of<I: Index>(cols: usize, indptr: &[usize], indices: &[I]) -> Option<Near> {
-        let (mut starts, mut bases, mut places) = (Vec::with_capacity(indptr.len()), Vec::new(), Vec::new());
-        let mut far = 0;
-        // Rows of too few columns have no such values.
+        // Fewer columns have no four vectors.
         let last = cols.checked_sub(NEAR)?;
-        for row in indptr.windows(2) {
-            starts.push(bases.len());
-            for sixteen in indices[row[0]..row[1]].chunks(LANES) {
-                // At a vector's start, so that with an aligned example no load crosses a line.
-                let base = (sixteen[0].to_usize() / LANES * LANES).min(last);
-                let mut at = [0; LANES];
-                for (at, i) in at.iter_mut().zip(sixteen) {
-                    *at = (i.to_usize() - base) as u8;
-                }
-                let is_far = sixteen[sixteen.len() - 1].to_usize() - base >= NEAR;
-                far += usize::from(is_far);
-                bases.push(if is_far { FAR } else { base as u32 });
-                places.push(at);
-            }
+        let sixteens = || indptr.windows(2).flat_map(|row| indices[row[0]..row[1]].chunks(LANES));
+        // At a vector's start, so that with an aligned example no load crosses a line.
+        let base = |sixteen: &[I]| (sixteen[0].to_usize() / LANES * LANES).min(last);
+        let is_far = |sixteen: &[I]| sixteen[sixteen.len() - 1].to_usize() - base(sixteen) >= NEAR;
+        let (count, far) = (sixteens().count(), sixteens().filter(|s| is_far(s)).count());
+        if indices.len() < LANES * (indptr.len() - 1) || 10 * far > count {
+            return None;
         }
-        let (bases, places) = (bases.into_boxed_slice(), places.into_boxed_slice());
-        (10 * far <= bases.len()).then(|| Near { starts: starts.into(), bases, places })
+        let (mut starts, mut next) = (Vec::with_capacity(indptr.len()), 0);
+        for row in indptr.windows(2) {
+            starts.push(next);
+            next += (row[1] - row[0]).div_ceil(LANES);
+        }
+        let bases = sixteens().map(|s| if is_far(s) { FAR } else { base(s) as u32 });
+        let places = sixteens().map(|sixteen| {
+            let mut places = [0; LANES];
+            for (place, i) in places.iter_mut().zip(sixteen) {
+                *place = (i.to_usize() - base(sixteen)) as u8;
+            }
+            places
+        });
+        Some(Near { starts: starts.into(), bases: bases.collect(), places: places.collect() })
     }
 
     /// The sixteens of a row, from its first on: where each one's values begin, and its places.
@@ -53,8 +57,8 @@ impl Near {
 
 /// The values from `base` on, if it is a place of `x`.
 #[inline(always)]
-pub(super) fn values(x: &[f32], base: u32) -> Option<&[Chunk; NEAR / LANES]> {
-    x.get(base as usize..)?.first_chunk::<NEAR>().and_then(|x| x.as_chunks().0.first_chunk())
+pub(super) fn window(x: &[f32], base: u32) -> Option<&[Chunk; NEAR / LANES]> {
+    x.get(base as usize..)?.first_chunk::<NEAR>()?.as_chunks().0.first_chunk()
 }
 
 #[cfg(test)]
@@ -72,9 +76,9 @@ mod tests {
                 {
                     let row: Vec<u32> = (first..cols).step_by(step).take(count).map(|i| i as u32).collect();
                     // Ten rows that are near besides.
-                    let near: Vec<u32> = (0..10).flat_map(|_| 0..LANES as u32).collect();
+                    let near: Vec<u32> = (0..10).flat_map(|_| 0..2 * LANES as u32).collect();
                     let starts: Vec<usize> =
-                        (0..=10).map(|i| i * LANES).chain([near.len() + row.len()]).collect();
+                        (0..=10).map(|i| i * 2 * LANES).chain([near.len() + row.len()]).collect();
                     let all = Near::of(cols, &starts, &[near, row.clone()].concat());
                     assert_eq!(all.is_some(), cols >= NEAR, "{cols} columns");
                     let Some(all) = all else { continue };
@@ -85,7 +89,7 @@ mod tests {
                     let is_near = row[row.len().min(LANES) - 1] as usize - base < NEAR;
                     assert_eq!(bases[0] != FAR, is_near, "{count} from {first} by {step} of {cols}");
                     for ((&base, places), sixteen) in bases.iter().zip(places).zip(sixteens) {
-                        let Some(from) = values(&x, base) else {
+                        let Some(from) = window(&x, base) else {
                             assert_eq!(base, FAR);
                             continue;
                         };

@@ -150,9 +150,13 @@ impl Variant<'_> {
         let mut sample = None;
         let vec = matches!(self.runner, Runner::Vec(_));
         // Of several short runs the first would fetch what the variant before it, on other buffers, drove from the cache.
-        if let (Runner::Tier(tier) | Runner::Vec(tier), 2..) = (&self.runner, runs) {
-            with_tier(*tier, || if vec { vecs.run() } else { run.run() })
-                .expect("only available tiers are timed");
+        match &self.runner {
+            Runner::Tier(tier) | Runner::Vec(tier) if runs > 1 => {
+                with_tier(*tier, || if vec { vecs.run() } else { run.run() })
+                    .expect("only available tiers are timed");
+            }
+            Runner::Plain(which) if runs > 1 => run.plain(*which),
+            _ => {}
         }
         let start = Instant::now();
         match &mut self.runner {
