@@ -1,4 +1,6 @@
-//! Every size threshold: its unit, why it is there, and the benchmark that measured it.
+//! Every size threshold for threads and forms of a kernel: its unit, why it is there, and the benchmark that measured it.
+//! From where on slices are cut at cache lines stands beside the cut (`elementwise.rs`, `tensors.rs`, `reduce/sums.rs`), what makes a
+//! sparse batch worth copying in `sparse/batch.rs`.
 //!
 //! A threshold chooses speed, never bits; the tests straddle each.
 
