@@ -4,7 +4,7 @@ use super::*;
 use crate::lanes::Lanes;
 use crate::tier::{Tier, active, with_tier};
 
-/// Writes each element's number, and how often it was written.
+/// Adds each element's number, from 1 on: what is taken twice or left out shows.
 struct Number<'a> {
     active: Active,
     first: usize,
@@ -30,33 +30,40 @@ impl Kernel for Number<'_> {
     type Output = ();
 
     fn run<L: Lanes>(self, l: L) {
-        // What a long slice leaves to its second part begins at a line, where the tier has lines.
-        assert!(self.first == 0 || self.to.len() + LANES < LINES || l.before_line(self.to) == 0);
+        // What is long, or is left of something long, begins at a line where the tier has lines.
+        let long = if self.first == 0 { LINES } else { LINES - LANES };
+        assert!(self.to.len() < long || l.before_line(self.to) == 0, "{} elements", self.to.len());
         for (i, to) in self.to.iter_mut().enumerate() {
-            *to += (self.first + i) as f32;
+            *to += (self.first + i + 1) as f32;
         }
     }
 }
 
 #[test]
 fn each_element_is_taken_once_at_every_offset() {
-    let mut memory = vec![0.0; LINES + 3 * LANES];
     for tier in Tier::available() {
         for offset in 0..=LANES {
-            for n in [0, 1, LANES + 1, LINES - 1, LINES, LINES + LANES + 1] {
-                let to = &mut memory[offset..offset + n];
-                to.fill(0.0);
-                with_tier(tier, || Work::run(Number { active: active(), first: 0, to }))
-                    .expect("an available tier");
-                let (mut parts, mut whole) = (vec![0.0; n], vec![0.0; n]);
-                whole.copy_from_slice(&memory[offset..offset + n]);
-                if let Ok((a, b)) = (Number { active: active(), first: 0, to: &mut parts }).split() {
-                    Work::run(a);
-                    Work::run(b);
-                    assert_eq!(parts, whole, "{tier}, {n} at {offset}, in two");
-                }
-                assert!(whole.iter().enumerate().all(|(i, &x)| x == i as f32), "{tier}, {n} at {offset}");
+            for n in [0, 1, 2, LANES + 1, 2 * LANES + 1, LINES - 1, LINES, LINES + LANES + 1] {
+                with_tier(tier, || check(n, offset)).expect("an available tier");
             }
         }
+    }
+}
+
+/// `n` elements, whole and in two, from somewhere in memory on.
+fn check(n: usize, offset: usize) {
+    let what = format!("{}, {n} at {offset}", active().tier());
+    let want: Vec<f32> = (1..=n).map(|i| i as f32).collect();
+    let mut memory = vec![0.0; n + LANES];
+    let to = &mut memory[offset..offset + n];
+    Work::run(Number { active: active(), first: 0, to: &mut *to });
+    assert_eq!(to, want, "{what}");
+    to.fill(0.0);
+    if let Ok((a, b)) = (Number { active: active(), first: 0, to: &mut *to }).split() {
+        // Else cutting would never end.
+        assert!(!a.to.is_empty() && !b.to.is_empty(), "{what}, in two");
+        Work::run(a);
+        Work::run(b);
+        assert_eq!(to, want, "{what}, in two");
     }
 }

@@ -70,7 +70,7 @@ impl<I: Index> MatMul<'_, I> {
     /// Whether tiles are read often enough to be copied first. The columns of a large batch lie far apart, on a few sets of
     /// the caches: 784 sources, 128 destinations, 512 examples take 1.37 times as long at half of all connections,
     /// 1.05 times at a tenth. What is left of a batch after whole vectors takes up to three times as long where it lies, and
-    /// vectors across cache lines up to twice as long with AVX-512, 1.2 to 1.4 times with AVX2.
+    /// vectors across cache lines up to twice as long with AVX-512, 1.2 to 1.5 times with AVX2.
     fn worth_packing(&self) -> bool {
         let connections = self.csr.indptr()[self.first + self.rows] - self.csr.indptr()[self.first];
         let reads = connections / self.csr.cols().max(1);
