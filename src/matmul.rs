@@ -34,7 +34,7 @@
 //! k, its chain goes on from `c`; so results go through all of k some columns at a time, which the L2 cache holds. What comes
 //! next of a large right operand is asked for meanwhile. A few rows read what was packed panel after panel. Of few rows,
 //! columns or steps, the larger operand is not packed but read where it lies; lines of it that lie along k are turned, sixteen
-//! by sixteen.
+//! by sixteen. A transposed left operand is not packed for few columns either.
 
 use crate::activation::Activation;
 use crate::error::check_len;

@@ -167,6 +167,18 @@ pub const MATMUL_PACK_COLS: usize = 129;
 pub const MATMUL_PACK_STRIDE: usize = 1024;
 /// Steps of k from which it packs its left operand, as columns.
 pub const MATMUL_PACK_STEPS: usize = 64;
+/// Values of a left operand that is a transpose up to which it is read where it lies: an L2 cache holds them (1 MiB), and keeps
+/// them for all columns.
+pub const MATMUL_BESIDE_VALUES: usize = 1 << 18;
+
+/// Columns up to which such an operand is not packed: packing takes as long as some 20 columns, reading it where it lies a line of
+/// the L2 cache each step. With AVX-512, 512 x 256 times 256 x 128 takes 0.94 of the time, 64 x 256 x 64 and 256 x 1024 x 48 take 0.8 to
+/// 0.86; 512 x 256 x 512 would take 1.05. With AVX2, whose tiles are one vector wide, the second and third take 0.94; of
+/// 128 columns all take as long or longer (`matmul_gemm`).
+pub(crate) fn matmul_beside_cols(tier: crate::tier::Tier) -> usize {
+    if tier == crate::tier::Tier::Avx512 { 144 } else { 64 }
+}
+
 /// Rows up to which a matrix product reads its right operand where it lies, by tiles of up to six rows: 512 x 512 by one row
 /// takes 11 us, by six 18, by sixteen 50 (`matmul_gemm`).
 pub const MATMUL_THIN_ROWS: usize = 24;
@@ -181,7 +193,7 @@ pub const MATMUL_THIN_COLS: usize = 12;
 pub enum ProductPath {
     /// Operands as they are.
     Thin,
-    /// The right operand packed.
+    /// The right operand packed, the left one as it is.
     Plain,
     /// Both packed.
     BothPacked,

@@ -150,6 +150,7 @@ cases! {
     matmul_few_rows_bf16
     matmul_bf16
     matmul_gelu
+    matmul_left_beside
     matmul_left_packed
     matmul_pack
     matmul_pack_transposed

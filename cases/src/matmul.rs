@@ -131,9 +131,16 @@ pub(crate) const CASES: &[Case] = &[
         ..PATH
     },
     Case {
+        id: "matmul_left_beside",
+        build: |size, m| multiply(size, m, Way::WeightGradBy(ProductPath::Plain)),
+        counted: DIRECT.counted,
+        same_as: Some(("linear_weight_grad", <[usize]>::to_vec)),
+        ..PATH
+    },
+    Case {
         id: "matmul_left_packed",
         kernel: "hotlanes::matmul::kernel::LeftPacked",
-        build: |size, m| multiply(size, m, Way::LeftPacked),
+        build: |size, m| multiply(size, m, Way::WeightGradBy(ProductPath::BothPacked)),
         counted: DIRECT.counted,
         same_as: Some(("linear_weight_grad", <[usize]>::to_vec)),
         ..PATH
@@ -271,8 +278,8 @@ enum Way {
     Accumulate,
     /// The left operand a transpose.
     WeightGrad,
-    /// The same, packed.
-    LeftPacked,
+    /// The same, packed or as it lies.
+    WeightGradBy(ProductPath),
 }
 
 struct Operands {
@@ -340,7 +347,7 @@ fn multiply(size: &[usize], m: &Memory, way: Way) -> Box<dyn Run> {
                     matmul_with(Mat::new(a, rows, k), Mat::new(b, k, cols), c, epilogue);
                 }
                 Way::WeightGrad => matmul(Mat::new(a, k, rows).t(), Mat::new(b, k, cols), c),
-                Way::LeftPacked => with_product_path(ProductPath::BothPacked, || {
+                Way::WeightGradBy(path) => with_product_path(path, || {
                     matmul(Mat::new(a, k, rows).t(), Mat::new(b, k, cols), c);
                 }),
             }
@@ -379,7 +386,7 @@ fn plain(s: &mut Operands, [rows, cols, k]: [usize; 3], way: Way, which: Plain) 
                 *c = before[i].max(0.0);
             }
         }
-        Way::WeightGrad | Way::LeftPacked => {
+        Way::WeightGrad | Way::WeightGradBy(_) => {
             pick!(which, naive::weight_grad, naive::weight_grad_auto)(a, b, rows, cols, c);
         }
     }

@@ -1,13 +1,13 @@
 //! The loops over a product: blocks of k, groups of columns whose panels stay in the L1 cache, rows.
 
+use super::Packed;
 use super::ahead::{Ahead, Shares};
 use super::finish::Part;
 use super::mat::{Mat, Operand};
-use super::pack::{pack, pack_left, pack_side_by_side};
+use super::pack::{pack, pack_panels};
 use super::reading::{self, Reading};
 use super::thin::{self, Thin};
 use super::tile::{self, Panels, Start};
-use super::{Element, Packed};
 use crate::activation::Activation;
 use crate::lanes::{Block, Chunk, Kernel, LANES, Lanes, PanelStack, Stack, dispatch};
 use crate::parallel::{Work, recorder};
@@ -25,9 +25,6 @@ const EPILOGUE_ROWS: usize = 24;
 const COL_BLOCK: usize = 1152;
 /// Panels that a group has at most.
 const GROUP: usize = 3;
-/// Panels of a left operand that is a transpose that are packed together: of 32 rows where tiles are wide, two cache lines of
-/// each step.
-const SIDE_BY_SIDE: usize = 4;
 /// Panels that are packed together where there is room: whole groups.
 pub(super) const MANY: usize = 9;
 /// Steps up to which all of those stay in the L1 cache. Then a few rows go through all columns, as the results lie, before the
@@ -41,6 +38,8 @@ const PREFETCH_STEPS: usize = 16;
 const READ_AS: usize = 5;
 /// Values of an operand or of the results from which they may lie in no L2 cache: 512 KiB.
 pub(super) const FAR: usize = 1 << 17;
+/// The same of results with a left operand that is a transpose: gradients of weights, which nothing has read for long.
+const FAR_GRADIENT: usize = 1 << 14;
 
 /// The right operand.
 #[derive(Clone, Copy)]
@@ -141,6 +140,11 @@ impl Work for Product<'_> {
         let meets = a.stride() > 0 && a.stride().is_multiple_of(tuning::MATMUL_PACK_STRIDE);
         let path = self.path.unwrap_or(match self.b {
             RightOperand::Mat(Operand::F32(b)) if thin::suits(a, b) => ProductPath::Thin,
+            _ if a.is_transposed() => {
+                let few = cols <= tuning::matmul_beside_cols(self.active.tier());
+                let near = rows.saturating_mul(k) <= tuning::MATMUL_BESIDE_VALUES;
+                if few && near && !meets { ProductPath::Plain } else { ProductPath::BothPacked }
+            }
             RightOperand::Mat(_) if wide && meets => ProductPath::BothPacked,
             RightOperand::Packed(..) if wide => ProductPath::BothPacked,
             _ => ProductPath::Plain,
@@ -154,10 +158,8 @@ impl Work for Product<'_> {
             (ProductPath::Thin, RightOperand::Mat(Operand::F32(b))) => {
                 dispatch(self.active, Thin::new(self, a, b));
             }
-            (ProductPath::Thin | ProductPath::Plain, _) if !a.is_transposed() => {
-                dispatch(self.active, Plain { a, product: self });
-            }
-            _ => dispatch(self.active, LeftPacked(self)),
+            (ProductPath::Thin | ProductPath::Plain, _) => dispatch(self.active, Plain { a, product: self }),
+            (ProductPath::BothPacked, _) => dispatch(self.active, LeftPacked(self)),
         }
     }
 }
@@ -221,6 +223,8 @@ struct Group<'a> {
     right: [&'a [Chunk]; GROUP],
     /// Prefetched meanwhile.
     ahead: Ahead<'a>,
+    /// Whether the results may lie in no L2 cache.
+    far: bool,
 }
 
 impl Product<'_> {
@@ -276,6 +280,7 @@ impl Product<'_> {
         rooms: &mut Rooms<'_, LEFT>,
     ) {
         let (mut j, end) = (cols.from, cols.from + cols.len);
+        let far = self.c.rows() * self.c.cols() >= if self.a.is_transposed() { FAR_GRADIENT } else { FAR };
         while j < end {
             // A single panel would be left to tiles of few chains.
             let last_two = L::WIDE && (end - j).div_ceil(LANES) == MANY + 1;
@@ -315,7 +320,7 @@ impl Product<'_> {
                         };
                     }
                     let ahead = self.ahead(Range { from: at, len: width }, set, cols, steps);
-                    let group = Group { rows: some, steps, j: at, width, plain, left, right, ahead };
+                    let group = Group { rows: some, steps, j: at, width, plain, left, right, ahead, far };
                     self.columns::<L, LEFT>(l, group, rooms.waiting);
                     at += width;
                     panel += width.div_ceil(LANES);
@@ -416,18 +421,21 @@ impl Product<'_> {
         start: Start<'_>,
         room: &mut Option<Block<'_>>,
     ) -> usize {
-        let Group { rows, steps, j, width, plain, left, .. } = at;
+        let Group { rows, steps, j, width, plain, left, far, .. } = at;
         let at = (i, j, width);
         // What is loaded has nothing to hide behind, so it is asked for a tile before. What is only stored waits by itself, unless
         // it comes from far away and holds up the loads of the left operand.
         let loads = matches!(start, Start::Block | Start::BlockAndBias(_));
-        if steps.len >= PREFETCH_STEPS && (loads || self.c.rows() * self.c.cols() >= FAR) {
+        if steps.len >= PREFETCH_STEPS && (loads || far) {
             tile::prefetch::<L, M, N>(l, &mut self.c, (i + M, j, width));
         }
         let c = tile::load::<L, M, N>(l, &mut self.c, at, start);
         let c = if LEFT > 0 {
             let panel = &left[(i - rows.from) * steps.len..][..M * steps.len];
             tile::chains(l, steps.len, tile::Packed(&panel.as_chunks::<M>().0[..steps.len]), panels, c)
+        } else if let Some(a) = plain.filter(Mat::is_transposed) {
+            let (values, stride) = a.lines_from(steps.from, i);
+            tile::chains(l, steps.len, tile::Beside { values, stride }, panels, c)
         } else {
             let mut lines: [&[f32]; M] = [&[]; M];
             let a = plain.expect("what is not packed is read as it lies");
@@ -461,41 +469,12 @@ fn group_panels<L: Lanes>(columns: usize) -> usize {
 /// and six fours on NEON leave room for the operands; 8 by 3 on AVX-512 load less for each multiply-add than 12 by 2, and the less is
 /// loaded, the higher such CPUs keep their clock.
 #[inline(always)]
-fn tile_rows<L: Lanes>(left: usize) -> usize {
+pub(super) fn tile_rows<L: Lanes>(left: usize) -> usize {
     match left {
         8.. if L::WIDE => 8,
         6.. if !L::WIDE => 6,
         4.. => 4,
         2.. => 2,
         _ => 1,
-    }
-}
-
-/// Packs the left operand, a panel for each tile.
-#[inline(always)]
-fn pack_panels<L: Lanes, T: Element, const LEFT: usize>(
-    l: L,
-    a: Mat<'_, T>,
-    rows: Range,
-    steps: Range,
-    panels: &mut Stack<LEFT>,
-) {
-    panels.clear();
-    let (mut i, at) = (rows.from, (steps.from, steps.len));
-    while i < rows.from + rows.len {
-        let left = rows.from + rows.len - i;
-        i += match tile_rows::<L>(left) {
-            8 if left >= SIDE_BY_SIDE * 8 && a.is_transposed() => {
-                pack_side_by_side::<L, T, 8, SIDE_BY_SIDE, LEFT>(l, a, i, at, panels)
-            }
-            6 if left >= SIDE_BY_SIDE * 6 && a.is_transposed() => {
-                pack_side_by_side::<L, T, 6, SIDE_BY_SIDE, LEFT>(l, a, i, at, panels)
-            }
-            8 => pack_left::<L, T, 8, LEFT>(l, a, i, at, panels),
-            6 => pack_left::<L, T, 6, LEFT>(l, a, i, at, panels),
-            4 => pack_left::<L, T, 4, LEFT>(l, a, i, at, panels),
-            2 => pack_left::<L, T, 2, LEFT>(l, a, i, at, panels),
-            _ => pack_left::<L, T, 1, LEFT>(l, a, i, at, panels),
-        };
     }
 }

@@ -113,6 +113,13 @@ pub(crate) enum Operand<'a> {
 }
 
 impl Operand<'_> {
+    pub(crate) fn is_transposed(&self) -> bool {
+        match self {
+            Operand::F32(mat) => mat.is_transposed(),
+            Operand::Bf16(mat) => mat.is_transposed(),
+        }
+    }
+
     pub(crate) fn cols(&self) -> usize {
         match self {
             Operand::F32(mat) => mat.cols(),

@@ -1,11 +1,15 @@
 //! Operands in panels: for each step of k the columns of a tile's vector, or the rows of a tile, side by side.
 
 use super::Element;
+use super::kernel::{Range, tile_rows};
 use super::mat::Mat;
 use crate::lanes::{Chunk, LANES, Lanes, PanelStack, Source, Stack};
 
 /// Rows that are asked for ahead of their packing: they lie apart, and the CPU does not foresee the next one.
 const AHEAD: usize = 8;
+/// Panels of a left operand that is a transpose that are packed together: of 32 rows where tiles are wide, two cache lines of
+/// each step.
+const SIDE_BY_SIDE: usize = 4;
 
 /// Where panels of the right operand are packed to.
 pub(crate) trait Panels {
@@ -160,9 +164,38 @@ pub(crate) fn pack<L: Lanes, T: Element>(
     }
 }
 
+/// Packs the left operand, a panel for each tile.
+#[inline(always)]
+pub(super) fn pack_panels<L: Lanes, T: Element, const LEFT: usize>(
+    l: L,
+    a: Mat<'_, T>,
+    rows: Range,
+    steps: Range,
+    panels: &mut Stack<LEFT>,
+) {
+    panels.clear();
+    let (mut i, at) = (rows.from, (steps.from, steps.len));
+    while i < rows.from + rows.len {
+        let left = rows.from + rows.len - i;
+        i += match tile_rows::<L>(left) {
+            8 if left >= SIDE_BY_SIDE * 8 && a.is_transposed() => {
+                pack_side_by_side::<L, T, 8, SIDE_BY_SIDE, LEFT>(l, a, i, at, panels)
+            }
+            6 if left >= SIDE_BY_SIDE * 6 && a.is_transposed() => {
+                pack_side_by_side::<L, T, 6, SIDE_BY_SIDE, LEFT>(l, a, i, at, panels)
+            }
+            8 => pack_left::<L, T, 8, LEFT>(l, a, i, at, panels),
+            6 => pack_left::<L, T, 6, LEFT>(l, a, i, at, panels),
+            4 => pack_left::<L, T, 4, LEFT>(l, a, i, at, panels),
+            2 => pack_left::<L, T, 2, LEFT>(l, a, i, at, panels),
+            _ => pack_left::<L, T, 1, LEFT>(l, a, i, at, panels),
+        };
+    }
+}
+
 /// Packs `M` rows of the left operand, from `i0` on, steps `p0` on: for each step of k the rows side by side. Returns `M`.
 #[inline(always)]
-pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
+fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
     l: L,
     a: Mat<'_, T>,
     i0: usize,
@@ -204,7 +237,7 @@ pub(crate) fn pack_left<L: Lanes, T: Element, const M: usize, const N: usize>(
 /// Packs `Q` panels of `M` rows of a left operand that is a transpose, from row `i0` on, steps `p0` on: of each line that it has,
 /// which may be a page from the next, what all of them need. Returns their rows.
 #[inline(always)]
-pub(crate) fn pack_side_by_side<L: Lanes, T: Element, const M: usize, const Q: usize, const N: usize>(
+fn pack_side_by_side<L: Lanes, T: Element, const M: usize, const Q: usize, const N: usize>(
     l: L,
     a: Mat<'_, T>,
     i0: usize,

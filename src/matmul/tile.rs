@@ -56,6 +56,20 @@ impl<const M: usize> Left<M> for Strided<'_, M> {
     }
 }
 
+/// Rows that lie side by side in lines along k, `stride` apart: a transpose as it is, from the first value of the tile on.
+#[derive(Clone, Copy)]
+pub(crate) struct Beside<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) stride: usize,
+}
+
+impl<const M: usize> Left<M> for Beside<'_> {
+    #[inline(always)]
+    fn value(self, p: usize, i: usize) -> f32 {
+        self.values[p * self.stride..][..M][i]
+    }
+}
+
 /// A packed panel: for each step of k the tile's rows, side by side.
 #[derive(Clone, Copy)]
 pub(crate) struct Packed<'a, const M: usize>(pub(crate) &'a [[f32; M]]);

@@ -52,7 +52,8 @@ fn each_result_is_one_chain() {
 fn each_result_is_one_chain_in_blocks_too() {
     // In src/matmul/kernel.rs: blocks of 192 steps and 144 columns, 1152 columns for all of k; 512 rows as they are and 264
     // packed, from 37 rows, 129 columns and 64 steps on, if the right operand was packed before or rows lie a multiple of 1024 values apart; the
-    // epilogue's 24 rows, and the 32 that are packed together of a transpose.
+    // epilogue's 24 rows, and the 32 that are packed together of a transpose; a transposed left operand of up to 262,144 values as it
+    // lies for up to 64 or 144 columns, unless its rows lie 1024 values apart.
     let small = [
         [36, 129, 64],
         [37, 128, 64],
@@ -94,6 +95,9 @@ fn each_result_is_one_chain_in_blocks_too() {
         [60, 1030, 100],
         [9, 1300, 193],
         [37, 1153, 193],
+        [1023, 26, 256],
+        [1024, 26, 256],
+        [1025, 26, 256],
     ];
     let mut rng = Rng::new(2);
     for shape in small {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use hotlanes::HyperParamError;
 use hotlanes::activation::Activation;
 use hotlanes::attention::{Attention, Heads, HeadsMut, HeadsShape};
+use hotlanes::axpy;
 use hotlanes::cross_entropy::{CrossEntropy, Reduction};
 use hotlanes::dropout::Dropout;
 use hotlanes::embedding::{EmbeddingIndices, EmbeddingPlan};
@@ -363,7 +364,7 @@ impl Model<'_> {
         }
 
         for l in (0..config.layers).rev() {
-            let Acts { norm1, qkv, attended, lse, norm2, pre } = &acts[l];
+            let Acts { norm1, qkv, attended, lse, norm2, pre } = &mut acts[l];
             let LayerPlaces { norm1: place1, norm2: place2, .. } = places.layers[l];
             let [to_qkv, proj, fc, fc_proj] = weights.layer(l);
 
@@ -373,11 +374,12 @@ impl Model<'_> {
                 let of = |features: usize| panel.start * features..panel.end * features;
                 let (dpre, narrow) = (&mut dpre[of(hidden)], &mut narrow[..panel.len() * dim]);
                 fc_proj.input_gradient(params, &dadded[of(dim)], dpre);
-                // What the activation gave is made again: to keep it would cost as much.
+                // What the activation gave is made again, together with its slope: to keep it would cost as much.
                 let (shape, n) = ([panel.len(), hidden, 0], dpre.len());
                 op!("activation: backward", l, shape, Work::of_values(2 * ACTIVATION_FLOPS * n, 5 * n) => {
-                    kernels.activation.forward(&pre[of(hidden)], &mut act[of(hidden)]);
-                    kernels.activation.backward_in_place(dpre, &pre[of(hidden)]);
+                    let slope = &mut pre[of(hidden)];
+                    kernels.activation.forward_with_slope(slope, &mut act[of(hidden)]);
+                    axpy::multiply(slope, dpre);
                 });
                 fc.input_gradient(params, dpre, narrow);
                 let (dh, dx) = (Some(&stream[of(dim)]), &mut other[of(dim)]);
