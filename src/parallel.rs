@@ -22,6 +22,11 @@ pub(crate) trait Work: Send + Sized {
     fn run(self);
 }
 
+/// Where work of `n` items is cut that come in whole units: after the units nearest to half, at least one.
+pub(crate) fn middle(n: usize, unit: usize) -> usize {
+    ((n / 2 + unit / 2) / unit).max(1) * unit
+}
+
 /// Runs `work`: at once if it is smaller than `threshold` or there is one thread, else in pieces of about `piece`
 /// on rayon's current pool. A caller inside `ThreadPool::install` gets that pool; any other has the threshold of
 /// [`crate::tuning::OUTSIDE`].

@@ -150,13 +150,14 @@ pub const ADAFACTOR_PARALLEL: usize = 1 << 18;
 pub const ADAFACTOR_PIECE: usize = 1 << 15;
 
 /// Multiplications from which a matrix product is spread over threads: 80 us on one (AVX-512). Fewer than five rows count as
-/// five, since they take as long as it takes to read the other operand. What is no more than one piece is not cut. Two threads
-/// make 256 x 256 x 256, twice that, 2.0 times as fast (`matmul_gemm -- threads`).
+/// five, since they take as long as it takes to read the other operand. Two threads make 256 x 256 x 256, twice that, 1.9 times as
+/// fast, 2048 x 64 x 64 1.8 times (`matmul_gemm -- threads`).
 pub const MATMUL_PARALLEL: usize = 1 << 23;
-/// Multiplications in one piece of a parallel matrix product, at least; about half of a thread's share if that is more, and no
-/// more than [`MATMUL_PIECE_MOST`]. Each piece packs its operands itself, which costs as much as about 20 rows and 20 columns
-/// of results.
-pub const MATMUL_PIECE: usize = 1 << 23;
+/// Multiplications in one piece of a parallel matrix product, at least: 20 us; about half of a thread's share if that is more, and
+/// no more than [`MATMUL_PIECE_MOST`]. Each piece packs its operands itself, which costs as much as about 20 rows and 20 columns
+/// of results. With 2^23 two threads took 1.03 to 1.09 times as long for 204 and 256 cubed, and more of them had two pieces of
+/// those to share.
+pub const MATMUL_PIECE: usize = 1 << 21;
 /// Multiplications in one piece at most: 2 ms on one thread (AVX-512).
 pub const MATMUL_PIECE_MOST: usize = 1 << 28;
 /// Columns from which a matrix product packs its left operand too, if it has more than 36 rows and the right one was packed

@@ -132,6 +132,7 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         id: "matmul_left_beside",
+        kernel: "hotlanes::matmul::kernel::Transposed",
         build: |size, m| multiply(size, m, Way::WeightGradBy(ProductPath::Plain)),
         counted: DIRECT.counted,
         same_as: Some(("linear_weight_grad", <[usize]>::to_vec)),

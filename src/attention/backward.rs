@@ -10,7 +10,7 @@ use super::tiles::{
 };
 use crate::lanes::{Chunk, HeadsBlock, Kernel, LANES, Lanes, Stack, dispatch};
 use crate::math;
-use crate::parallel::Work;
+use crate::parallel::{Work, middle};
 use crate::tier::Active;
 
 /// What the backward reads: all of it, whichever part is computed.
@@ -119,7 +119,7 @@ impl Work for Backward<'_> {
                 part(batch, heads, queries, keys, (None, self.dkv)),
             )
         } else if self.dkv.is_none() && queries.len() >= 2 * QUERIES {
-            let at = (queries.len() / 2).next_multiple_of(QUERIES);
+            let at = middle(queries.len(), QUERIES);
             let [a, b] = Self::cut_outputs(self.dq, None, 2, (at, 0));
             let (queries0, queries1) = cut(queries, at);
             (
@@ -127,7 +127,7 @@ impl Work for Backward<'_> {
                 part(batch, heads, queries1, keys, b),
             )
         } else if self.dq.is_none() && keys.len() >= 2 * KEYS {
-            let at = (keys.len() / 2).next_multiple_of(KEYS);
+            let at = middle(keys.len(), KEYS);
             let [a, b] = Self::cut_outputs(None, self.dkv, 2, (0, at));
             let (keys0, keys1) = cut(keys, at);
             (

@@ -8,7 +8,7 @@ use super::tiles::{
 use super::{Settings, tiles::MAX_DIM};
 use crate::lanes::{Block, HeadsBlock, Kernel, LANES, Lanes, Stack, dispatch};
 use crate::math;
-use crate::parallel::Work;
+use crate::parallel::{Work, middle};
 use crate::tier::Active;
 
 /// The forward of some batches, heads and queries.
@@ -40,7 +40,7 @@ impl Work for Forward<'_> {
         } else if shape[1] > 1 {
             (1, shape[1] / 2)
         } else if shape[2] >= 2 * QUERIES {
-            (2, (shape[2] / 2).next_multiple_of(QUERIES))
+            (2, middle(shape[2], QUERIES))
         } else {
             return Err(self);
         };

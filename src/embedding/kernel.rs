@@ -1,7 +1,7 @@
 //! The loops over rows, and how they are cut.
 
 use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
-use crate::parallel::Work;
+use crate::parallel::{Work, middle};
 use crate::tier::Active;
 
 /// How many elements ahead of the row at hand, at least, the next rows are asked for: their ids are known, but no CPU guesses
@@ -165,7 +165,7 @@ impl Work for Backward<'_> {
 impl<'a> Backward<'a> {
     /// One id: its row is cut where a vector ends, if it has two.
     fn split_columns(self) -> Result<(Self, Self), Self> {
-        let middle = (self.width / 2).next_multiple_of(LANES);
+        let middle = middle(self.width, LANES);
         if self.distinct.is_empty() || middle >= self.width {
             return Err(self);
         }

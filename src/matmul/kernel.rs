@@ -10,7 +10,7 @@ use super::thin::{self, Thin};
 use super::tile::{self, Panels, Start};
 use crate::activation::Activation;
 use crate::lanes::{Block, Chunk, Kernel, LANES, Lanes, PanelStack, Stack, dispatch};
-use crate::parallel::{Work, recorder};
+use crate::parallel::{Work, middle, recorder};
 use crate::tier::Active;
 use crate::tuning::{self, ProductPath};
 
@@ -104,7 +104,7 @@ impl Work for Product<'_> {
         // Whole tiles of 6 and 8 rows, whole groups of panels.
         let (row_unit, col_unit) = (24, GROUP * LANES);
         if rows >= 2 * row_unit && (rows >= ROW_BLOCK || rows >= cols || cols < 2 * col_unit) {
-            let at = (rows / 2).next_multiple_of(row_unit);
+            let at = middle(rows, row_unit);
             let (c0, c1) = self.c.split_rows(at);
             let (o0, o1) = match self.activated.map(|o| o.split_rows(at)) {
                 Some((o0, o1)) => (Some(o0), Some(o1)),
@@ -116,11 +116,7 @@ impl Work for Product<'_> {
                 Product { a: a1, c: c1, activated: o1, ..self },
             ));
         }
-        if cols < 2 * col_unit {
-            Err(self)
-        } else {
-            Ok(self.split_cols((cols / 2).next_multiple_of(col_unit)))
-        }
+        if cols < 2 * col_unit { Err(self) } else { Ok(self.split_cols(middle(cols, col_unit))) }
     }
 
     /// By the way that suits its shape, or by the one that is asked for where it can.
@@ -158,6 +154,9 @@ impl Work for Product<'_> {
             (ProductPath::Thin, RightOperand::Mat(Operand::F32(b))) => {
                 dispatch(self.active, Thin::new(self, a, b));
             }
+            (ProductPath::Thin | ProductPath::Plain, _) if a.is_transposed() => {
+                dispatch(self.active, Transposed { a, product: self });
+            }
             (ProductPath::Thin | ProductPath::Plain, _) => dispatch(self.active, Plain { a, product: self }),
             (ProductPath::BothPacked, _) => dispatch(self.active, LeftPacked(self)),
         }
@@ -185,7 +184,22 @@ impl Kernel for Plain<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(mut self, l: L) {
-        self.product.blocks::<L, 0>(l, Some(self.a));
+        self.product.blocks::<L, 0, false>(l, Some(self.a));
+    }
+}
+
+/// The same of a transpose.
+struct Transposed<'a> {
+    a: Mat<'a>,
+    product: Product<'a>,
+}
+
+impl Kernel for Transposed<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, l: L) {
+        self.product.blocks::<L, 0, true>(l, Some(self.a));
     }
 }
 
@@ -197,7 +211,7 @@ impl Kernel for LeftPacked<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(mut self, l: L) {
-        self.0.blocks::<L, { LEFT_ROWS * K_BLOCK / LANES }>(l, None);
+        self.0.blocks::<L, { LEFT_ROWS * K_BLOCK / LANES }, false>(l, None);
     }
 }
 
@@ -228,9 +242,10 @@ struct Group<'a> {
 }
 
 impl Product<'_> {
-    /// All of it; the left operand is packed where there is room for it, of `LEFT` vectors, and else it is `plain`.
+    /// All of it; the left operand is packed where there is room for it, of `LEFT` vectors, and else it is `plain`: a transpose if
+    /// `BESIDE`.
     #[inline(always)]
-    fn blocks<L: Lanes, const LEFT: usize>(&mut self, l: L, plain: Option<Mat<'_>>) {
+    fn blocks<L: Lanes, const LEFT: usize, const BESIDE: bool>(&mut self, l: L, plain: Option<Mat<'_>>) {
         let (rows, cols, k) = (self.c.rows(), self.c.cols(), self.a.cols());
         // A step more than is used, so that panels do not start in the same set of the cache.
         let (right, left) = (&mut PanelStack::new(), &mut Stack::<LEFT>::new());
@@ -256,7 +271,7 @@ impl Product<'_> {
                             Operand::Bf16(a) => pack_panels(l, a, rows, steps, rooms.left),
                         }
                     }
-                    self.block::<L, LEFT>(l, plain, rows, cols, steps, &mut rooms);
+                    self.block::<L, LEFT, BESIDE>(l, plain, rows, cols, steps, &mut rooms);
                     p += len;
                     if p == k {
                         break;
@@ -270,7 +285,7 @@ impl Product<'_> {
 
     /// Some steps of the chains of some rows and columns.
     #[inline(always)]
-    fn block<L: Lanes, const LEFT: usize>(
+    fn block<L: Lanes, const LEFT: usize, const BESIDE: bool>(
         &mut self,
         l: L,
         plain: Option<Mat<'_>>,
@@ -321,7 +336,7 @@ impl Product<'_> {
                     }
                     let ahead = self.ahead(Range { from: at, len: width }, set, cols, steps);
                     let group = Group { rows: some, steps, j: at, width, plain, left, right, ahead, far };
-                    self.columns::<L, LEFT>(l, group, rooms.waiting);
+                    self.columns::<L, LEFT, BESIDE>(l, group, rooms.waiting);
                     at += width;
                     panel += width.div_ceil(LANES);
                 }
@@ -334,7 +349,7 @@ impl Product<'_> {
     /// All rows of the range times a group's panels. Results that an activation is applied to wait for it together: it
     /// reads them where they lie side by side, not just after they were stored.
     #[inline(always)]
-    fn columns<L: Lanes, const LEFT: usize>(
+    fn columns<L: Lanes, const LEFT: usize, const BESIDE: bool>(
         &mut self,
         l: L,
         at: Group<'_>,
@@ -356,9 +371,9 @@ impl Product<'_> {
                 room = Some(Block::new(values, EPILOGUE_ROWS, vectors * LANES, vectors * LANES));
             }
             match vectors {
-                3 if L::WIDE => self.tiles::<L, 3, LEFT>(l, some, at, start, room, &mut ahead),
-                2 if L::WIDE => self.tiles::<L, 2, LEFT>(l, some, at, start, room, &mut ahead),
-                _ => self.tiles::<L, 1, LEFT>(l, some, at, start, room, &mut ahead),
+                3 if L::WIDE => self.tiles::<L, 3, LEFT, BESIDE>(l, some, at, start, room, &mut ahead),
+                2 if L::WIDE => self.tiles::<L, 2, LEFT, BESIDE>(l, some, at, start, room, &mut ahead),
+                _ => self.tiles::<L, 1, LEFT, BESIDE>(l, some, at, start, room, &mut ahead),
             }
             if finish {
                 let part = Part { rows: some, cols: Range { from: j, len: width }, turned: false };
@@ -383,7 +398,7 @@ impl Product<'_> {
 
     /// Some rows times `N` panels.
     #[inline(always)]
-    fn tiles<L: Lanes, const N: usize, const LEFT: usize>(
+    fn tiles<L: Lanes, const N: usize, const LEFT: usize, const BESIDE: bool>(
         &mut self,
         l: L,
         rows: Range,
@@ -401,18 +416,18 @@ impl Product<'_> {
         while i < end {
             ahead.ask(l);
             i += match tile_rows::<L>(end - i) {
-                8 => self.tile::<L, 8, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
-                6 => self.tile::<L, 6, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
-                4 => self.tile::<L, 4, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
-                2 => self.tile::<L, 2, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
-                _ => self.tile::<L, 1, N, LEFT>(l, (i, i - rows.from), at, panels, start, &mut room),
+                8 => self.tile::<L, 8, N, LEFT, BESIDE>(l, (i, i - rows.from), at, panels, start, &mut room),
+                6 => self.tile::<L, 6, N, LEFT, BESIDE>(l, (i, i - rows.from), at, panels, start, &mut room),
+                4 => self.tile::<L, 4, N, LEFT, BESIDE>(l, (i, i - rows.from), at, panels, start, &mut room),
+                2 => self.tile::<L, 2, N, LEFT, BESIDE>(l, (i, i - rows.from), at, panels, start, &mut room),
+                _ => self.tile::<L, 1, N, LEFT, BESIDE>(l, (i, i - rows.from), at, panels, start, &mut room),
             };
         }
     }
 
     /// One tile, from row `i` on; in the room, if there is one, from row `waits` on. Returns its rows.
     #[inline(always)]
-    fn tile<L: Lanes, const M: usize, const N: usize, const LEFT: usize>(
+    fn tile<L: Lanes, const M: usize, const N: usize, const LEFT: usize, const BESIDE: bool>(
         &mut self,
         l: L,
         (i, waits): (usize, usize),
@@ -433,12 +448,12 @@ impl Product<'_> {
         let c = if LEFT > 0 {
             let panel = &left[(i - rows.from) * steps.len..][..M * steps.len];
             tile::chains(l, steps.len, tile::Packed(&panel.as_chunks::<M>().0[..steps.len]), panels, c)
-        } else if let Some(a) = plain.filter(Mat::is_transposed) {
-            let (values, stride) = a.lines_from(steps.from, i);
+        } else if BESIDE {
+            let (values, stride) = plain.expect("it is not packed").lines_from(steps.from, i);
             tile::chains(l, steps.len, tile::Beside { values, stride }, panels, c)
         } else {
             let mut lines: [&[f32]; M] = [&[]; M];
-            let a = plain.expect("what is not packed is read as it lies");
+            let a = plain.expect("it is not packed");
             for (r, line) in lines.iter_mut().enumerate() {
                 *line = a.line(i + r, steps.from, steps.len);
             }

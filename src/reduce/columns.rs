@@ -3,7 +3,7 @@
 use std::array::from_fn;
 
 use crate::lanes::{Kernel, LANES, Lanes, dispatch};
-use crate::parallel::{Shares, Work};
+use crate::parallel::{Shares, Work, middle};
 use crate::tier::Active;
 use crate::tuning;
 
@@ -49,7 +49,7 @@ impl Work for Columns<'_> {
         if self.sums.len() <= NARROW {
             return Err(self);
         }
-        let middle = (self.sums.len() / 2).next_multiple_of(LANES);
+        let middle = middle(self.sums.len(), LANES);
         let (a, b) = self.sums.split_at_mut(middle);
         Ok((Columns { sums: a, ..self }, Columns { sums: b, first: self.first + middle, ..self }))
     }

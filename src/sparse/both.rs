@@ -5,7 +5,7 @@
 use super::example::gather;
 use super::plan::{BLOCK, Plan};
 use crate::lanes::{GatherBlock, Kernel, LANES, Lanes, Lookup, Rows, Slots, dispatch};
-use crate::parallel::Work;
+use crate::parallel::{Work, middle};
 use crate::tier::Active;
 
 /// The values of some sources' connections.
@@ -95,8 +95,7 @@ impl Work for Both<'_> {
             return Err(self);
         }
         // Pieces start where blocks do, while there are several.
-        let middle = self.sources / 2;
-        let middle = if self.sources > BLOCK { middle.next_multiple_of(BLOCK) } else { middle };
+        let middle = middle(self.sources, if self.sources > BLOCK { BLOCK } else { 1 });
         let second = self.first + middle;
         let (dx0, dx1) = self.dx.split_at(middle);
         let (to0, to1) = self.values.to.split_at(self.plan.indptr[second] - self.plan.indptr[self.first]);

@@ -3,7 +3,7 @@
 
 use super::plan::{BLOCK, Plan};
 use crate::lanes::{Kernel, LANES, Lanes, Lookup, Slots, dispatch};
-use crate::parallel::Work;
+use crate::parallel::{Work, middle};
 use crate::tier::Active;
 
 /// Some sources.
@@ -30,8 +30,7 @@ impl Work for Inputs<'_> {
             return Err(self);
         }
         // Pieces start where blocks do, while there are several.
-        let middle = self.sources / 2;
-        let middle = if self.sources > BLOCK { middle.next_multiple_of(BLOCK) } else { middle };
+        let middle = middle(self.sources, if self.sources > BLOCK { BLOCK } else { 1 });
         let (dx0, dx1) = self.dx.split_at(middle);
         Ok((
             Inputs { sources: middle, dx: dx0, ..self },

@@ -1,6 +1,6 @@
 //! Matrix products: one hash for all tiers, offsets, numbers of threads and ways to lie, and the hashes that they had.
 
-use hotlanes::tuning::{MATMUL_PARALLEL, MATMUL_PIECE};
+use hotlanes::tuning::MATMUL_PARALLEL;
 use hotlanes::{LANES, Tier, with_tier};
 use proptest::prelude::*;
 
@@ -147,7 +147,7 @@ fn a_result_does_not_depend_on_the_others() {
 
 /// Shapes around the sizes from which there are threads, and from which work is cut: by rows, by columns, or not at all.
 fn sizes() -> Vec<[usize; 3]> {
-    let over = |m: usize, n: usize, pieces: usize| [m, n, (MATMUL_PIECE * pieces).div_ceil(m * n) + 1];
+    let over = |m: usize, n: usize, pieces: usize| [m, n, (MATMUL_PARALLEL * pieces).div_ceil(m * n) + 1];
     let mut sizes = vec![
         // By rows: more than columns, or more than a block.
         over(161, 150, 1),
