@@ -261,8 +261,8 @@ pub(crate) fn one_thread() -> bool {
     ONE_THREAD.get()
 }
 
-/// Runs `f` with the calls that this thread makes staying on it. For measuring what threads gain.
-#[doc(hidden)]
+/// Runs `f` with the calls that this thread makes staying on it: for who spreads work over all threads already, so that cutting
+/// it further would only cost, and for measuring what threads gain. The bits are the same.
 pub fn with_one_thread<R>(f: impl FnOnce() -> R) -> R {
     struct Restore(bool);
     impl Drop for Restore {

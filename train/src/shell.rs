@@ -4,6 +4,7 @@ pub mod error;
 pub mod lock;
 pub mod machine;
 pub mod memory;
+pub mod parts;
 pub mod peak;
 pub mod plot;
 pub mod profile;

@@ -20,6 +20,7 @@ use super::config::Config;
 use super::params::Layout;
 use super::weights::{self, Weights};
 use super::work::ADAMW_FLOPS;
+use crate::shell::parts::part;
 use crate::shell::profile::{Memory, Work, bytes, group, op, region};
 use crate::shell::settings::SettingError;
 use hotlanes::AlignedVec;
@@ -292,14 +293,12 @@ impl Engine {
         let (time, first) = (self.time, self.sequences.start);
         let (model, chunks, scratch) = self.parts();
         // A thread that takes a chunk would else use the process's tier.
-        let tier = hotlanes::tier();
+        let (tier, count) = (hotlanes::tier(), chunks.len());
         let run = |chunk: &mut Chunk| {
             let rows = (chunk.sequences.start - first) * time..(chunk.sequences.end - first) * time;
             let mut room = lock(scratch).pop().expect("one for each chunk");
-            hotlanes::with_tier(tier, || {
-                model.run(chunk, &mut room, &tokens[rows.clone()], &targets[rows.clone()], pass);
-            })
-            .expect("it is in use");
+            let (tokens, targets) = (&tokens[rows.clone()], &targets[rows]);
+            part(tier, count, || model.run(chunk, &mut room, tokens, targets, pass));
             lock(scratch).push(room);
         };
         region!("chunks" => {

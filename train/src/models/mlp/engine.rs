@@ -16,6 +16,7 @@ use super::head::{Head, Targets};
 use super::layout::{Layout, Linear};
 use super::settings::{LossKind, Settings};
 use crate::rng::Rng;
+use crate::shell::parts::part;
 use crate::shell::profile::{Memory, Work, op, region};
 use crate::shell::settings::SettingError;
 use hotlanes::AlignedVec;
@@ -361,7 +362,7 @@ impl Engine {
             // A thread that takes a chunk would else use the process's tier.
             let tier = hotlanes::tier();
             region!("chunks" => chunks.par_iter_mut().enumerate().with_max_len(1).for_each(|chunk| {
-                hotlanes::with_tier(tier, || run(chunk)).expect("it is in use");
+                part(tier, count, || run(chunk));
             }));
         }
         let loss: f64 = chunks.iter().map(|chunk| chunk.loss).sum();
