@@ -174,7 +174,7 @@ pub fn matmul<'a, T: Element + 'a>(a: Mat<'_, T>, b: impl Into<Right<'a, T>>, c:
 }
 
 /// `c = f(beta c + a b + bias)`; see the [module](self). Parallel from [`tuning::MATMUL_PARALLEL`] multiplications on
-/// (fewer than five rows count as five).
+/// (fewer than five rows count as five, and are spread from a quarter of that on inside a pool).
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -226,5 +226,11 @@ pub fn matmul_with<'a, T: Element + 'a>(
     let path = tuning::product_path();
     let work = Product { active: active(), a, b, c, activated, accumulate, bias, activation, path };
     let (least, most) = (tuning::MATMUL_PIECE, tuning::MATMUL_PIECE_MOST);
-    Shares { per_thread: 2, least, most, outside: 1 }.run(work, tuning::MATMUL_PARALLEL);
+    // From outside the pool both begin where a sleeping worker is worth waking.
+    let (threshold, outside) = if m < kernel::READ_AS {
+        (tuning::MATMUL_PARALLEL / tuning::MATMUL_READING, tuning::MATMUL_READING)
+    } else {
+        (tuning::MATMUL_PARALLEL, 1)
+    };
+    Shares { per_thread: 2, least, most, outside }.run(work, threshold);
 }

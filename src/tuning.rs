@@ -153,6 +153,10 @@ pub const ADAFACTOR_PIECE: usize = 1 << 15;
 /// five, since they take as long as it takes to read the other operand. Two threads make 256 x 256 x 256, twice that, 1.9 times as
 /// fast, 2048 x 64 x 64 1.8 times (`matmul_gemm -- threads`).
 pub const MATMUL_PARALLEL: usize = 1 << 23;
+/// A product of fewer than five rows is spread inside a pool from this part of [`MATMUL_PARALLEL`] on: its other operand, of
+/// 1.6 MiB, often comes from memory, and workers that find nothing to do meanwhile fall asleep. Two threads so take 19 ms for a token of
+/// 124 million parameters instead of 22 (`bench gpt`).
+pub const MATMUL_READING: usize = 4;
 /// Multiplications in one piece of a parallel matrix product, at least: 20 us; about half of a thread's share if that is more, and
 /// no more than [`MATMUL_PIECE_MOST`]. Each piece packs its operands itself, which costs as much as about 20 rows and 20 columns
 /// of results. With 2^23 two threads took 1.03 to 1.09 times as long for 204 and 256 cubed, and more of them had two pieces of

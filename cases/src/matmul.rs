@@ -3,7 +3,7 @@
 use hotlanes::activation::Activation;
 use hotlanes::matmul::{Epilogue, Mat, MatMut, Packed, matmul, matmul_with};
 use hotlanes::naive::{activation as gelu, matmul as naive};
-use hotlanes::tuning::{MATMUL_PARALLEL, ProductPath, with_product_path};
+use hotlanes::tuning::{MATMUL_PARALLEL, MATMUL_READING, ProductPath, with_product_path};
 
 use crate::memory::{Buf, Memory};
 use crate::run::{Content, Output, Plain, Run, Work, instance, pick};
@@ -202,8 +202,8 @@ const FEW_ROWS: Case = Case {
         random: &[(1, 4), (0, 300), (0, 80)],
     },
     threads: Threads::From {
-        below: &[1, 1024, MATMUL_PARALLEL / 1024 / 5 - 1],
-        at: &[&[2, 2050, MATMUL_PARALLEL / 2050 / 5 + 1]],
+        below: &[1, 1024, MATMUL_PARALLEL / MATMUL_READING / 1024 / 5 - 1],
+        at: &[&[2, 2050, MATMUL_PARALLEL / MATMUL_READING / 2050 / 5 + 1]],
     },
     counted: Counted::At { sizes: [&[4, 64, 16], &[4, 64, 32]], elements: product, element: "multiply-add" },
     ..DIRECT

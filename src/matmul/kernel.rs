@@ -35,7 +35,7 @@ const SHALLOW_ROWS: usize = 24;
 /// Steps from which a tile takes long enough for what is asked for in time.
 const PREFETCH_STEPS: usize = 16;
 /// A product of fewer rows counts as one of this many: 512 x 512 by one takes 11 us, by six 18.
-const READ_AS: usize = 5;
+pub(super) const READ_AS: usize = 5;
 /// Values of an operand or of the results from which they may lie in no L2 cache: 512 KiB.
 pub(super) const FAR: usize = 1 << 17;
 /// The same of results with a left operand that is a transpose: gradients of weights, which nothing has read for long.
