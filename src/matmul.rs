@@ -174,7 +174,7 @@ pub fn matmul<'a, T: Element + 'a>(a: Mat<'_, T>, b: impl Into<Right<'a, T>>, c:
 }
 
 /// `c = f(beta c + a b + bias)`; see the [module](self). Parallel from [`tuning::MATMUL_PARALLEL`] multiplications on
-/// (fewer than five rows count as five, and are spread from a quarter of that on inside a pool).
+/// (fewer than five rows count as five, and are spread from a quarter of that on inside a pool or while workers are awake).
 ///
 /// # Panics
 /// If the shapes do not fit.

@@ -27,6 +27,21 @@ pub(crate) fn middle(n: usize, unit: usize) -> usize {
     ((n / 2 + unit / 2) / unit).max(1) * unit
 }
 
+#[test]
+fn work_is_cut_near_its_middle() {
+    for (n, unit, at) in [
+        (300, 48, 144),
+        (204, 24, 96),
+        (100, 24, 48),
+        (257, 128, 128),
+        (384, 128, 256),
+        (17, 16, 16),
+        (3, 1, 1),
+    ] {
+        assert_eq!(middle(n, unit), at, "{n} by {unit}");
+    }
+}
+
 /// Runs `work`: at once if it is smaller than `threshold` or there is one thread, else in pieces of about `piece`
 /// on rayon's current pool. A caller inside `ThreadPool::install` gets that pool; any other has the threshold of
 /// [`crate::tuning::OUTSIDE`].

@@ -153,8 +153,9 @@ pub const ADAFACTOR_PIECE: usize = 1 << 15;
 /// five, since they take as long as it takes to read the other operand. Two threads make 256 x 256 x 256, twice that, 1.9 times as
 /// fast, 2048 x 64 x 64 1.8 times (`matmul_gemm -- threads`).
 pub const MATMUL_PARALLEL: usize = 1 << 23;
-/// A product of fewer than five rows is spread inside a pool from this part of [`MATMUL_PARALLEL`] on: its other operand, of
-/// 1.6 MiB, often comes from memory, and workers that find nothing to do meanwhile fall asleep. Two threads so take 19 ms for a token of
+/// A product of fewer than five rows is spread inside a pool, or while workers are awake, from this part of [`MATMUL_PARALLEL`]
+/// on: its other operand, of 1.6 MiB, often comes from memory, and workers that find nothing to do meanwhile fall asleep. Of more
+/// rows the arithmetic takes longer, and it was not measured. Two threads so take 19 ms for a token of
 /// 124 million parameters instead of 22 (`bench gpt`).
 pub const MATMUL_READING: usize = 4;
 /// Multiplications in one piece of a parallel matrix product, at least: 20 us; about half of a thread's share if that is more, and
@@ -173,13 +174,14 @@ pub const MATMUL_PACK_STRIDE: usize = 1024;
 /// Steps of k from which it packs its left operand, as columns.
 pub const MATMUL_PACK_STEPS: usize = 64;
 /// Values of a left operand that is a transpose up to which it is read where it lies: an L2 cache holds them (1 MiB), and keeps
-/// them for all columns.
+/// them for all columns, unless its rows lie a multiple of [`MATMUL_PACK_STRIDE`] apart. 784 x 512 times 512 x 128 would take
+/// 1.1 times as long (`matmul_gemm`).
 pub const MATMUL_BESIDE_VALUES: usize = 1 << 18;
 
 /// Columns up to which such an operand is not packed: packing takes as long as some 20 columns, reading it where it lies a line of
 /// the L2 cache each step. With AVX-512, 512 x 256 times 256 x 128 takes 0.94 of the time, 64 x 256 x 64 and 256 x 1024 x 48 take 0.8 to
 /// 0.86; 512 x 256 x 512 would take 1.05. With AVX2, whose tiles are one vector wide, the second and third take 0.94; of
-/// 128 columns all take as long or longer (`matmul_gemm`).
+/// 128 columns all take as long or longer (`matmul_gemm`). NEON and the scalar tier are not measured, and go as AVX2.
 pub(crate) fn matmul_beside_cols(tier: crate::tier::Tier) -> usize {
     if tier == crate::tier::Tier::Avx512 { 144 } else { 64 }
 }
@@ -265,8 +267,8 @@ pub(crate) fn one_thread() -> bool {
     ONE_THREAD.get()
 }
 
-/// Runs `f` with the calls that this thread makes staying on it: for who spreads work over all threads already, so that cutting
-/// it further would only cost, and for measuring what threads gain. The bits are the same.
+/// Runs `f` with the calls that this thread makes staying on it (not those that other threads make for `f`): for who spreads work
+/// over all threads already, so that cutting it further would only cost, and for measuring what threads gain. The bits are the same.
 pub fn with_one_thread<R>(f: impl FnOnce() -> R) -> R {
     struct Restore(bool);
     impl Drop for Restore {

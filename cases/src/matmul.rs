@@ -125,7 +125,7 @@ pub(crate) const CASES: &[Case] = &[
         id: "linear_weight_grad",
         threads: DIRECT.threads,
         build: |size, m| multiply(size, m, Way::WeightGrad),
-        counted: Counted::Not("the loop of matmul_left_packed"),
+        counted: Counted::Not("the loops of matmul_left_packed and matmul_left_beside"),
         timed: Timed::At { report: &[&[128, 512, 2048]], full: &[], bench: &[] },
         same_as: None,
         ..PATH

@@ -291,7 +291,9 @@ mod tests {
     /// A cut inside a block costs time, which no test of results sees.
     #[test]
     fn pieces_start_where_blocks_do() {
-        for (sources, first) in [(2, 1), (BLOCK, BLOCK / 2), (BLOCK + 1, BLOCK), (5 * BLOCK, 3 * BLOCK)] {
+        for (sources, first) in
+            [(2, 1), (BLOCK, BLOCK / 2), (BLOCK + 1, BLOCK), (2 * BLOCK + 44, BLOCK), (5 * BLOCK, 3 * BLOCK)]
+        {
             // One destination, which sees each source.
             let indices = (0..sources as u32).collect();
             let csr = Csr::new(1, sources, vec![0, sources], indices, vec![0.0; sources]).unwrap();

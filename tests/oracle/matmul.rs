@@ -71,8 +71,11 @@ fn each_result_is_one_chain_in_blocks_too() {
         [25, 144, 30],
         [31, 145, 31],
         [33, 161, 32],
-        // What lies far away is asked for in time: from 131,072 values of the right operand or of the results on.
+        // What lies far away is asked for in time: from 131,072 values of the right operand or of the results on, or
+        // 16,384 results of a transposed left operand.
         [120, 1100, 17],
+        [128, 127, 17],
+        [128, 128, 17],
     ];
     let large = [
         [38, 150, 1024],
@@ -95,9 +98,10 @@ fn each_result_is_one_chain_in_blocks_too() {
         [60, 1030, 100],
         [9, 1300, 193],
         [37, 1153, 193],
-        [1023, 26, 256],
-        [1024, 26, 256],
         [1025, 26, 256],
+        [1024, 26, 256],
+        [1023, 26, 256],
+        [1022, 26, 257],
     ];
     let mut rng = Rng::new(2);
     for shape in small {

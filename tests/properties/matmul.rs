@@ -1,6 +1,6 @@
 //! Matrix products: one hash for all tiers, offsets, numbers of threads and ways to lie, and the hashes that they had.
 
-use hotlanes::tuning::MATMUL_PARALLEL;
+use hotlanes::tuning::{MATMUL_PARALLEL, MATMUL_READING};
 use hotlanes::{LANES, Tier, with_tier};
 use proptest::prelude::*;
 
@@ -147,7 +147,8 @@ fn a_result_does_not_depend_on_the_others() {
 
 /// Shapes around the sizes from which there are threads, and from which work is cut: by rows, by columns, or not at all.
 fn sizes() -> Vec<[usize; 3]> {
-    let over = |m: usize, n: usize, pieces: usize| [m, n, (MATMUL_PARALLEL * pieces).div_ceil(m * n) + 1];
+    let over = |m: usize, n: usize, times: usize| [m, n, (MATMUL_PARALLEL * times).div_ceil(m * n) + 1];
+    let few = MATMUL_PARALLEL / MATMUL_READING / 5 / 2050;
     let mut sizes = vec![
         // By rows: more than columns, or more than a block.
         over(161, 150, 1),
@@ -157,6 +158,9 @@ fn sizes() -> Vec<[usize; 3]> {
         over(20, 331, 1),
         // Too small both ways.
         over(47, 63, 1),
+        // A few rows.
+        [4, 2050, few],
+        [4, 2050, few + 1],
     ];
     if !cfg!(debug_assertions) {
         sizes.extend([

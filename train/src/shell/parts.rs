@@ -3,9 +3,24 @@
 use hotlanes::Tier;
 use hotlanes::tuning::with_one_thread;
 
-/// Runs one of `count` parts on this thread, with the tier of who shares them out: a thread of the pool would else use the process's.
-/// Where the parts go evenly into threads all of those are busy, and kernels are not cut further, which would only cost.
-pub fn part<R>(tier: Tier, count: usize, run: impl FnOnce() -> R) -> R {
-    let evenly = count.is_multiple_of(rayon::current_num_threads());
-    hotlanes::with_tier(tier, || if evenly { with_one_thread(run) } else { run() }).expect("it is in use")
+/// How the parts of a step run.
+#[derive(Clone, Copy)]
+pub struct Parts {
+    tier: Tier,
+    evenly: bool,
+}
+
+impl Parts {
+    /// So many parts, with the caller's tier: a thread of the pool would else use the process's. Where parts are `alike` in size and
+    /// go evenly into threads, all of those are busy to the end, and cutting kernels further would only cost.
+    pub fn new(count: usize, alike: bool) -> Self {
+        let evenly = alike && count.is_multiple_of(rayon::current_num_threads());
+        Parts { tier: hotlanes::tier(), evenly }
+    }
+
+    /// Runs one of them on this thread.
+    pub fn run<R>(self, part: impl FnOnce() -> R) -> R {
+        hotlanes::with_tier(self.tier, || if self.evenly { with_one_thread(part) } else { part() })
+            .expect("it is in use")
+    }
 }

@@ -103,7 +103,7 @@ struct Acts {
     attended: AlignedVec,
     lse: AlignedVec,
     norm2: Normed,
-    /// The perceptron's inside, before the activation.
+    /// The perceptron's inside, before the activation; from the backward on the activation's slopes there.
     pre: AlignedVec,
 }
 
@@ -376,7 +376,7 @@ impl Model<'_> {
                 fc_proj.input_gradient(params, &dadded[of(dim)], dpre);
                 // What the activation gave is made again, together with its slope: to keep it would cost as much.
                 let (shape, n) = ([panel.len(), hidden, 0], dpre.len());
-                op!("activation: backward", l, shape, Work::of_values(2 * ACTIVATION_FLOPS * n, 5 * n) => {
+                op!("activation: backward", l, shape, Work::of_values((ACTIVATION_FLOPS + 1) * n, 6 * n) => {
                     let slope = &mut pre[of(hidden)];
                     kernels.activation.forward_with_slope(slope, &mut act[of(hidden)]);
                     axpy::multiply(slope, dpre);

@@ -20,7 +20,7 @@ use super::config::Config;
 use super::params::Layout;
 use super::weights::{self, Weights};
 use super::work::ADAMW_FLOPS;
-use crate::shell::parts::part;
+use crate::shell::parts::Parts;
 use crate::shell::profile::{Memory, Work, bytes, group, op, region};
 use crate::shell::settings::SettingError;
 use hotlanes::AlignedVec;
@@ -292,13 +292,13 @@ impl Engine {
         self.check(tokens, targets)?;
         let (time, first) = (self.time, self.sequences.start);
         let (model, chunks, scratch) = self.parts();
-        // A thread that takes a chunk would else use the process's tier.
-        let (tier, count) = (hotlanes::tier(), chunks.len());
+        let alike = chunks.iter().all(|chunk| chunk.sequences.len() == chunks[0].sequences.len());
+        let parts = Parts::new(chunks.len(), alike);
         let run = |chunk: &mut Chunk| {
             let rows = (chunk.sequences.start - first) * time..(chunk.sequences.end - first) * time;
             let mut room = lock(scratch).pop().expect("one for each chunk");
             let (tokens, targets) = (&tokens[rows.clone()], &targets[rows]);
-            part(tier, count, || model.run(chunk, &mut room, tokens, targets, pass));
+            parts.run(|| model.run(chunk, &mut room, tokens, targets, pass));
             lock(scratch).push(room);
         };
         region!("chunks" => {

@@ -16,7 +16,7 @@ use super::head::{Head, Targets};
 use super::layout::{Layout, Linear};
 use super::settings::{LossKind, Settings};
 use crate::rng::Rng;
-use crate::shell::parts::part;
+use crate::shell::parts::Parts;
 use crate::shell::profile::{Memory, Work, op, region};
 use crate::shell::settings::SettingError;
 use hotlanes::AlignedVec;
@@ -359,10 +359,9 @@ impl Engine {
         if count == 1 || rayon::current_num_threads() == 1 {
             chunks.iter_mut().enumerate().for_each(run);
         } else {
-            // A thread that takes a chunk would else use the process's tier.
-            let tier = hotlanes::tier();
+            let parts = Parts::new(count, rows.is_multiple_of(size));
             region!("chunks" => chunks.par_iter_mut().enumerate().with_max_len(1).for_each(|chunk| {
-                part(tier, count, || run(chunk));
+                parts.run(|| run(chunk));
             }));
         }
         let loss: f64 = chunks.iter().map(|chunk| chunk.loss).sum();

@@ -13,7 +13,7 @@ use super::stream::{Block, Order};
 use super::train::{self, Individual, Optimizer, Rooms, Score, Scratch};
 use crate::data::idx::{CLASSES, Split};
 use crate::rng::Rng;
-use crate::shell::parts::part;
+use crate::shell::parts::Parts;
 use crate::shell::profile::{Memory, Work, bytes, group, op, region};
 use crate::shell::settings::SettingError;
 use crate::store::number;
@@ -234,10 +234,9 @@ impl<'a> Run<'a> {
 
     /// Calls `f` for every individual, in parallel, on this thread's tier; results by place.
     fn each<R: Send>(&mut self, f: impl Fn(&mut Individual, &mut Scratch) -> R + Sync) -> Vec<R> {
-        let (tier, count) = (hotlanes::tier(), self.population.individuals.len());
+        let parts = Parts::new(self.population.individuals.len(), false);
         let rooms = &self.rooms;
-        let one =
-            |individual: &mut Individual| rooms.with(|scratch| part(tier, count, || f(individual, scratch)));
+        let one = |individual: &mut Individual| rooms.with(|scratch| parts.run(|| f(individual, scratch)));
         let individuals = self.population.individuals.par_iter_mut().with_max_len(1);
         region!("individuals" => {
             individuals.map(|individual| group!("individual" => one(individual))).collect()
