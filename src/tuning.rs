@@ -175,13 +175,13 @@ pub const MATMUL_PACK_STRIDE: usize = 1024;
 pub const MATMUL_PACK_STEPS: usize = 64;
 /// Values of a left operand that is a transpose up to which it is read where it lies: an L2 cache holds them (1 MiB), and keeps
 /// them for all columns, unless its rows lie a multiple of [`MATMUL_PACK_STRIDE`] apart. 784 x 512 times 512 x 128 would take
-/// 1.1 times as long (`matmul_gemm`).
+/// 1.1 times as long (both ways in one process).
 pub const MATMUL_BESIDE_VALUES: usize = 1 << 18;
 
 /// Columns up to which such an operand is not packed: packing takes as long as some 20 columns, reading it where it lies a line of
 /// the L2 cache each step. With AVX-512, 512 x 256 times 256 x 128 takes 0.94 of the time, 64 x 256 x 64 and 256 x 1024 x 48 take 0.8 to
 /// 0.86; 512 x 256 x 512 would take 1.05. With AVX2, whose tiles are one vector wide, the second and third take 0.94; of
-/// 128 columns all take as long or longer (`matmul_gemm`). NEON and the scalar tier are not measured, and go as AVX2.
+/// 128 columns all take as long or longer (both ways in one process). NEON and the scalar tier are not measured, and go as AVX2.
 pub(crate) fn matmul_beside_cols(tier: crate::tier::Tier) -> usize {
     if tier == crate::tier::Tier::Avx512 { 144 } else { 64 }
 }

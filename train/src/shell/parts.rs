@@ -24,3 +24,30 @@ impl Parts {
             .expect("it is in use")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_equal_parts_that_go_evenly_into_threads_stay_whole() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads");
+        for (count, alike, evenly) in [(4, true, true), (4, false, false), (3, true, false), (1, true, false)]
+        {
+            assert_eq!(
+                pool.install(|| Parts::new(count, alike)).evenly,
+                evenly,
+                "{count} parts, alike: {alike}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_part_has_the_tier_of_who_shares_them_out() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("threads");
+        for tier in Tier::available() {
+            let parts = hotlanes::with_tier(tier, || Parts::new(2, false)).expect("it is available");
+            assert_eq!(pool.install(|| parts.run(hotlanes::tier)), tier);
+        }
+    }
+}
