@@ -108,7 +108,19 @@ impl<I: Index> IndexList<I> {
                 last.checked_mul(stride).and_then(|x| x.checked_add(offset)).and_then(|x| x.checked_add(W));
             assert!(end.is_some_and(|e| e <= table.len()), "a row of an index lies outside the table");
         }
-        Lookup { indices: &self.indices, table, stride, offset }
+        Lookup { indices: &self.indices, table, stride, offset, mask: 0 }
+    }
+
+    /// Pairs the indices with rows that are used in turns, side by side: index `i` stands for row `i % n` of `n`, a power of
+    /// two.
+    ///
+    /// # Panics
+    /// If there are no such number of them.
+    #[inline(always)]
+    pub(crate) fn ring<'a, const W: usize>(&'a self, rows: &'a [[f32; W]]) -> Lookup<'a, I, W, true> {
+        assert!(rows.len().is_power_of_two(), "{} rows are no power of two", rows.len());
+        let (table, mask) = (rows.as_flattened(), rows.len() - 1);
+        Lookup { indices: &self.indices, table, stride: W, offset: 0, mask }
     }
 
     /// Pairs the indices with a table of whole rows: index `i` stands for `table[i * stride ..][.. stride]`.
@@ -133,17 +145,20 @@ impl<I: Index> IndexList<I> {
     }
 }
 
-/// Indices over a table of rows, `W` values wide, whose every row was found to lie inside the table.
+/// Indices over a table of rows, `W` values wide, whose every row was found to lie inside the table; those of a `RING` are taken
+/// in turns.
 #[derive(Clone, Copy)]
-pub(crate) struct Lookup<'a, I, const W: usize> {
-    // Invariant, from `IndexList::over` or `Rows::part`: for each i in indices, i * stride + offset + W <= table.len().
+pub(crate) struct Lookup<'a, I, const W: usize, const RING: bool = false> {
+    // Invariant, from `IndexList::over`, `IndexList::ring` or `Rows::part`: for each i in indices, or i & mask of any in a
+    // ring, i * stride + offset + W <= table.len().
     indices: &'a [I],
     table: &'a [f32],
     stride: usize,
     offset: usize,
+    mask: usize,
 }
 
-impl<'a, I: Index, const W: usize> Lookup<'a, I, W> {
+impl<'a, I: Index, const W: usize, const RING: bool> Lookup<'a, I, W, RING> {
     /// The lookup of a range of the indices.
     #[inline(always)]
     pub(crate) fn range(self, range: Range<usize>) -> Self {
@@ -170,9 +185,10 @@ impl<'a, I: Index, const W: usize> Lookup<'a, I, W> {
     /// The row that index `k` stands for. The check of `k` folds away in a [`Lookup::quad`].
     #[inline(always)]
     pub(crate) fn row(self, k: usize) -> &'a [f32; W] {
-        let start = self.indices[k].to_usize() * self.stride + self.offset;
-        // SAFETY: start + W <= table.len() by the invariant of `Lookup`, established in `IndexList::over`; the
-        // multiplication cannot overflow since it did not for the bound.
+        let i = self.indices[k].to_usize();
+        let start = if RING { i & self.mask } else { i } * self.stride + self.offset;
+        // SAFETY: start + W <= table.len() by the invariant of `Lookup`, established in `IndexList::over` and
+        // `IndexList::ring`; the multiplication cannot overflow since it did not for the largest row.
         unsafe { &*self.table.as_ptr().add(start).cast::<[f32; W]>() }
     }
 }
@@ -205,7 +221,7 @@ impl<'a, I: Index> Rows<'a, I> {
     pub(crate) fn part<const W: usize>(self, offset: usize) -> Lookup<'a, I, W> {
         assert!(W <= self.stride && offset <= self.stride - W, "a part of a row lies outside it");
         // The invariant of `Lookup`: the part lies inside the row, which lies inside the table.
-        Lookup { indices: self.indices, table: self.table, stride: self.stride, offset }
+        Lookup { indices: self.indices, table: self.table, stride: self.stride, offset, mask: 0 }
     }
 
     /// The rows of a range of the indices.

@@ -2,7 +2,7 @@
 
 use super::csr::Csr;
 use crate::error::check_len;
-use crate::lanes::{Chunk, Index, Kernel, LANES, Lanes, Lookup, Stack, before_line, dispatch};
+use crate::lanes::{Index, Kernel, LANES, Lanes, Lookup, Stack, before_line, dispatch};
 use crate::parallel::{self, Work};
 use crate::tier::{Active, Tier, active};
 use crate::tuning;
@@ -61,33 +61,48 @@ impl<I: Index> Work for MatMul<'_, I> {
     }
 }
 
-/// Columns up to which a tile of `x` is copied side by side: with 32 examples 128 KB, on the stack.
-const PACK_COLS: usize = 1024;
-/// Examples of a packed tile.
+/// Vectors of copied columns that there is room for: 128 KB, on the stack.
+const ROOM: usize = 2048;
+/// Examples of a packed tile; with 32 registers there is room for the sums of twice as many.
 const PACK: usize = 2 * LANES;
 
 impl<I: Index> MatMul<'_, I> {
-    /// Whether tiles are read often enough to be copied first. The columns of a large batch lie far apart, on a few sets of
-    /// the caches: 784 sources, 128 destinations, 512 examples take 1.37 times as long at half of all connections,
-    /// 1.05 times at a tenth. What is left of a batch after whole vectors takes up to three times as long where it lies, and
-    /// vectors across cache lines up to twice as long with AVX-512, 1.2 to 1.5 times with AVX2.
+    /// Whether tiles are read often enough to be copied first. The columns of a large batch lie far apart, and those of one
+    /// that is a multiple of 128 on a few sets of the caches: 784 sources, 128 destinations, 512 examples take 1.46 times as
+    /// long with AVX-512 and 1.5 times with AVX2 at half of all connections, 1.03 and 1.25 times at a tenth. What is left of a
+    /// batch after whole vectors takes up to three times as long where it lies, and vectors across cache lines up to twice as
+    /// long with AVX-512, 1.2 to 1.5 times with AVX2. With AVX-512, where other batches are read as fast as a copy, up to
+    /// some 512 examples a copy would cost 3 to 15%.
     fn worth_packing(&self) -> bool {
         let connections = self.csr.indptr()[self.first + self.rows] - self.csr.indptr()[self.first];
         let reads = connections / self.csr.cols().max(1);
-        let across = if self.active.tier() == Tier::Avx512 { 8 } else { 24 };
-        self.csr.cols() <= PACK_COLS
+        let (far, far_and_few, across) = if self.active.tier() == Tier::Avx512 {
+            let on_few_sets = self.batch.is_multiple_of(128) && self.has_wide_room();
+            (self.batch >= 512 || on_few_sets, self.batch.is_multiple_of(512), 8)
+        } else {
+            (self.batch > 64, self.batch >= 256, 24)
+        };
+        self.ring() <= ROOM * LANES / PACK
             && (!self.batch.is_multiple_of(LANES) && reads >= 8
                 || before_line(self.active, self.x) > 0 && reads >= across
-                || self.batch >= 16 * LANES && reads >= 12
-                || self.batch > 4 * LANES && reads >= 32)
+                || far && reads >= 32
+                || far_and_few && reads >= 12)
+    }
+
+    /// Columns that are copied at a time, and their places: those of a panel, which take the places of the panel before, so
+    /// that these stay in the nearest cache.
+    fn ring(&self) -> usize {
+        self.csr.panel_cols().next_power_of_two()
+    }
+
+    /// Whether there is room for tiles of twice as many examples.
+    fn has_wide_room(&self) -> bool {
+        self.ring() <= ROOM * LANES / (2 * PACK)
     }
 }
 
 /// [`MatMul`] by tiles that are copied.
 struct Packed<'a, I: Index>(MatMul<'a, I>);
-
-/// Room for a tile.
-type Room = Stack<{ PACK_COLS * PACK / LANES }>;
 
 impl<I: Index> Kernel for Packed<'_, I> {
     type Output = ();
@@ -95,18 +110,24 @@ impl<I: Index> Kernel for Packed<'_, I> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Packed(mut a) = self;
-        let mut room = Room::new();
+        let wide = L::WIDE && a.batch >= 2 * PACK && a.has_wide_room();
+        let widest = if wide { 2 * PACK } else { a.batch.next_multiple_of(LANES).min(PACK) };
+        let mut room = Stack::<ROOM>::new();
         // All that tiles take, at once.
-        room.grow(a.csr.cols() * if a.batch > LANES { PACK } else { LANES });
+        let room = room.grow(a.ring() * widest);
         let mut at = 0;
+        while wide && at + 2 * PACK <= a.batch {
+            packed_tile::<L, I, { 2 * PACK / LANES }, { 2 * PACK }, true>(l, &mut a, room, at);
+            at += 2 * PACK;
+        }
         while at + PACK <= a.batch {
-            packed_tile::<L, I, { PACK / LANES }, PACK, true>(l, &mut a, &mut room, at);
+            packed_tile::<L, I, { PACK / LANES }, PACK, true>(l, &mut a, room, at);
             at += PACK;
         }
         if at + LANES < a.batch {
-            packed_tile::<L, I, { PACK / LANES }, PACK, false>(l, &mut a, &mut room, at);
+            packed_tile::<L, I, { PACK / LANES }, PACK, false>(l, &mut a, room, at);
         } else if at < a.batch {
-            packed_tile::<L, I, 1, LANES, false>(l, &mut a, &mut room, at);
+            packed_tile::<L, I, 1, LANES, false>(l, &mut a, room, at);
         }
     }
 }
@@ -116,27 +137,28 @@ impl<I: Index> Kernel for Packed<'_, I> {
 fn packed_tile<L: Lanes, I: Index, const T: usize, const W: usize, const WHOLE: bool>(
     l: L,
     a: &mut MatMul<'_, I>,
-    room: &mut Room,
+    room: &mut [f32],
     at: usize,
 ) {
     let width = if WHOLE { W } else { a.batch - at };
-    let cols = a.csr.cols();
-    let packed = room.first_mut(cols * T);
-    for c in 0..cols {
-        let x = &a.x[c * a.batch + at..][..width];
-        let to = &mut packed[c * T..][..T];
-        for t in 0..T {
-            let v = if WHOLE {
-                l.load(&x.as_chunks().0[t])
-            } else {
-                l.load_part(&x[width.min(t * LANES)..width.min((t + 1) * LANES)], l.splat(0.0))
-            };
-            l.store(&mut to[t], v);
+    let (cols, of_a_panel) = (a.csr.cols(), a.csr.panel_cols());
+    let ring = &mut room.as_chunks_mut::<W>().0[..a.ring()];
+    for panel in 0..a.csr.panels() {
+        for c in panel * of_a_panel..cols.min((panel + 1) * of_a_panel) {
+            let x = &a.x[c * a.batch + at..][..width];
+            let (to, _) = ring[c & ring.len() - 1].as_chunks_mut();
+            for t in 0..T {
+                let v = if WHOLE {
+                    l.load(&x.as_chunks().0[t])
+                } else {
+                    l.load_part(&x[width.min(t * LANES)..width.min((t + 1) * LANES)], l.splat(0.0))
+                };
+                l.store(&mut to[t], v);
+            }
         }
+        let x = a.csr.index_list().ring(ring);
+        panel_of_tile::<L, I, T, W, WHOLE, true>(l, a, x, at, panel);
     }
-    let packed: &[Chunk] = packed;
-    let x = a.csr.index_list().over::<W>(packed.as_flattened(), W, 0);
-    tile::<L, I, T, W, WHOLE>(l, a, x, at);
 }
 
 impl<I: Index> Kernel for MatMul<'_, I> {
@@ -156,17 +178,17 @@ fn tiles<L: Lanes, I: Index>(l: L, mut a: MatMul<'_, I>, mut at: usize) {
     // Eight accumulators, a weight and loads in flight fit 32 registers.
     while L::WIDE && at + 4 * LANES <= a.batch {
         let x = a.csr.index_list().over(a.x, a.batch, at);
-        tile::<L, I, 4, 64, true>(l, &mut a, x, at);
+        tile::<L, I, 4, 64>(l, &mut a, x, at);
         at += 4 * LANES;
     }
     while at + 2 * LANES <= a.batch {
         let x = a.csr.index_list().over(a.x, a.batch, at);
-        tile::<L, I, 2, 32, true>(l, &mut a, x, at);
+        tile::<L, I, 2, 32>(l, &mut a, x, at);
         at += 2 * LANES;
     }
     while at + LANES <= a.batch {
         let x = a.csr.index_list().over(a.x, a.batch, at);
-        tile::<L, I, 1, 16, true>(l, &mut a, x, at);
+        tile::<L, I, 1, 16>(l, &mut a, x, at);
         at += LANES;
     }
     if at < a.batch {
@@ -178,45 +200,57 @@ fn tiles<L: Lanes, I: Index>(l: L, mut a: MatMul<'_, I>, mut at: usize) {
 /// `k % 2`. More would hide more latency on AVX-512, where loads are the limit anyway, and spill on AVX2.
 const ACC: usize = 2;
 
-/// `T` vectors of examples, `W = 16 T`, from example `at` on, which `x` has; `y` has all of them if they are `WHOLE`.
+/// `T` vectors of examples, `W = 16 T`, from example `at` on, which `x` has.
 #[inline(always)]
-fn tile<L: Lanes, I: Index, const T: usize, const W: usize, const WHOLE: bool>(
+fn tile<L: Lanes, I: Index, const T: usize, const W: usize>(
     l: L,
     a: &mut MatMul<'_, I>,
     x: Lookup<'_, I, W>,
     at: usize,
 ) {
     for panel in 0..a.csr.panels() {
-        let (starts, ends) = a.csr.panel(panel, a.first..a.first + a.rows);
-        let ends = &ends[..starts.len()];
-        for r in 0..starts.len() {
-            let part = starts[r]..ends[r];
-            let (x, values) = (x.range(part.clone()), &a.csr.values()[part]);
-            let y = &mut a.y[r * a.batch..][..a.batch][at..];
-            if WHOLE {
-                part_of_row::<L, I, T, W>(l, x, values, panel == 0, &mut y[..W]);
-                continue;
-            }
-            let mut whole = [[0.0; LANES]; T];
-            let width = y.len();
-            for t in 0..T {
-                let part = &y[width.min(t * LANES)..width.min((t + 1) * LANES)];
-                l.store(&mut whole[t], l.load_part(part, l.splat(0.0)));
-            }
-            part_of_row::<L, I, T, W>(l, x, values, panel == 0, whole.as_flattened_mut());
-            for t in 0..T {
-                let part = &mut y[width.min(t * LANES)..width.min((t + 1) * LANES)];
-                l.store_part(part, l.load(&whole[t]));
-            }
+        panel_of_tile::<L, I, T, W, true, false>(l, a, x, at, panel);
+    }
+}
+
+/// The connections of a tile that lie in a panel; `y` has all of the tile's examples if they are `WHOLE`.
+#[inline(always)]
+fn panel_of_tile<L: Lanes, I: Index, const T: usize, const W: usize, const WHOLE: bool, const RING: bool>(
+    l: L,
+    a: &mut MatMul<'_, I>,
+    x: Lookup<'_, I, W, RING>,
+    at: usize,
+    panel: usize,
+) {
+    let (starts, ends) = a.csr.panel(panel, a.first..a.first + a.rows);
+    let ends = &ends[..starts.len()];
+    for r in 0..starts.len() {
+        let part = starts[r]..ends[r];
+        let (x, values) = (x.range(part.clone()), &a.csr.values()[part]);
+        let y = &mut a.y[r * a.batch..][..a.batch][at..];
+        if WHOLE {
+            part_of_row::<L, I, T, W, RING>(l, x, values, panel == 0, &mut y[..W]);
+            continue;
+        }
+        let mut whole = [[0.0; LANES]; T];
+        let width = y.len();
+        for t in 0..T {
+            let part = &y[width.min(t * LANES)..width.min((t + 1) * LANES)];
+            l.store(&mut whole[t], l.load_part(part, l.splat(0.0)));
+        }
+        part_of_row::<L, I, T, W, RING>(l, x, values, panel == 0, whole.as_flattened_mut());
+        for t in 0..T {
+            let part = &mut y[width.min(t * LANES)..width.min((t + 1) * LANES)];
+            l.store_part(part, l.load(&whole[t]));
         }
     }
 }
 
 /// The connections of a row that lie in a panel. The row's first panel overwrites `y`, the others add to it.
 #[inline(always)]
-fn part_of_row<L: Lanes, I: Index, const T: usize, const W: usize>(
+fn part_of_row<L: Lanes, I: Index, const T: usize, const W: usize, const RING: bool>(
     l: L,
-    x: Lookup<'_, I, W>,
+    x: Lookup<'_, I, W, RING>,
     values: &[f32],
     first: bool,
     y: &mut [f32],

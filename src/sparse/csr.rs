@@ -278,6 +278,12 @@ impl<I: Index> Csr<I> {
         self.panels
     }
 
+    /// Columns of a panel; the last one may have fewer.
+    #[inline(always)]
+    pub(super) fn panel_cols(&self) -> usize {
+        self.cols.div_ceil(self.panels)
+    }
+
     /// Where the connections of these rows that lie in a panel start, and where they end.
     #[inline(always)]
     pub(super) fn panel(&self, panel: usize, rows: Range<usize>) -> (&[usize], &[usize]) {

@@ -155,6 +155,9 @@ fn row_of<L: Lanes, I: Index, const GATHER: bool, const PICKS: bool>(
     let zero = l.splat(0.0);
     let mut acc = zero;
     for q in 0..whole.len() {
+        if PICKS {
+            l.prefetch(whole, q + 16);
+        }
         let x = match if PICKS { window(all, bases[q]) } else { None } {
             Some(near) => l.pick(near, &places[q]),
             None => gather::<L, I, GATHER>(l, x.block(LANES * q, LANES)),

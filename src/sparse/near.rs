@@ -58,7 +58,8 @@ impl Near {
 /// The values from `base` on, if it is a place of `x`.
 #[inline(always)]
 pub(super) fn window(x: &[f32], base: u32) -> Option<&[Chunk; NEAR / LANES]> {
-    x.get(base as usize..)?.first_chunk::<NEAR>()?.as_chunks().0.first_chunk()
+    let base = base as usize;
+    x.get(base..base + NEAR)?.as_chunks().0.first_chunk()
 }
 
 #[cfg(test)]

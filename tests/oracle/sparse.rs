@@ -205,15 +205,15 @@ fn every_kernel_is_within_its_bound() {
 #[test]
 fn an_example_does_not_depend_on_its_batch() {
     let mut rng = Rng::new(2);
-    // The second has three panels of columns.
-    for (rows, cols, density) in [(23, 41, 0.4), (30, 450, 0.5), (70, 40, 0.5)] {
+    // The second and third have three and six panels of columns, which are copied to the same places in turns.
+    for (rows, cols, density) in [(23, 41, 0.4), (30, 450, 0.5), (12, 1100, 0.8), (70, 40, 0.5)] {
         let csr = with_density::<u32>(&mut rng, rows, cols, density);
         let examples: Vec<Vec<f32>> = (0..64).map(|_| rng.vec(cols, |rng| rng.normal())).collect();
         // The outputs of the examples in this order, one after the other.
         let run = |order: &[usize], offset: usize| {
             let x: Vec<f32> = (0..cols)
                 .flat_map(|c| order.iter().map(move |&e| (c, e)))
-                .map(|(c, e)| examples[e][c])
+                .map(|(c, e)| examples[e % 64][c])
                 .collect();
             let x = Guarded::new(offset, &x);
             let mut y = Guarded::new(offset, &vec![f32::NAN; rows * order.len()]);
@@ -234,6 +234,14 @@ fn an_example_does_not_depend_on_its_batch() {
                         let what = format!("{tier}, {rows}x{cols}: example {e} in {n} at {offset} and in 64");
                         assert_same(&got, &in_64[*e], what);
                     }
+                }
+            }
+            // Tiles of 64 as well, and what is left of them.
+            for (n, offset) in [(100, 0), (128, 0), (128, 3), (247, 0)] {
+                let order: Vec<usize> = (0..n).collect();
+                for (e, got) in run(&order, offset).iter().enumerate() {
+                    let what = format!("{tier}, {rows}x{cols}: example {e} in {n} at {offset} and in 64");
+                    assert_same(got, &in_64[e % 64], what);
                 }
             }
         });

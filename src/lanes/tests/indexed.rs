@@ -145,6 +145,23 @@ fn rows_of_a_table() {
 }
 
 #[test]
+fn rows_of_a_ring_are_taken_in_turns() {
+    let rows: [[f32; 3]; 4] = std::array::from_fn(|r| [r as f32, 10.0, r as f32 + 20.0]);
+    let list = IndexList::<u32>::new([5, 0, 3, 4, 1023].into(), 1024).unwrap();
+    let ring = list.ring(&rows);
+    for (k, r) in [1, 0, 3, 0, 3].into_iter().enumerate() {
+        assert_eq!(ring.row(k), &rows[r], "index {k}");
+        assert_eq!(ring.range(k..5).row(0), &rows[r], "index {k}");
+    }
+    assert_eq!((ring.quad(0).row(3), ring.after_quads().row(0)), (&rows[0], &rows[3]));
+    assert_eq!(list.ring(&rows[..1]).row(2), &rows[0]);
+    for n in [0, 3] {
+        assert!(panics(|| list.ring(&rows[..n]).len()), "{n} rows");
+    }
+    assert!(panics(|| ring.row(5).len()), "an index past the list");
+}
+
+#[test]
 fn a_table_too_short_panics() {
     let table = [0.0; 60];
     let list = IndexList::<u32>::new([0].into(), 6).unwrap();
