@@ -23,4 +23,16 @@ impl<L: Lanes, const MEAN: bool> Hat<L, MEAN> {
     pub(super) fn of(&self, l: L, x: L::F) -> L::F {
         if MEAN { l.mul_add(l.sub(x, self.mean), self.rstd, self.shift) } else { l.mul(x, self.rstd) }
     }
+
+    /// Of two rows: `yes` where the mask is set.
+    #[inline(always)]
+    pub(super) fn select(&self, l: L, mask: L::M, yes: &Self) -> Self {
+        let mut both = *self;
+        both.rstd = l.select(mask, yes.rstd, self.rstd);
+        if MEAN {
+            both.mean = l.select(mask, yes.mean, self.mean);
+            both.shift = l.select(mask, yes.shift, self.shift);
+        }
+        both
+    }
 }

@@ -101,10 +101,16 @@ fn forward_block<L: Lanes, const V: usize, const MEAN: bool, const ADD: bool>(
     } else {
         rstd = l.div(l.splat(1.0), l.sqrt(l.add(mean, l.splat(a.eps))));
     }
-    let (mut rstds, mut shifts) = ([0.0; LANES], [0.0; LANES]);
-    l.store(&mut rstds, rstd);
-    l.store(&mut shifts, shift);
-    a.rstd[first..][..LANES].copy_from_slice(&rstds);
+    let mut stats = Stats { mean: means, rstd: [0.0; LANES], shift: [0.0; LANES] };
+    l.store(&mut stats.rstd, rstd);
+    l.store(&mut stats.shift, shift);
+    a.rstd[first..][..LANES].copy_from_slice(&stats.rstd);
+    let y = &mut a.y[at];
+    let head = l.before_line(y);
+    if head > 0 {
+        write_lines::<L, V, MEAN>(l, &stats, x.as_flattened().as_flattened(), [a.gamma, a.beta], y, head);
+        return;
+    }
     let (mut g, mut b) = ([zero; V], [zero; V]);
     for i in 0..V {
         g[i] = l.load(&rows_of::<V>(a.gamma)[0][i]);
@@ -112,15 +118,86 @@ fn forward_block<L: Lanes, const V: usize, const MEAN: bool, const ADD: bool>(
             b[i] = l.load(&rows_of::<V>(a.beta)[0][i]);
         }
     }
-    let y = a.y[at].as_chunks_mut::<LANES>().0.as_chunks_mut::<V>().0;
-    let y = &mut y[..LANES];
+    let y = &mut y.as_chunks_mut::<LANES>().0.as_chunks_mut::<V>().0[..LANES];
     for r in 0..LANES {
-        let hat = Hat::<L, MEAN>::new(l, means[r], rstds[r], shifts[r]);
+        let hat = stats.hat::<L, MEAN>(l, r);
         for i in 0..V {
-            let xhat = hat.of(l, l.load(&x[r][i]));
-            let value = if MEAN { l.mul_add(xhat, g[i], b[i]) } else { l.mul(xhat, g[i]) };
-            l.store(&mut y[r][i], value);
+            l.store(&mut y[r][i], scaled(l, &hat, l.load(&x[r][i]), g[i], b[i]));
         }
+    }
+}
+
+/// What each of sixteen rows' x-hat is computed from.
+struct Stats {
+    mean: Chunk,
+    rstd: Chunk,
+    shift: Chunk,
+}
+
+impl Stats {
+    #[inline(always)]
+    fn hat<L: Lanes, const MEAN: bool>(&self, l: L, r: usize) -> Hat<L, MEAN> {
+        Hat::new(l, self.mean[r], self.rstd[r], self.shift[r])
+    }
+}
+
+/// A vector of the output; `b` is not looked at without a mean.
+#[inline(always)]
+fn scaled<L: Lanes, const MEAN: bool>(l: L, hat: &Hat<L, MEAN>, x: L::F, g: L::F, b: L::F) -> L::F {
+    let xhat = hat.of(l, x);
+    if MEAN { l.mul_add(xhat, g, b) } else { l.mul(xhat, g) }
+}
+
+/// The output of sixteen rows by vectors that start where a line does, the first one after `head` values: a row's last one has
+/// the next row's first `head` values as well.
+#[inline(always)]
+fn write_lines<L: Lanes, const V: usize, const MEAN: bool>(
+    l: L,
+    stats: &Stats,
+    x: &[f32],
+    [gamma, beta]: [&[f32]; 2],
+    y: &mut [f32],
+    head: usize,
+) {
+    let zero = l.splat(0.0);
+    let (mut g, mut b) = ([zero; V], [zero; V]);
+    for i in 0..V {
+        g[i] = turned::<L, V>(l, gamma, head, i);
+        if MEAN {
+            b[i] = turned::<L, V>(l, beta, head, i);
+        }
+    }
+    let (x0, x) = x.split_at(head);
+    let (y0, y) = y.split_at_mut(head);
+    let mut hat = stats.hat::<L, MEAN>(l, 0);
+    let b0 = if MEAN { l.load_part(&beta[..head], zero) } else { zero };
+    l.store_part(y0, scaled(l, &hat, l.load_part(x0, zero), l.load_part(&gamma[..head], zero), b0));
+    let ((x, x1), (y, y1)) = (x.as_chunks::<LANES>(), y.as_chunks_mut::<LANES>());
+    // All vectors but the last row's last.
+    let (x, y) = (&x[..LANES * V - 1], &mut y[..LANES * V - 1]);
+    let is_next = l.mask_of(!0 << (LANES - head));
+    for r in 0..LANES {
+        for i in 0..V - 1 {
+            l.store(&mut y[r * V + i], scaled(l, &hat, l.load(&x[r * V + i]), g[i], b[i]));
+        }
+        if r + 1 < LANES {
+            let (i, next) = (V - 1, stats.hat::<L, MEAN>(l, r + 1));
+            let both = hat.select(l, is_next, &next);
+            l.store(&mut y[r * V + i], scaled(l, &both, l.load(&x[r * V + i]), g[i], b[i]));
+            hat = next;
+        }
+    }
+    l.store_part(y1, scaled(l, &hat, l.load_part(x1, zero), g[V - 1], b[V - 1]));
+}
+
+/// Vector `i` of a row of parameters from `head` on, whose last one has the first `head` values at its end.
+#[inline(always)]
+fn turned<L: Lanes, const V: usize>(l: L, row: &[f32], head: usize, i: usize) -> L::F {
+    let from = &row[i * LANES + head..];
+    if i + 1 < V {
+        l.load(&from.as_chunks().0[0])
+    } else {
+        l.load_end(&row[..head], l.load_part(from, l.splat(0.0)))
     }
 }
 
