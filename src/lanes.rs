@@ -93,6 +93,14 @@ pub(crate) trait Lanes: Copy + Send + Sync {
         lanes[LANES - n..].copy_from_slice(&src[..n]);
         self.load(&lanes)
     }
+    /// Stores the last `dst.len()` lanes (at most sixteen). Writes nothing beyond `dst`.
+    #[inline(always)]
+    fn store_end(self, dst: &mut [f32], v: Self::F) {
+        let mut lanes = [0.0; LANES];
+        self.store(&mut lanes, v);
+        let n = dst.len().min(LANES);
+        dst[..n].copy_from_slice(&lanes[LANES - n..]);
+    }
     /// How many of `data` lie before the first boundary of a cache line, where accesses across one cost time; else 0.
     #[inline(always)]
     fn before_line(self, data: &[f32]) -> usize {

@@ -50,6 +50,13 @@ impl Avx2 {
         }
     }
 
+    /// Those of the last `n`.
+    #[inline(always)]
+    fn end_masks(self, n: usize) -> (__m256i, __m256i) {
+        let (t, ones, (low, high)) = (self.0.avx2, self.0.avx._mm256_set1_epi32(-1), self.masks(LANES - n));
+        (t._mm256_xor_si256(low, ones), t._mm256_xor_si256(high, ones))
+    }
+
     /// The sums of four lanes each: in each half those of `a`, `b`, `c` and `d`.
     #[inline(always)]
     fn sum_four_halves(self, a: __m256, b: __m256, c: __m256, d: __m256) -> __m256 {
@@ -210,9 +217,7 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn load_end(self, src: &[f32], fill: F32x16) -> F32x16 {
         let n = src.len().min(LANES);
-        let (x, t, ones) = (self.0.avx, self.0.avx2, self.0.avx._mm256_set1_epi32(-1));
-        let (low, high) = self.masks(LANES - n);
-        let (low, high) = (t._mm256_xor_si256(low, ones), t._mm256_xor_si256(high, ones));
+        let (x, (low, high)) = (self.0.avx, self.end_masks(n));
         let p = src.as_ptr().wrapping_sub(LANES - n);
         // SAFETY: the masks cover the lanes that `src` has, from lane `16 - n` on; masked lanes are not accessed, and
         // their addresses may lie before `src`.
@@ -231,6 +236,17 @@ impl Lanes for Avx2 {
         let (x, (low, high)) = (self.0.avx, self.masks(dst.len()));
         let p = dst.as_mut_ptr();
         // SAFETY: the masks cover the lanes that `dst` has; masked lanes are not accessed (see `load_part`).
+        unsafe {
+            x._mm256_maskstore_ps(p, low, v.0);
+            x._mm256_maskstore_ps(p.wrapping_add(8), high, v.1);
+        }
+    }
+    #[inline(always)]
+    fn store_end(self, dst: &mut [f32], v: F32x16) {
+        let n = dst.len().min(LANES);
+        let (x, (low, high)) = (self.0.avx, self.end_masks(n));
+        let p = dst.as_mut_ptr().wrapping_sub(LANES - n);
+        // SAFETY: as in `load_end`, of lanes that `dst` has.
         unsafe {
             x._mm256_maskstore_ps(p, low, v.0);
             x._mm256_maskstore_ps(p.wrapping_add(8), high, v.1);

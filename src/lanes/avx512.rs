@@ -118,6 +118,13 @@ impl Lanes for Avx512 {
         // SAFETY: the mask covers the lanes that `dst` has; masked lanes are not accessed.
         unsafe { self.token.avx512f._mm512_mask_storeu_ps(dst.as_mut_ptr(), Self::mask(dst.len()), v) }
     }
+    #[inline(always)]
+    fn store_end(self, dst: &mut [f32], v: __m512) {
+        let n = dst.len().min(LANES);
+        let at = dst.as_mut_ptr().wrapping_sub(LANES - n);
+        // SAFETY: as in `load_end`, of lanes that `dst` has.
+        unsafe { self.token.avx512f._mm512_mask_storeu_ps(at, !Self::mask(LANES - n), v) }
+    }
 
     #[inline(always)]
     fn prefetch(self, vectors: &[Chunk], i: usize) {

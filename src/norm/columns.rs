@@ -197,4 +197,18 @@ impl<L: Lanes, const MEAN: bool> Splat<L, MEAN> {
         let direct = if MEAN { l.mul_add(g, self.hat.rstd, self.c1) } else { l.mul(g, self.hat.rstd) };
         (l.neg_mul_add(xhat, self.c2, direct), xhat)
     }
+
+    /// Of two rows: `yes` where the mask is set.
+    #[inline(always)]
+    pub(super) fn select(&self, l: L, mask: L::M, yes: &Self) -> Self {
+        let mut both = Splat {
+            hat: self.hat.select(l, mask, &yes.hat),
+            c1: self.c1,
+            c2: l.select(mask, yes.c2, self.c2),
+        };
+        if MEAN {
+            both.c1 = l.select(mask, yes.c1, self.c1);
+        }
+        both
+    }
 }

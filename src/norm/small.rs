@@ -1,6 +1,8 @@
 //! Rows of 64 and of 128 features, as heads of attention have: the same sums as for other rows, bit for bit, by sixteen
 //! rows without a loop over a row.
 
+use std::ops::Range;
+
 use super::backward::{Rows, Sums};
 use super::columns::{Coefficients, Splat};
 use super::forward::{Forward, add};
@@ -193,7 +195,7 @@ fn write_lines<L: Lanes, const V: usize, const MEAN: bool>(
 /// Vector `i` of a row of parameters from `head` on, whose last one has the first `head` values at its end.
 #[inline(always)]
 fn turned<L: Lanes, const V: usize>(l: L, row: &[f32], head: usize, i: usize) -> L::F {
-    let from = &row[i * LANES + head..];
+    let from = &row[i * LANES + head..V * LANES];
     if i + 1 < V {
         l.load(&from.as_chunks().0[0])
     } else {
@@ -268,12 +270,20 @@ fn backward_block<L: Lanes, const V: usize, const MEAN: bool, const ADD: bool>(
     } else {
         l.store(&mut c2, l.mul(l.mul(l.div(gd, n), rstds), rstds));
     }
+    // Elsewhere the registers do not suffice: there it takes up to 1.2 times as long.
+    let head = if L::WIDE && (V == 4 || !MEAN) { l.before_line(&a.dx[at.clone()]) } else { 0 };
+    if head > 0 {
+        let c = Factors { mean, rstd, shift, c1, c2 };
+        gradient_lines::<L, V, MEAN, ADD>(l, &c, a, sums, at, head);
+        return;
+    }
     let dx = a.dx[at].as_chunks_mut::<LANES>().0.as_chunks_mut::<V>().0;
     let dx = &mut dx[..LANES];
     for r in 0..LANES {
         let c = Coefficients { mean: mean[r], rstd: rstd[r], shift: shift[r], c1: c1[r], c2: c2[r] };
         let k = Splat::<L, MEAN>::new(l, &c);
         for i in 0..V {
+            // Not by `gradient`, which costs AVX2's RMSNorm a tenth: more spills.
             let dy = l.load(&dy[r][i]);
             let (mut value, xhat) = k.dx(l, l.load(&x[r][i]), dy, gamma[i]);
             to_gamma[i] = l.mul_add(dy, xhat, to_gamma[i]);
@@ -296,4 +306,119 @@ fn backward_block<L: Lanes, const V: usize, const MEAN: bool, const ADD: bool>(
             l.store(&mut dbeta[i], to_beta[i]);
         }
     }
+}
+
+/// The coefficients of each of sixteen rows.
+struct Factors {
+    mean: Chunk,
+    rstd: Chunk,
+    shift: Chunk,
+    c1: Chunk,
+    c2: Chunk,
+}
+
+impl Factors {
+    #[inline(always)]
+    fn splat<L: Lanes, const MEAN: bool>(&self, l: L, r: usize) -> Splat<L, MEAN> {
+        let (mean, rstd, shift) = (self.mean[r], self.rstd[r], self.shift[r]);
+        Splat::new(l, &Coefficients { mean, rstd, shift, c1: self.c1[r], c2: self.c2[r] })
+    }
+}
+
+/// A vector of the gradient; its part of the sums over rows is added to them. `dh` is looked at if it is to be `ADD`ed, and
+/// the second sum only with a mean.
+#[inline(always)]
+fn gradient<L: Lanes, const MEAN: bool, const ADD: bool>(
+    l: L,
+    k: &Splat<L, MEAN>,
+    x: L::F,
+    dy: L::F,
+    dh: L::F,
+    gamma: L::F,
+    [to_gamma, to_beta]: [&mut L::F; 2],
+) -> L::F {
+    let (value, xhat) = k.dx(l, x, dy, gamma);
+    *to_gamma = l.mul_add(dy, xhat, *to_gamma);
+    if MEAN {
+        *to_beta = l.add(*to_beta, dy);
+    }
+    if ADD { l.add(dh, value) } else { value }
+}
+
+/// The second pass of [`backward_block`], by vectors as in [`write_lines`].
+#[inline(always)]
+fn gradient_lines<L: Lanes, const V: usize, const MEAN: bool, const ADD: bool>(
+    l: L,
+    c: &Factors,
+    a: &mut Rows<'_, MEAN, ADD>,
+    sums: &mut Sums<'_>,
+    at: Range<usize>,
+    head: usize,
+) {
+    let (zero, last) = (l.splat(0.0), V - 1);
+    let (mut gamma, mut to_gamma, mut to_beta) = ([zero; V], [zero; V], [zero; V]);
+    for i in 0..V {
+        gamma[i] = turned::<L, V>(l, a.gamma, head, i);
+        to_gamma[i] = turned::<L, V>(l, sums.dgamma, head, i);
+        if MEAN {
+            to_beta[i] = turned::<L, V>(l, sums.dbeta, head, i);
+        }
+    }
+    let (x0, x) = a.x[at.clone()].split_at(head);
+    let (dy0, dy) = a.dy[at.clone()].split_at(head);
+    let (dh0, dh) = if ADD { a.dh[at.clone()].split_at(head) } else { (x0, x) };
+    let (dx0, dx) = a.dx[at].split_at_mut(head);
+    let is_next = l.mask_of(!0 << (LANES - head));
+    let mut k = c.splat::<L, MEAN>(l, 0);
+    // Lanes that are no values of the row leave the sums as they are.
+    let (gamma_before, beta_before) = (to_gamma[last], to_beta[last]);
+    let (x0, dy0) = (l.load_end(x0, zero), l.load_end(dy0, zero));
+    let dh0 = if ADD { l.load_end(dh0, zero) } else { zero };
+    let sums_of_last = [&mut to_gamma[last], &mut to_beta[last]];
+    l.store_end(dx0, gradient::<L, MEAN, ADD>(l, &k, x0, dy0, dh0, gamma[last], sums_of_last));
+    to_gamma[last] = l.select(is_next, to_gamma[last], gamma_before);
+    to_beta[last] = l.select(is_next, to_beta[last], beta_before);
+    let ((x, x1), (dy, dy1), (dh, dh1)) = (x.as_chunks(), dy.as_chunks(), dh.as_chunks());
+    let (dx, dx1) = dx.as_chunks_mut::<LANES>();
+    // All vectors but the last row's last.
+    let n = LANES * V - 1;
+    let (x, dy, dh, dx) = (&x[..n], &dy[..n], &dh[..n], &mut dx[..n]);
+    for r in 0..LANES {
+        let next = c.splat::<L, MEAN>(l, (r + 1) % LANES);
+        let both = k.select(l, is_next, &next);
+        for i in 0..V {
+            let j = r * V + i;
+            if j < n {
+                let (x, dy) = (l.load(&x[j]), l.load(&dy[j]));
+                let dh = if ADD { l.load(&dh[j]) } else { zero };
+                let k = if i < last { &k } else { &both };
+                let sums = [&mut to_gamma[i], &mut to_beta[i]];
+                l.store(&mut dx[j], gradient::<L, MEAN, ADD>(l, k, x, dy, dh, gamma[i], sums));
+            }
+        }
+        if r + 1 < LANES {
+            k = next;
+        }
+    }
+    let (gamma_before, beta_before) = (to_gamma[last], to_beta[last]);
+    let (x, dy) = (l.load_part(x1, zero), l.load_part(dy1, zero));
+    let dh = if ADD { l.load_part(dh1, zero) } else { zero };
+    let sums_of_last = [&mut to_gamma[last], &mut to_beta[last]];
+    l.store_part(dx1, gradient::<L, MEAN, ADD>(l, &k, x, dy, dh, gamma[last], sums_of_last));
+    to_gamma[last] = l.select(is_next, gamma_before, to_gamma[last]);
+    to_beta[last] = l.select(is_next, beta_before, to_beta[last]);
+    store_turned(l, sums.dgamma, head, &to_gamma);
+    if MEAN {
+        store_turned(l, sums.dbeta, head, &to_beta);
+    }
+}
+
+/// Puts what was [`turned`] back.
+#[inline(always)]
+fn store_turned<L: Lanes, const V: usize>(l: L, row: &mut [f32], head: usize, v: &[L::F; V]) {
+    for i in 0..V - 1 {
+        l.store(&mut row[i * LANES + head..].as_chunks_mut().0[0], v[i]);
+    }
+    l.store_part(&mut row[(V - 1) * LANES + head..V * LANES], v[V - 1]);
+    l.store_end(&mut row[..head], v[V - 1]);
 }

@@ -8,6 +8,7 @@ enum Copy<'a> {
     Part(&'a [f32], f32, &'a mut Chunk),
     End(&'a [f32], f32, &'a mut Chunk),
     PartOut(&'a Chunk, &'a mut [f32]),
+    EndOut(&'a Chunk, &'a mut [f32]),
 }
 
 impl Kernel for Copy<'_> {
@@ -19,6 +20,7 @@ impl Kernel for Copy<'_> {
             Copy::Part(from, fill, to) => l.store(to, l.load_part(from, l.splat(fill))),
             Copy::End(from, fill, to) => l.store(to, l.load_end(from, l.splat(fill))),
             Copy::PartOut(from, to) => l.store_part(to, l.load(from)),
+            Copy::EndOut(from, to) => l.store_end(to, l.load(from)),
         }
     }
 }
@@ -128,6 +130,20 @@ fn partial_store_leaves_the_rest_alone() {
     }
 }
 
+#[test]
+fn end_store_leaves_the_rest_alone() {
+    for tier in Tier::available() {
+        for (n, at) in (0..=LANES).flat_map(|n| offsets().map(move |at| (n, at))) {
+            // The last `n` are those of a guarded vector, the others must not be seen.
+            let from: Chunk =
+                std::array::from_fn(|i| if i + n < LANES { 99.0 } else { (i + n + 1 - LANES) as f32 });
+            let mut to = guarded(0, 0);
+            run(tier, Copy::EndOut(&from, &mut to[at..at + n]));
+            assert_eq!(bits(&to), bits(&guarded(at, n)), "{tier}, {n} lanes at offset {at}");
+        }
+    }
+}
+
 /// A page with an inaccessible one on either side: an access that strays beyond a slice at its edge is a crash.
 #[cfg(all(target_os = "linux", not(miri)))]
 struct LonelyPage {
@@ -175,6 +191,10 @@ fn partial_access_at_the_edge_of_memory() {
             page.edge(n, last).fill(0.0);
             run(tier, Copy::PartOut(&source, page.edge(n, last)));
             assert_eq!(page.edge(n, last), &source[..n], "{tier}, store of {n}");
+            page.edge(n, last).fill(0.0);
+            run(tier, Copy::EndOut(&source, page.edge(n, last)));
+            assert_eq!(page.edge(n, last), &source[LANES - n..], "{tier}, end store of {n}");
+            run(tier, Copy::PartOut(&source, page.edge(n, last)));
             let mut out = [GUARD; LANES];
             run(tier, Copy::Part(page.edge(n, last), 0.0, &mut out));
             assert_eq!(out[..n], source[..n], "{tier}, load of {n}");
