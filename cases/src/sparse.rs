@@ -231,7 +231,7 @@ const PACKED: Case = Case {
     bits: Bits::At { sizes: packed, random: &[(12, 40), (1, 60), (100, 100), (256, 300)] },
     threads: Threads::Never("that of sparse_matmul"),
     counted: Counted::At {
-        sizes: [&[16, 2, 100, 256], &[32, 2, 100, 256]],
+        sizes: [&[32, 2, 100, 256], &[64, 2, 100, 256]],
         elements: |size| size[0] * size[1] * size[3],
         element: "connection",
     },

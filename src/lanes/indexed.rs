@@ -115,7 +115,7 @@ impl<I: Index> IndexList<I> {
     /// two.
     ///
     /// # Panics
-    /// If there are no such number of them.
+    /// If their number is no power of two.
     #[inline(always)]
     pub(crate) fn ring<'a, const W: usize>(&'a self, rows: &'a [[f32; W]]) -> Lookup<'a, I, W, true> {
         assert!(rows.len().is_power_of_two(), "{} rows are no power of two", rows.len());
@@ -145,8 +145,8 @@ impl<I: Index> IndexList<I> {
     }
 }
 
-/// Indices over a table of rows, `W` values wide, whose every row was found to lie inside the table; those of a `RING` are taken
-/// in turns.
+/// Indices over a table of rows, `W` values wide, whose every row was found to lie inside the table; those of a `RING` are
+/// taken in turns.
 #[derive(Clone, Copy)]
 pub(crate) struct Lookup<'a, I, const W: usize, const RING: bool = false> {
     // Invariant, from `IndexList::over`, `IndexList::ring` or `Rows::part`: for each i in indices, or i & mask of any in a
@@ -188,7 +188,7 @@ impl<'a, I: Index, const W: usize, const RING: bool> Lookup<'a, I, W, RING> {
         let i = self.indices[k].to_usize();
         let start = if RING { i & self.mask } else { i } * self.stride + self.offset;
         // SAFETY: start + W <= table.len() by the invariant of `Lookup`, established in `IndexList::over` and
-        // `IndexList::ring`; the multiplication cannot overflow since it did not for the largest row.
+        // `IndexList::ring`; the multiplication cannot overflow since the largest row lies in the table.
         unsafe { &*self.table.as_ptr().add(start).cast::<[f32; W]>() }
     }
 }

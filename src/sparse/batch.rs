@@ -71,12 +71,12 @@ impl<I: Index> MatMul<'_, I> {
     /// that is a multiple of 128 on a few sets of the caches: 784 sources, 128 destinations, 512 examples take 1.46 times as
     /// long with AVX-512 and 1.5 times with AVX2 at half of all connections, 1.03 and 1.25 times at a tenth. What is left of a
     /// batch after whole vectors takes up to three times as long where it lies, and vectors across cache lines up to twice as
-    /// long with AVX-512, 1.2 to 1.5 times with AVX2. With AVX-512, where other batches are read as fast as a copy, up to
-    /// some 512 examples a copy would cost 3 to 15%.
+    /// long with AVX-512, 1.2 to 1.5 times with AVX2. With AVX-512 other batches of fewer than 512 examples are read as
+    /// fast where they lie, and a copy would cost 3 to 15%.
     fn worth_packing(&self) -> bool {
         let connections = self.csr.indptr()[self.first + self.rows] - self.csr.indptr()[self.first];
         let reads = connections / self.csr.cols().max(1);
-        let (far, far_and_few, across) = if self.active.tier() == Tier::Avx512 {
+        let (often, seldom, across) = if self.active.tier() == Tier::Avx512 {
             let on_few_sets = self.batch.is_multiple_of(128) && self.has_wide_room();
             (self.batch >= 512 || on_few_sets, self.batch.is_multiple_of(512), 8)
         } else {
@@ -85,12 +85,12 @@ impl<I: Index> MatMul<'_, I> {
         self.ring() <= ROOM * LANES / PACK
             && (!self.batch.is_multiple_of(LANES) && reads >= 8
                 || before_line(self.active, self.x) > 0 && reads >= across
-                || far && reads >= 32
-                || far_and_few && reads >= 12)
+                || often && reads >= 32
+                || seldom && reads >= 12)
     }
 
-    /// Columns that are copied at a time, and their places: those of a panel, which take the places of the panel before, so
-    /// that these stay in the nearest cache.
+    /// Places for the columns of a panel, which are copied at a time: those of the panel before, so that most of what is
+    /// written is in the nearest cache already.
     fn ring(&self) -> usize {
         self.csr.panel_cols().next_power_of_two()
     }
@@ -146,7 +146,7 @@ fn packed_tile<L: Lanes, I: Index, const T: usize, const W: usize, const WHOLE: 
     for panel in 0..a.csr.panels() {
         for c in panel * of_a_panel..cols.min((panel + 1) * of_a_panel) {
             let x = &a.x[c * a.batch + at..][..width];
-            let (to, _) = ring[c & ring.len() - 1].as_chunks_mut();
+            let (to, _) = ring[c & (ring.len() - 1)].as_chunks_mut();
             for t in 0..T {
                 let v = if WHOLE {
                     l.load(&x.as_chunks().0[t])

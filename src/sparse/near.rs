@@ -59,7 +59,7 @@ impl Near {
 #[inline(always)]
 pub(super) fn window(x: &[f32], base: u32) -> Option<&[Chunk; NEAR / LANES]> {
     let base = base as usize;
-    x.get(base..base + NEAR)?.as_chunks().0.first_chunk()
+    x.get(base..base.checked_add(NEAR)?)?.as_chunks().0.first_chunk()
 }
 
 #[cfg(test)]

@@ -10,5 +10,6 @@ mod product;
 mod attention;
 mod linear_loss;
 mod matmul;
+mod places;
 mod rows;
 mod sparse;
