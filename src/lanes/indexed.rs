@@ -111,15 +111,19 @@ impl<I: Index> IndexList<I> {
         Lookup { indices: &self.indices, table, stride, offset, mask: 0 }
     }
 
-    /// Pairs the indices with rows that are used in turns, side by side: index `i` stands for row `i % n` of `n`, a power of
-    /// two.
+    /// Pairs the indices with rows side by side; of a `RING`, whose rows are used in turns, index `i` stands for row `i % n` of
+    /// `n`, a power of two.
     ///
     /// # Panics
-    /// If their number is no power of two.
+    /// If the number of rows is no power of two, or without a `RING` below the indices' bound.
     #[inline(always)]
-    pub(crate) fn ring<'a, const W: usize>(&'a self, rows: &'a [[f32; W]]) -> Lookup<'a, I, W, true> {
-        assert!(rows.len().is_power_of_two(), "{} rows are no power of two", rows.len());
-        let (table, mask) = (rows.as_flattened(), rows.len() - 1);
+    pub(crate) fn among<'a, const W: usize, const RING: bool>(
+        &'a self,
+        rows: &'a [[f32; W]],
+    ) -> Lookup<'a, I, W, RING> {
+        let n = rows.len();
+        assert!(if RING { n.is_power_of_two() } else { self.bound <= n }, "{n} rows are too few or uneven");
+        let (table, mask) = (rows.as_flattened(), n.wrapping_sub(1));
         Lookup { indices: &self.indices, table, stride: W, offset: 0, mask }
     }
 
@@ -149,7 +153,7 @@ impl<I: Index> IndexList<I> {
 /// taken in turns.
 #[derive(Clone, Copy)]
 pub(crate) struct Lookup<'a, I, const W: usize, const RING: bool = false> {
-    // Invariant, from `IndexList::over`, `IndexList::ring` or `Rows::part`: for each i in indices, or i & mask of any in a
+    // Invariant, from `IndexList::over`, `IndexList::among` or `Rows::part`: for each i in indices, or i & mask of any in a
     // ring, i * stride + offset + W <= table.len().
     indices: &'a [I],
     table: &'a [f32],
@@ -188,7 +192,7 @@ impl<'a, I: Index, const W: usize, const RING: bool> Lookup<'a, I, W, RING> {
         let i = self.indices[k].to_usize();
         let start = if RING { i & self.mask } else { i } * self.stride + self.offset;
         // SAFETY: start + W <= table.len() by the invariant of `Lookup`, established in `IndexList::over` and
-        // `IndexList::ring`; the multiplication cannot overflow since the largest row lies in the table.
+        // `IndexList::among`; the multiplication cannot overflow since the largest row lies in the table.
         unsafe { &*self.table.as_ptr().add(start).cast::<[f32; W]>() }
     }
 }

@@ -109,32 +109,43 @@ impl<I: Index> Kernel for Packed<'_, I> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Packed(mut a) = self;
-        let wide = L::WIDE && a.batch >= 2 * PACK && a.has_wide_room();
-        let widest = if wide { 2 * PACK } else { a.batch.next_multiple_of(LANES).min(PACK) };
-        let mut room = Stack::<ROOM>::new();
-        // All that tiles take, at once.
-        let room = room.grow(a.ring() * widest);
-        let mut at = 0;
-        while wide && at + 2 * PACK <= a.batch {
-            packed_tile::<L, I, { 2 * PACK / LANES }, { 2 * PACK }, true>(l, &mut a, room, at);
-            at += 2 * PACK;
+        let Packed(a) = self;
+        // A place of a ring is one instruction more to find, which AVX2 feels.
+        if !L::WIDE && a.csr.cols() <= ROOM * LANES / PACK {
+            packed_tiles::<L, I, false>(l, a);
+        } else {
+            packed_tiles::<L, I, true>(l, a);
         }
-        while at + PACK <= a.batch {
-            packed_tile::<L, I, { PACK / LANES }, PACK, true>(l, &mut a, room, at);
-            at += PACK;
-        }
-        if at + LANES < a.batch {
-            packed_tile::<L, I, { PACK / LANES }, PACK, false>(l, &mut a, room, at);
-        } else if at < a.batch {
-            packed_tile::<L, I, 1, LANES, false>(l, &mut a, room, at);
-        }
+    }
+}
+
+/// All tiles, copied to places that panels use in turns if they are a `RING`, else to a place for each column.
+#[inline(always)]
+fn packed_tiles<L: Lanes, I: Index, const RING: bool>(l: L, mut a: MatMul<'_, I>) {
+    let wide = L::WIDE && a.batch >= 2 * PACK && a.has_wide_room();
+    let widest = if wide { 2 * PACK } else { a.batch.next_multiple_of(LANES).min(PACK) };
+    let mut room = Stack::<ROOM>::new();
+    // All that tiles take, at once.
+    let room = room.grow(if RING { a.ring() } else { a.csr.cols() } * widest);
+    let mut at = 0;
+    while wide && at + 2 * PACK <= a.batch {
+        packed_tile::<L, I, { 2 * PACK / LANES }, { 2 * PACK }, true, RING>(l, &mut a, room, at);
+        at += 2 * PACK;
+    }
+    while at + PACK <= a.batch {
+        packed_tile::<L, I, { PACK / LANES }, PACK, true, RING>(l, &mut a, room, at);
+        at += PACK;
+    }
+    if at + LANES < a.batch {
+        packed_tile::<L, I, { PACK / LANES }, PACK, false, RING>(l, &mut a, room, at);
+    } else if at < a.batch {
+        packed_tile::<L, I, 1, LANES, false, RING>(l, &mut a, room, at);
     }
 }
 
 /// Up to `W = 16 T` examples from `at` on, with zeros beside them; `W` if they are `WHOLE`.
 #[inline(always)]
-fn packed_tile<L: Lanes, I: Index, const T: usize, const W: usize, const WHOLE: bool>(
+fn packed_tile<L: Lanes, I: Index, const T: usize, const W: usize, const WHOLE: bool, const RING: bool>(
     l: L,
     a: &mut MatMul<'_, I>,
     room: &mut [f32],
@@ -142,11 +153,12 @@ fn packed_tile<L: Lanes, I: Index, const T: usize, const W: usize, const WHOLE: 
 ) {
     let width = if WHOLE { W } else { a.batch - at };
     let (cols, of_a_panel) = (a.csr.cols(), a.csr.panel_cols());
-    let ring = &mut room.as_chunks_mut::<W>().0[..a.ring()];
+    let places = if RING { a.ring() } else { cols };
+    let packed = &mut room.as_chunks_mut::<W>().0[..places];
     for panel in 0..a.csr.panels() {
         for c in panel * of_a_panel..cols.min((panel + 1) * of_a_panel) {
             let x = &a.x[c * a.batch + at..][..width];
-            let (to, _) = ring[c & (ring.len() - 1)].as_chunks_mut();
+            let (to, _) = packed[if RING { c & (places - 1) } else { c }].as_chunks_mut();
             for t in 0..T {
                 let v = if WHOLE {
                     l.load(&x.as_chunks().0[t])
@@ -156,8 +168,8 @@ fn packed_tile<L: Lanes, I: Index, const T: usize, const W: usize, const WHOLE: 
                 l.store(&mut to[t], v);
             }
         }
-        let x = a.csr.index_list().ring(ring);
-        panel_of_tile::<L, I, T, W, WHOLE, true>(l, a, x, at, panel);
+        let x = a.csr.index_list().among::<W, RING>(packed);
+        panel_of_tile::<L, I, T, W, WHOLE, RING>(l, a, x, at, panel);
     }
 }
 

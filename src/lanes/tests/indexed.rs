@@ -148,17 +148,20 @@ fn rows_of_a_table() {
 fn rows_of_a_ring_are_taken_in_turns() {
     let rows: [[f32; 3]; 4] = std::array::from_fn(|r| [r as f32, 10.0, r as f32 + 20.0]);
     let list = IndexList::<u32>::new([5, 0, 3, 4, 1023].into(), 1024).unwrap();
-    let ring = list.ring(&rows);
+    let ring = list.among::<3, true>(&rows);
     for (k, r) in [1, 0, 3, 0, 3].into_iter().enumerate() {
         assert_eq!(ring.row(k), &rows[r], "index {k}");
         assert_eq!(ring.range(k..5).row(0), &rows[r], "index {k}");
     }
     assert_eq!((ring.quad(0).row(3), ring.after_quads().row(0)), (&rows[0], &rows[3]));
-    assert_eq!(list.ring(&rows[..1]).row(2), &rows[0]);
+    assert_eq!(list.among::<3, true>(&rows[..1]).row(2), &rows[0]);
     for n in [0, 3] {
-        assert!(panics(|| list.ring(&rows[..n]).len()), "{n} rows");
+        assert!(panics(|| list.among::<3, true>(&rows[..n]).len()), "{n} rows");
     }
     assert!(panics(|| ring.row(5).len()), "an index past the list");
+    let list = IndexList::<u32>::new([2, 0].into(), 3).unwrap();
+    assert_eq!(list.among::<3, false>(&rows[..3]).row(0), &rows[2]);
+    assert!(panics(|| list.among::<3, false>(&rows[..2]).len()), "fewer rows than the bound");
 }
 
 #[test]
