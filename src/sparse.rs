@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Activations of a batch are batch-minor, `[feature][batch]`: one index then serves a contiguous vector of examples,
-//! nothing is gathered, and the outputs stay in registers until a row is done. Up to 32 examples at a time are a tile, with
-//! AVX-512 64; the idea is that of XNNPACK's sparse inference ("Fast Sparse ConvNets", arXiv 1911.09723) taken to training.
+//! nothing is gathered, and the outputs stay in registers until a row is done. Up to 32 examples at a time are a tile,
+//! with AVX-512 64; the idea is that of XNNPACK's sparse inference ("Fast Sparse ConvNets", arXiv 1911.09723) taken to
+//! training.
 //! Tiles of a large batch, of one that is no multiple of sixteen, and of one that lies across cache lines are copied side by side
 //! first where they are read often enough, a panel at a time, if it has at most 1024 columns.
 //! The columns of a matrix with many connections to a row are taken in panels, whose part of the tile stays in the nearest

@@ -111,11 +111,11 @@ impl<I: Index> IndexList<I> {
         Lookup { indices: &self.indices, table, stride, offset, mask: 0 }
     }
 
-    /// Pairs the indices with rows side by side; of a `RING`, whose rows are used in turns, index `i` stands for row `i % n` of
-    /// `n`, a power of two.
+    /// Pairs the indices with rows side by side; of a `RING`, whose rows are used in turns, index `i` stands for row `i % n`
+    /// of `n`, a power of two.
     ///
     /// # Panics
-    /// If the number of rows is no power of two, or without a `RING` below the indices' bound.
+    /// If the number of rows of a `RING` is no power of two, or that of others below the indices' bound.
     #[inline(always)]
     pub(crate) fn among<'a, const W: usize, const RING: bool>(
         &'a self,
@@ -153,8 +153,8 @@ impl<I: Index> IndexList<I> {
 /// taken in turns.
 #[derive(Clone, Copy)]
 pub(crate) struct Lookup<'a, I, const W: usize, const RING: bool = false> {
-    // Invariant, from `IndexList::over`, `IndexList::among` or `Rows::part`: for each i in indices, or i & mask of any in a
-    // ring, i * stride + offset + W <= table.len().
+    // Invariant, from `IndexList::over`, `IndexList::among` or `Rows::part`: for each i in indices, or for any i & mask in
+    // a ring, i * stride + offset + W <= table.len().
     indices: &'a [I],
     table: &'a [f32],
     stride: usize,

@@ -129,7 +129,7 @@ fn forward_block<L: Lanes, const V: usize, const MEAN: bool, const ADD: bool>(
     }
 }
 
-/// What each of sixteen rows' x-hat is computed from.
+/// The statistics of sixteen rows.
 struct Stats {
     mean: Chunk,
     rstd: Chunk,
@@ -150,8 +150,8 @@ fn scaled<L: Lanes, const MEAN: bool>(l: L, hat: &Hat<L, MEAN>, x: L::F, g: L::F
     if MEAN { l.mul_add(xhat, g, b) } else { l.mul(xhat, g) }
 }
 
-/// The output of sixteen rows by vectors that start where a line does, the first one after `head` values: a row's last one has
-/// the next row's first `head` values as well.
+/// The output of sixteen rows by vectors that start where a line does, the first one after `head` values: a row's last one
+/// has the next row's first `head` values as well.
 #[inline(always)]
 fn write_lines<L: Lanes, const V: usize, const MEAN: bool>(
     l: L,
@@ -325,8 +325,8 @@ impl Factors {
     }
 }
 
-/// A vector of the gradient; its part of the sums over rows is added to them. `dh` is looked at if it is to be `ADD`ed, and
-/// the second sum only with a mean.
+/// A vector of the gradient; its part of the sums over rows is added to them. `dh` is looked at if it is to be `ADD`ed,
+/// and the second sum only with a mean.
 #[inline(always)]
 fn gradient<L: Lanes, const MEAN: bool, const ADD: bool>(
     l: L,

@@ -67,12 +67,12 @@ const ROOM: usize = 2048;
 const PACK: usize = 2 * LANES;
 
 impl<I: Index> MatMul<'_, I> {
-    /// Whether tiles are read often enough to be copied first. The columns of a large batch lie far apart, and those of one
-    /// that is a multiple of 128 on a few sets of the caches: 784 sources, 128 destinations, 512 examples take 1.46 times as
-    /// long with AVX-512 and 1.5 times with AVX2 at half of all connections, 1.03 and 1.25 times at a tenth. What is left of a
-    /// batch after whole vectors takes up to three times as long where it lies, and vectors across cache lines up to twice as
-    /// long with AVX-512, 1.2 to 1.5 times with AVX2. With AVX-512 other batches of fewer than 512 examples are read as
-    /// fast where they lie, and a copy would cost 3 to 15%.
+    /// Whether tiles are read often enough to be copied first. The columns of a large batch lie far apart, and those of
+    /// one that is a multiple of 128 on a few sets of the caches: 784 sources, 128 destinations, 512 examples take 1.46
+    /// times as long with AVX-512 and 1.5 times with AVX2 at half of all connections, 1.03 and 1.25 times at a tenth. What
+    /// is left of a batch after whole vectors takes up to three times as long where it lies, and vectors across cache lines
+    /// up to twice as long with AVX-512, 1.2 to 1.5 times with AVX2. With AVX-512 other batches of fewer than 512 examples
+    /// are read as fast where they lie, and a copy would cost 3 to 15%.
     fn worth_packing(&self) -> bool {
         let connections = self.csr.indptr()[self.first + self.rows] - self.csr.indptr()[self.first];
         let reads = connections / self.csr.cols().max(1);

@@ -85,8 +85,8 @@ pub(super) fn near() -> Vec<Size> {
     all.iter().map(|s| [&s[..], &[1]].concat()).collect()
 }
 
-/// Batches that are just worth packing, because they are large, because there are many rows, or because they are no whole vectors
-/// (with AVX-512 only the last); whole tiles and partial ones.
+/// Batches that are just worth packing, because they are large, because there are many rows, or because they are no whole
+/// vectors (with AVX-512 only the last); whole tiles and partial ones.
 pub(super) fn packed() -> Vec<Size> {
     let sizes: [[usize; 4]; 5] =
         [[16, 7, 100, 257], [40, 33, 50, 300], [64, 20, 100, 80], [12, 5, 100, 256], [70, 40, 90, 96]];
