@@ -6,7 +6,7 @@ use super::check_lr;
 use super::csr::Csr;
 use super::near::{Near, window};
 use crate::error::{HyperParamError, check_len};
-use crate::lanes::{Accumulate, GatherBlock, Index, IndexList, Kernel, LANES, Lanes, Lookup, dispatch};
+use crate::lanes::{Accumulate, GatherBlock, Index, IndexList, Kernel, LANES, Lanes, Lookup, Stack, dispatch};
 use crate::parallel::{self, Work};
 use crate::tier::{Active, active};
 use crate::tuning;
@@ -100,12 +100,35 @@ impl<I: Index> Kernel for MatVec<'_, I> {
     fn run<L: Lanes>(self, l: L) {
         let near = if L::WIDE { self.csr.near() } else { None };
         match (near, self.gather) {
-            (Some(near), true) => rows::<L, I, true, true>(l, self, Some(near)),
-            (Some(near), false) => rows::<L, I, false, true>(l, self, Some(near)),
+            (Some(near), true) => near_rows::<L, I, true>(l, self, near),
+            (Some(near), false) => near_rows::<L, I, false>(l, self, near),
             (None, true) => rows::<L, I, true, false>(l, self, None),
             (None, false) => rows::<L, I, false, false>(l, self, None),
         }
     }
+}
+
+/// Vectors of an example for which there is room: 16 KB, on the stack.
+const ROOM: usize = 256;
+
+/// Reads the example from a line's start, wherever it lies: all of a row's windows would lie across lines.
+#[inline(always)]
+fn near_rows<L: Lanes, I: Index, const GATHER: bool>(l: L, a: MatVec<'_, I>, near: &Near) {
+    let mut room = Stack::<ROOM>::new();
+    let mut x = a.x;
+    if l.before_line(x) > 0 && x.len() <= ROOM * LANES {
+        let (whole, rest) = x.as_chunks::<LANES>();
+        for v in whole {
+            room.push(v);
+        }
+        if !rest.is_empty() {
+            let mut last = [0.0; LANES];
+            l.store(&mut last, l.load_part(rest, l.splat(0.0)));
+            room.push(&last);
+        }
+        x = &room.values()[..x.len()];
+    }
+    rows::<L, I, GATHER, true>(l, MatVec { x, ..a }, Some(near));
 }
 
 #[inline(always)]

@@ -407,9 +407,11 @@ fn line_of<L: Lanes, const DX: bool, const STEP: bool>(
         *sum = l.mul_add(w, dy, *sum);
     }
     if STEP {
-        // From zero, as a batch's sum starts: so the sign of a zero is the same.
-        let gradient = l.add(l.splat(0.0), l.mul(x, dy));
-        let stepped = l.neg_mul_add(lr, gradient, w);
-        l.store(&mut line.0, l.select(l.mask_of(mask), stepped, w));
+        // From zero, as a batch's sum starts: so the sign of a zero is the same. Where there is no connection the gradient is 0
+        // and `w`, which is 0, stays: chosen after the step, it would be a masked store for the compiler, which AVX2 of AMD has
+        // slow.
+        let zero = l.splat(0.0);
+        let gradient = l.select(l.mask_of(mask), l.add(zero, l.mul(x, dy)), zero);
+        l.store(&mut line.0, l.neg_mul_add(lr, gradient, w));
     }
 }
