@@ -140,13 +140,11 @@ impl<O: Operation> Kernel for Axpy<'_, O> {
         let x = &x[..n];
         let mut i = 0;
         while i + GROUP <= n {
-            for k in i..i + GROUP {
-                one(l, operation, x, y, k);
-            }
+            group::<L, O, GROUP>(l, operation, x, y, i);
             i += GROUP;
         }
         while i < n {
-            one(l, operation, x, y, i);
+            group::<L, O, 1>(l, operation, x, y, i);
             i += 1;
         }
         if !y_rest.is_empty() {
@@ -157,9 +155,16 @@ impl<O: Operation> Kernel for Axpy<'_, O> {
     }
 }
 
-/// Vector `i`.
+/// `N` vectors from `i` on, which are loaded before any is stored: a store holds up a load at the same place of another page, up
+/// to 1.5 times as long on Zen 4.
 #[inline(always)]
-fn one<L: Lanes, O: Operation>(l: L, operation: O, x: &[Chunk], y: &mut [Chunk], i: usize) {
-    let v = operation.apply(l, l.load(&x[i]), l.load(&y[i]));
-    l.store(&mut y[i], v);
+fn group<L: Lanes, O: Operation, const N: usize>(l: L, operation: O, x: &[Chunk], y: &mut [Chunk], i: usize) {
+    let (x, y) = (&x[i..i + N], &mut y[i..i + N]);
+    let mut v = [l.splat(0.0); N];
+    for k in 0..N {
+        v[k] = operation.apply(l, l.load(&x[k]), l.load(&y[k]));
+    }
+    for k in 0..N {
+        l.store(&mut y[k], v[k]);
+    }
 }

@@ -280,13 +280,17 @@ fn update<L: Lanes>(l: L, c: &Constants<L>, t: LionTensor<'_>) {
     let (grad, m) = (&grad[..n], &mut m[..n]);
     let mut i = 0;
     while i + GROUP <= n {
-        for k in i..i + GROUP {
-            one(l, c, param, grad, m, k);
+        if L::WIDE {
+            group::<L, GROUP>(l, c, param, grad, m, i);
+        } else {
+            for k in i..i + GROUP {
+                group::<L, 1>(l, c, param, grad, m, k);
+            }
         }
         i += GROUP;
     }
     while i < n {
-        one(l, c, param, grad, m, i);
+        group::<L, 1>(l, c, param, grad, m, i);
         i += 1;
     }
     if !param_rest.is_empty() {
@@ -298,12 +302,26 @@ fn update<L: Lanes>(l: L, c: &Constants<L>, t: LionTensor<'_>) {
     }
 }
 
-/// Updates vector `i`.
+/// Updates `N` vectors from `i` on, which are loaded before any is stored: a store holds up a load at the same place of another page.
 #[inline(always)]
-fn one<L: Lanes>(l: L, c: &Constants<L>, param: &mut [Chunk], grad: &[Chunk], m: &mut [Chunk], i: usize) {
-    let (p, new) = element(l, c, l.load(&param[i]), l.load(&grad[i]), l.load(&m[i]));
-    l.store(&mut param[i], p);
-    l.store(&mut m[i], new);
+fn group<L: Lanes, const N: usize>(
+    l: L,
+    c: &Constants<L>,
+    param: &mut [Chunk],
+    grad: &[Chunk],
+    m: &mut [Chunk],
+    i: usize,
+) {
+    let (param, grad, m) = (&mut param[i..i + N], &grad[i..i + N], &mut m[i..i + N]);
+    let mut p = [l.splat(0.0); N];
+    let mut new = p;
+    for k in 0..N {
+        (p[k], new[k]) = element(l, c, l.load(&param[k]), l.load(&grad[k]), l.load(&m[k]));
+    }
+    for k in 0..N {
+        l.store(&mut param[k], p[k]);
+        l.store(&mut m[k], new[k]);
+    }
 }
 
 /// The new parameter and momentum of one vector.

@@ -276,25 +276,58 @@ fn write_rows<L: Lanes, const R: usize, const G: usize, const MEAN: bool>(
         whole[r] = &whole[r][..vectors];
         out[r] = &mut take(&mut out[r])[..vectors];
     }
-    for i in 0..vectors {
-        let gamma = l.load(&gamma[i]);
-        let beta = if MEAN { l.load(&beta[i]) } else { gamma };
-        // Loads before stores: a store holds up the load of another row at the same place of its page.
-        let mut v = [gamma; G];
-        for r in 0..G {
-            v[r] = l.load(&whole[r][i]);
-        }
-        for r in 0..G {
-            let xhat = hat[r].of(l, v[r]);
-            v[r] = if MEAN { l.mul_add(xhat, gamma, beta) } else { l.mul(xhat, gamma) };
-        }
-        for r in 0..G {
-            l.store(&mut out[r][i], v[r]);
-        }
+    let mut i = 0;
+    while L::WIDE && G == 1 && i + 4 <= vectors {
+        write_vectors::<L, G, 4, MEAN>(l, &hat, &whole, gamma, beta, &mut out, i);
+        i += 4;
+    }
+    while L::WIDE && G > 1 && i + 2 <= vectors {
+        write_vectors::<L, G, 2, MEAN>(l, &hat, &whole, gamma, beta, &mut out, i);
+        i += 2;
+    }
+    while i < vectors {
+        write_vectors::<L, G, 1, MEAN>(l, &hat, &whole, gamma, beta, &mut out, i);
+        i += 1;
     }
     if !gamma_rest.is_empty() {
         for r in 0..G {
             write_part(l, &hat[r], rest[r], gamma_rest, beta_rest, out_rest[r]);
+        }
+    }
+}
+
+/// `N` vectors of each row from `at` on, which are loaded before any is stored: a store holds up a load at the same place of another
+/// page.
+#[inline(always)]
+fn write_vectors<L: Lanes, const G: usize, const N: usize, const MEAN: bool>(
+    l: L,
+    hat: &[Hat<L, MEAN>; G],
+    x: &[&[Chunk]; G],
+    gamma: &[Chunk],
+    beta: &[Chunk],
+    y: &mut [&mut [Chunk]; G],
+    at: usize,
+) {
+    let (gamma, beta) = (&gamma[at..at + N], &beta[at..at + N]);
+    let mut v = [[l.splat(0.0); N]; G];
+    for r in 0..G {
+        let x = &x[r][at..at + N];
+        for k in 0..N {
+            v[r][k] = l.load(&x[k]);
+        }
+    }
+    for k in 0..N {
+        let gamma = l.load(&gamma[k]);
+        let beta = if MEAN { l.load(&beta[k]) } else { gamma };
+        for r in 0..G {
+            let xhat = hat[r].of(l, v[r][k]);
+            v[r][k] = if MEAN { l.mul_add(xhat, gamma, beta) } else { l.mul(xhat, gamma) };
+        }
+    }
+    for r in 0..G {
+        let y = &mut y[r][at..at + N];
+        for k in 0..N {
+            l.store(&mut y[k], v[r][k]);
         }
     }
 }

@@ -93,13 +93,17 @@ fn update<L: Lanes, const BUFFER: bool, const NESTEROV: bool, const PLAIN: bool>
 
     let mut i = 0;
     while i + GROUP <= n {
-        for k in i..i + GROUP {
-            one::<L, BUFFER, NESTEROV, PLAIN>(l, c, param, grad, buffer, k);
+        if L::WIDE {
+            group::<L, GROUP, BUFFER, NESTEROV, PLAIN>(l, c, param, grad, buffer, i);
+        } else {
+            for k in i..i + GROUP {
+                group::<L, 1, BUFFER, NESTEROV, PLAIN>(l, c, param, grad, buffer, k);
+            }
         }
         i += GROUP;
     }
     while i < n {
-        one::<L, BUFFER, NESTEROV, PLAIN>(l, c, param, grad, buffer, i);
+        group::<L, 1, BUFFER, NESTEROV, PLAIN>(l, c, param, grad, buffer, i);
         i += 1;
     }
     if !param_rest.is_empty() {
@@ -113,9 +117,10 @@ fn update<L: Lanes, const BUFFER: bool, const NESTEROV: bool, const PLAIN: bool>
     }
 }
 
-/// Updates vector `i`.
+/// Updates `N` vectors from `i` on. They are loaded before any is stored: a store holds up a load at the same place of another
+/// page, up to 1.8 times as long on Zen 4 where what is written lies a line further in its page than what is read.
 #[inline(always)]
-fn one<L: Lanes, const BUFFER: bool, const NESTEROV: bool, const PLAIN: bool>(
+fn group<L: Lanes, const N: usize, const BUFFER: bool, const NESTEROV: bool, const PLAIN: bool>(
     l: L,
     c: &Constants<L>,
     param: &mut [Chunk],
@@ -123,12 +128,19 @@ fn one<L: Lanes, const BUFFER: bool, const NESTEROV: bool, const PLAIN: bool>(
     buffer: &mut [Chunk],
     i: usize,
 ) {
-    let old = if BUFFER { l.load(&buffer[i]) } else { l.splat(0.0) };
-    let (p, g) = (l.load(&param[i]), l.load(&grad[i]));
-    let (p, b) = element::<L, BUFFER, NESTEROV, PLAIN>(l, c, p, g, old);
-    l.store(&mut param[i], p);
-    if BUFFER {
-        l.store(&mut buffer[i], b);
+    let (param, grad) = (&mut param[i..i + N], &grad[i..i + N]);
+    let buffer = if BUFFER { &mut buffer[i..i + N] } else { buffer };
+    let mut p = [l.splat(0.0); N];
+    let mut b = p;
+    for k in 0..N {
+        let old = if BUFFER { l.load(&buffer[k]) } else { l.splat(0.0) };
+        (p[k], b[k]) = element::<L, BUFFER, NESTEROV, PLAIN>(l, c, l.load(&param[k]), l.load(&grad[k]), old);
+    }
+    for k in 0..N {
+        l.store(&mut param[k], p[k]);
+        if BUFFER {
+            l.store(&mut buffer[k], b[k]);
+        }
     }
 }
 
