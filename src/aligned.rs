@@ -5,9 +5,15 @@ use std::ops::{Deref, DerefMut};
 
 /// Bytes of a cache line, and of the widest vector.
 const LINE: usize = 64;
+/// Bytes of a page: a load waits for an earlier store at the same place of another page.
+const PAGE: usize = 4096;
+/// Buffers of so many bytes start a page, so that equal indices of two of them are equal places: what a kernel reads next is then
+/// not where it has just written. The heap would put the second one a line further, where Zen 4 takes up to 1.5 times as long.
+const PAGED: usize = 4 * PAGE;
 
 /// A buffer whose first value starts a cache line (64 bytes), so that no vector of sixteen `f32` lies across two
-/// lines. A plain `Vec<f32>` starts 16 bytes off one where the system's allocator puts it there, as glibc does.
+/// lines; from 16 KB on it starts a page (4 KB), so that buffers do not lie a few lines apart in their pages, where a store
+/// holds up loads. A plain `Vec<f32>` starts 16 bytes off one where the system's allocator puts it there, as glibc does.
 ///
 /// The bits of every kernel are the same on both; kernels that work on rows in the L1 and L2 caches are faster on this
 /// one (the report's rows `vec` show by how much on a machine).
@@ -22,7 +28,7 @@ const LINE: usize = 64;
 /// assert_eq!(*AlignedVec::<f32>::zeros(2), [0.0, 0.0]);
 /// ```
 ///
-/// It is made of safe code alone: a `Vec` with a line to spare, of which it uses what begins at a line.
+/// It is made of safe code alone: a `Vec` with a line or a page to spare, of which it uses what begins there.
 pub struct AlignedVec<T = f32> {
     storage: Vec<T>,
     start: usize,
@@ -41,35 +47,40 @@ impl<T: Copy + Default> AlignedVec<T> {
     /// The same, or `None` where the system has no memory for them.
     pub fn try_zeros(len: usize) -> Option<Self> {
         let mut storage = Vec::new();
-        storage.try_reserve_exact(len.checked_add(Self::spare())?).ok()?;
-        storage.resize(len + Self::spare(), T::default());
-        let start = Self::start_of(&storage);
+        storage.try_reserve_exact(len.checked_add(Self::spare(len))?).ok()?;
+        storage.resize(len + Self::spare(len), T::default());
+        let start = Self::start_of(&storage, len);
         Some(AlignedVec { storage, start, len })
     }
 
     /// Gives it another length. What it then holds is unspecified; memory that it has it keeps.
     pub fn resize_for_overwrite(&mut self, len: usize) {
-        if self.storage.len() < len + Self::spare() {
+        if self.storage.len() < self.start.saturating_add(len) {
             self.allocate(len);
         }
         self.len = len;
     }
 
-    /// Elements of a line.
-    fn spare() -> usize {
-        LINE / size_of::<T>().clamp(1, LINE)
+    /// What a buffer of `len` elements starts: a line or a page, in bytes.
+    fn boundary(len: usize) -> usize {
+        if len.saturating_mul(size_of::<T>()) < PAGED { LINE } else { PAGE }
+    }
+
+    /// Elements from one boundary to the next.
+    fn spare(len: usize) -> usize {
+        Self::boundary(len) / size_of::<T>().clamp(1, LINE)
     }
 
     fn allocate(&mut self, len: usize) {
         // Not `resize`, which would copy.
-        self.storage = vec![T::default(); len + Self::spare()];
-        self.start = Self::start_of(&self.storage);
+        self.storage = vec![T::default(); len + Self::spare(len)];
+        self.start = Self::start_of(&self.storage, len);
     }
 
-    /// Where a line starts. Where no offset can be told (Miri may say so) the buffer is merely not aligned.
-    fn start_of(storage: &[T]) -> usize {
-        let offset = storage.as_ptr().align_offset(LINE);
-        if offset < Self::spare() { offset } else { 0 }
+    /// Where it starts. Where no offset can be told (Miri may say so) the buffer is merely not aligned.
+    fn start_of(storage: &[T], len: usize) -> usize {
+        let offset = storage.as_ptr().align_offset(Self::boundary(len));
+        if offset < Self::spare(len) { offset } else { 0 }
     }
 }
 
@@ -129,10 +140,15 @@ mod tests {
     fn it_starts_a_line_at_every_length() {
         fn check<T: Copy + Default + PartialEq + fmt::Debug>(value: T) {
             let mut buffer = AlignedVec::default();
-            for len in [0, 1, 15, 16, 1000, 3, 5000] {
+            for len in [0, 1, 15, 16, 1000, 3, 5000, 20_000, 17_000, 21_000, 10] {
                 buffer.resize_for_overwrite(len);
                 buffer.fill(value);
                 assert_eq!((buffer.len(), buffer.as_ptr().addr() % LINE), (len, 0));
+                if len * size_of::<T>() >= PAGED {
+                    let (new, tried) = (AlignedVec::<T>::zeros(len), AlignedVec::<T>::try_zeros(len));
+                    let tried = tried.expect("memory");
+                    assert_eq!((new.as_ptr().addr() % PAGE, tried.as_ptr().addr() % PAGE), (0, 0));
+                }
                 let copy = buffer.clone();
                 assert_eq!((&copy, copy.as_ptr().addr() % LINE), (&buffer, 0));
                 let zeros = AlignedVec::<T>::zeros(len);

@@ -7,15 +7,16 @@ use std::rc::Rc;
 
 use hotlanes::LANES;
 
-/// Bytes in a cache line.
+/// Bytes in a cache line, and in a page.
 const LINE: usize = 64;
+const PAGE: usize = 4096;
 /// Elements of guard on each side: a whole vector too far stays inside.
 const GUARD: usize = 2 * LANES;
 
 /// Where buffers lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// At the start of a cache line.
+    /// As an `AlignedVec`: at the start of a cache line, or from 16 KB on of a page.
     Aligned,
     /// Where the allocator puts a `Vec`.
     Plain,
@@ -128,17 +129,19 @@ impl Memory {
     fn make<T: Element>(&self, len: usize, fill: Fill<T>) -> Buf<T> {
         let number = self.made.get();
         self.made.set(number + 1);
-        let line = LINE / size_of::<T>();
+        let paged = self.place == Place::Aligned && len * size_of::<T>() >= 4 * PAGE;
+        let boundary = if paged { PAGE } else { LINE };
+        let from = boundary / size_of::<T>();
         let (guard, offset) = match self.place {
             Place::Aligned | Place::Plain => (0, 0),
             Place::Offset(offset) => (0, offset),
             // Seventeen has no common divisor with three: every offset comes up.
             Place::Guarded(offset) => (GUARD, (offset + 3 * number) % (LANES + 1)),
         };
-        let spare = if self.place == Place::Plain { 0 } else { line + offset };
+        let spare = if self.place == Place::Plain { 0 } else { from + offset };
         let memory = vec![T::GUARD; spare + len + 2 * guard];
         let start =
-            if spare == 0 { 0 } else { memory.as_ptr().align_offset(LINE).min(line) + guard + offset };
+            if spare == 0 { 0 } else { memory.as_ptr().align_offset(boundary).min(from) + guard + offset };
         let guarded = (guard > 0).then(|| format!("{}, buffer {number}", self.name));
         let mut buf = Buf { memory, start, len, fill, guarded };
         buf.reset();

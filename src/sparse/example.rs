@@ -6,7 +6,9 @@ use super::check_lr;
 use super::csr::Csr;
 use super::near::{Near, window};
 use crate::error::{HyperParamError, check_len};
-use crate::lanes::{Accumulate, GatherBlock, Index, IndexList, Kernel, LANES, Lanes, Lookup, Stack, dispatch};
+use crate::lanes::{
+    Accumulate, GatherBlock, Index, IndexList, Kernel, LANES, Lanes, Lookup, Stack, dispatch,
+};
 use crate::parallel::{self, Work};
 use crate::tier::{Active, active};
 use crate::tuning;
