@@ -66,7 +66,7 @@ const BOTH: Case = Case {
     },
     same_as: None,
     counted: Counted::At { sizes: [&[256], &[512]], elements: product, element: "value" },
-    timed: Timed::At { report: &[&[65_536], &[1 << 20]], full: &[&[1 << 25]], bench: &[&[4096]] },
+    timed: Timed::At { report: &[&[65_536], &[1 << 20]], full: &[&[1 << 22]], bench: &[&[4096]] },
     twin: true,
     gather: true,
     forced: true,

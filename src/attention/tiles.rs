@@ -406,27 +406,13 @@ fn gather_tile<L: Lanes, const M: usize, const N: usize>(
 /// Masks what queries from `query` on do not see of the keys from `key` on: their scores become minus infinity.
 #[inline(always)]
 pub(super) fn mask<L: Lanes>(l: L, scores: &mut [Quad], key: usize, query: usize, sees: &Sees) {
-    const LANE: Chunk = {
-        let mut lane = [0.0; LANES];
-        let mut i = 0;
-        while i < LANES {
-            lane[i] = i as f32;
-            i += 1;
-        }
-        lane
-    };
-    let (lane, hidden) = (l.load(&LANE), l.splat(f32::NEG_INFINITY));
+    let hidden = l.splat(f32::NEG_INFINITY);
     for j in 0..VECTORS {
         let query = query + j * LANES;
         // A key is hidden from the queries before it.
-        let mut r = (query + 1).saturating_sub(key);
-        let mut place = l.splat((key + r).saturating_sub(query) as f32);
-        while r < sees[j] {
-            let before = l.gt(place, lane);
-            place = l.add(place, l.splat(1.0));
-            let score = l.load(&scores[r][j]);
-            l.store(&mut scores[r][j], l.select(before, hidden, score));
-            r += 1;
+        for r in (query + 1).saturating_sub(key)..sees[j] {
+            let before = (key + r - query).min(LANES);
+            l.store_part(&mut scores[r][j][..before], hidden);
         }
     }
 }

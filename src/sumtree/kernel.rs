@@ -130,7 +130,7 @@ fn step<L: Lanes>(l: L, nodes: &[Chunk], at: &[usize; LANES], numbers: &mut Numb
 
 /// From places of nodes to those of children.
 #[inline(always)]
-fn enter(at: &mut [usize], children: &Chunk) {
+fn enter(at: &mut [usize; LANES], children: &Chunk) {
     for (at, child) in at.iter_mut().zip(children) {
         *at = LANES * *at + child.to_bits() as usize;
     }
@@ -171,7 +171,8 @@ impl Kernel for Search<'_> {
             let mut numbers =
                 Numbers { high: l.load_part(high_rest, zero), low: l.load_part(low_rest, zero) };
             l.store(&mut children[0], step(l, self.nodes, &all, &mut numbers));
-            enter(at_rest, &children[0]);
+            enter(&mut all, &children[0]);
+            at_rest.copy_from_slice(&all[..at_rest.len()]);
             l.store_part(high_rest, numbers.high);
             l.store_part(low_rest, numbers.low);
         }

@@ -157,6 +157,13 @@ fn libm(insn: &Insn) -> Option<&str> {
     names.contains(&stem).then_some(name)
 }
 
+/// Whether it is a masked store of AVX or AVX2: the compiler makes one of a store of what was selected from there.
+fn is_masked_store(insn: &Insn) -> bool {
+    let Some((name, operands)) = insn.text.split_once(' ') else { return false };
+    let is_masked = name.starts_with("vmaskmov") || name.starts_with("vpmaskmov");
+    is_masked && operands.split(',').next().is_some_and(|to| to.contains('['))
+}
+
 /// Instructions per element that the rules forgive: four for sixteen lanes, the loop's own and its row's, of which a compiler
 /// that unrolls has fewer. A lost vectorization costs one an element and more.
 const OVERHEAD: f64 = 0.25;
@@ -173,6 +180,9 @@ fn rules(tier: Tier, now: &Measured, problems: &mut Vec<String>) {
         for name in function.code.iter().filter_map(libm).collect::<BTreeSet<_>>() {
             problems
                 .push(format!("rule: it calls {name} of the C library, whose bits differ between systems"));
+        }
+        if let Some(insn) = function.code.iter().find(|i| is_masked_store(i)) {
+            problems.push(format!("rule: `{}` takes twelve cycles on CPUs of AMD up to Zen 4", insn.text));
         }
         let wide = function.code.iter().find(|i| i.widest > tier.width());
         if let (Tier::Scalar, Some(insn)) = (tier, wide) {

@@ -110,6 +110,20 @@ fn estimates_are_refused() {
 }
 
 #[test]
+fn masked_stores_of_avx_are_refused() {
+    // vmaskmovps [rdi], ymm0, ymm1; ret
+    let store = [0xc4, 0xe2, 0x7d, 0x2e, 0x0f, 0xc3];
+    let said = problems(measured(function(&store, &[], Tier::Avx2), None), &budgets());
+    assert!(said.contains("rule: `vmaskmovps") && said.contains("twelve cycles"), "{said}");
+    // vmaskmovps ymm1, ymm0, [rdi]; ret. vmovups [rdi]{k1}, zmm0; ret
+    let load: &[u8] = &[0xc4, 0xe2, 0x7d, 0x2c, 0x0f, 0xc3];
+    let wide: &[u8] = &[0x62, 0xf1, 0x7c, 0x49, 0x11, 0x07, 0xc3];
+    for code in [load, wide] {
+        assert!(!problems(measured(function(code, &[], Tier::Avx2), None), &budgets()).contains("rule:"));
+    }
+}
+
+#[test]
 fn the_c_librarys_mathematics_is_refused() {
     // jmp expf
     let now = measured(function(&[0xe9, 0, 0, 0, 0], &[(1, "expf")], Tier::Avx2), None);
