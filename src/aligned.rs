@@ -55,7 +55,7 @@ impl<T: Copy + Default> AlignedVec<T> {
 
     /// Gives it another length. What it then holds is unspecified; memory that it has it keeps.
     pub fn resize_for_overwrite(&mut self, len: usize) {
-        if self.storage.len() < self.start.saturating_add(len) {
+        if self.storage.len() < len + Self::spare(len).max(self.start) {
             self.allocate(len);
         }
         self.len = len;

@@ -63,7 +63,8 @@ impl Avx2 {
     }
 
     /// Lanes `k` to `k + 7`, of `k` up to 8.
-    #[inline(always)]
+    #[cfg_attr(debug_assertions, inline(never))]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn eight_from(self, v: F32x16, k: usize) -> __m256 {
         let (x, (first, _)) = (self.0.avx, self.masks(k));
         let turn: &[i32; 8] = TURNS[k.min(8)..][..8].try_into().expect("eight of sixteen");
@@ -73,38 +74,38 @@ impl Avx2 {
         self.0.avx2._mm256_permutevar8x32_ps(eight, turn)
     }
 
-    #[inline(always)]
-    fn store8(self, dst: &mut [f32; 8], v: __m256) {
-        // SAFETY: `dst` is eight writable f32; the store needs no alignment.
-        unsafe { self.0.avx._mm256_storeu_ps(dst.as_mut_ptr(), v) }
+    /// Eight lanes, or fewer: the first and, overlapping them, the last that there are, which `turned` begins with.
+    // Without optimization each inlined copy takes room on the stack, of which a kernel's tiles leave little.
+    #[cfg_attr(debug_assertions, inline(never))]
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn store_pieces(self, dst: &mut [f32], first: __m256, turned: __m256) {
+        let (x, n) = (self.0.avx, dst.len());
+        let p = dst.as_mut_ptr();
+        // SAFETY: eight, four or a single one of the `n` values of `dst` that follow the address are written, and it lies that
+        // many before the end of `dst` or more; the stores need no alignment.
+        unsafe {
+            if n >= 8 {
+                x._mm256_storeu_ps(p.add(n - 8), turned);
+                x._mm256_storeu_ps(p, first);
+            } else if n >= 4 {
+                self.0.sse._mm_storeu_ps(p.add(n - 4), x._mm256_castps256_ps128(turned));
+                self.0.sse._mm_storeu_ps(p, x._mm256_castps256_ps128(first));
+            } else if n > 0 {
+                *p.add(n - 1) = x._mm256_cvtss_f32(turned);
+                *p.add(n / 2) = x._mm256_cvtss_f32(x._mm256_movehdup_ps(first));
+                *p = x._mm256_cvtss_f32(first);
+            }
+        }
     }
 
-    /// The first lanes, fewer than eight.
+    /// How many lanes after the first the last piece of `n` begins.
     #[inline(always)]
-    fn store_few(self, dst: &mut [f32], v: __m256) {
-        let (t, n) = (self.0, dst.len());
-        let first = t.avx._mm256_castps256_ps128(v);
-        if n < 4 {
-            let last = self.eight_from(F32x16(v, v), n.saturating_sub(1));
-            if let Some(to) = dst.get_mut(n / 2) {
-                *to = t.sse._mm_cvtss_f32(t.sse3._mm_movehdup_ps(first));
-            }
-            if let Some(to) = dst.last_mut() {
-                *to = t.sse._mm_cvtss_f32(t.avx._mm256_castps256_ps128(last));
-            }
-            if let Some(to) = dst.first_mut() {
-                *to = t.sse._mm_cvtss_f32(first);
-            }
-            return;
-        }
-        let last = t.avx._mm256_castps256_ps128(self.eight_from(F32x16(v, v), n - 4));
-        if let Some(to) = dst.last_chunk_mut::<4>() {
-            // SAFETY: `to` is four writable f32; the store needs no alignment.
-            unsafe { t.sse._mm_storeu_ps(to.as_mut_ptr(), last) }
-        }
-        if let Some(to) = dst.first_chunk_mut::<4>() {
-            // SAFETY: as above.
-            unsafe { t.sse._mm_storeu_ps(to.as_mut_ptr(), first) }
+    fn last_piece(n: usize) -> usize {
+        n - match n {
+            0 => 0,
+            1..4 => 1,
+            4..8 => 4,
+            _ => 8,
         }
     }
 
@@ -285,30 +286,18 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn store_part(self, dst: &mut [f32], v: F32x16) {
         let n = dst.len().min(LANES);
-        let dst = &mut dst[..n];
-        if n < 8 {
-            return self.store_few(dst, v.0);
-        }
-        if let Some(last) = dst.last_chunk_mut() {
-            self.store8(last, self.eight_from(v, n - 8));
-        }
-        if let Some(first) = dst.first_chunk_mut() {
-            self.store8(first, v.0);
-        }
+        let second = if n < 8 { v.0 } else { v.1 };
+        let turned = self.eight_from(F32x16(v.0, second), Self::last_piece(n));
+        self.store_pieces(&mut dst[..n], v.0, turned);
     }
     #[inline(always)]
     fn store_end(self, dst: &mut [f32], v: F32x16) {
         let n = dst.len().min(LANES);
-        let dst = &mut dst[..n];
-        if n < 8 {
-            return self.store_few(dst, self.eight_from(F32x16(v.1, v.1), 8 - n));
-        }
-        if let Some(first) = dst.first_chunk_mut() {
-            self.store8(first, self.eight_from(v, LANES - n));
-        }
-        if let Some(last) = dst.last_chunk_mut() {
-            self.store8(last, v.1);
-        }
+        let few = n < 8;
+        let (v, k) = if few { (F32x16(v.1, v.1), 8 - n) } else { (v, LANES - n) };
+        let first = self.eight_from(v, k);
+        let turned = if few { self.eight_from(F32x16(first, first), Self::last_piece(n)) } else { v.1 };
+        self.store_pieces(&mut dst[..n], first, turned);
     }
 
     #[inline(always)]
