@@ -2,18 +2,21 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes of a cache line, and of the widest vector.
 const LINE: usize = 64;
-/// Bytes of a page: a load waits for an earlier store at the same place of another page.
+/// Bytes of a page. A load waits for an earlier store at the same place of another page, and lines at the same place share a set
+/// of the nearest cache.
 const PAGE: usize = 4096;
-/// Buffers of so many bytes start a page, so that equal indices of two of them are equal places: what a kernel reads next is then
-/// not where it has just written. The heap would put the second one a line further, where Zen 4 takes up to 1.5 times as long.
-const PAGED: usize = 4 * PAGE;
+/// Buffers of so many bytes start at a quarter of a page, each at the next one. The heap would put a second buffer a line further in
+/// its page than the first, where Zen 4 takes up to 1.5 times as long to read the one and write the other with AVX-512.
+const QUARTERED: usize = 4 * PAGE;
 
 /// A buffer whose first value starts a cache line (64 bytes), so that no vector of sixteen `f32` lies across two
-/// lines; from 16 KB on it starts a page (4 KB), so that buffers do not lie a few lines apart in their pages, where a store
-/// holds up loads. A plain `Vec<f32>` starts 16 bytes off one where the system's allocator puts it there, as glibc does.
+/// lines; from 16 KB on it starts a quarter of a page (1 KB), and the next one the next quarter: where two lie a few lines apart in
+/// their pages, stores to one hold up loads from the other. A plain `Vec<f32>` starts 16 bytes off one where the system's allocator puts it there, as glibc does.
 ///
 /// The bits of every kernel are the same on both; kernels that work on rows in the L1 and L2 caches are faster on this
 /// one (the report's rows `vec` show by how much on a machine).
@@ -28,7 +31,7 @@ const PAGED: usize = 4 * PAGE;
 /// assert_eq!(*AlignedVec::<f32>::zeros(2), [0.0, 0.0]);
 /// ```
 ///
-/// It is made of safe code alone: a `Vec` with a line or a page to spare, of which it uses what begins there.
+/// It is made of safe code alone: a `Vec` with a line or a page to spare, of which it uses what begins at the right place.
 pub struct AlignedVec<T = f32> {
     storage: Vec<T>,
     start: usize,
@@ -61,12 +64,12 @@ impl<T: Copy + Default> AlignedVec<T> {
         self.len = len;
     }
 
-    /// What a buffer of `len` elements starts: a line or a page, in bytes.
+    /// Of how many bytes a buffer of `len` elements has a part to spare, so that it may start anywhere in it.
     fn boundary(len: usize) -> usize {
-        if len.saturating_mul(size_of::<T>()) < PAGED { LINE } else { PAGE }
+        if len.saturating_mul(size_of::<T>()) < QUARTERED { LINE } else { PAGE }
     }
 
-    /// Elements from one boundary to the next.
+    /// That part in elements.
     fn spare(len: usize) -> usize {
         Self::boundary(len) / size_of::<T>().clamp(1, LINE)
     }
@@ -77,10 +80,13 @@ impl<T: Copy + Default> AlignedVec<T> {
         self.start = Self::start_of(&self.storage, len);
     }
 
-    /// Where it starts. Where no offset can be told (Miri may say so) the buffer is merely not aligned.
+    /// Where it starts. Elements that do not fit lines a whole number of times are merely not aligned.
     fn start_of(storage: &[T], len: usize) -> usize {
-        let offset = storage.as_ptr().align_offset(Self::boundary(len));
-        if offset < Self::spare(len) { offset } else { 0 }
+        static QUARTER: AtomicUsize = AtomicUsize::new(0);
+        let boundary = Self::boundary(len);
+        let place = if boundary == PAGE { QUARTER.fetch_add(1, Relaxed) % 4 * (PAGE / 4) } else { 0 };
+        let (bytes, size) = (place.wrapping_sub(storage.as_ptr().addr()) % boundary, size_of::<T>().max(1));
+        if bytes.is_multiple_of(size) && bytes / size < Self::spare(len) { bytes / size } else { 0 }
     }
 }
 
@@ -144,10 +150,12 @@ mod tests {
                 buffer.resize_for_overwrite(len);
                 buffer.fill(value);
                 assert_eq!((buffer.len(), buffer.as_ptr().addr() % LINE), (len, 0));
-                if len * size_of::<T>() >= PAGED {
-                    let (new, tried) = (AlignedVec::<T>::zeros(len), AlignedVec::<T>::try_zeros(len));
-                    let tried = tried.expect("memory");
-                    assert_eq!((new.as_ptr().addr() % PAGE, tried.as_ptr().addr() % PAGE), (0, 0));
+                let tried = AlignedVec::<T>::try_zeros(len).expect("memory");
+                assert_eq!((tried.len(), tried.as_ptr().addr() % LINE), (len, 0));
+                if len * size_of::<T>() >= QUARTERED {
+                    let four = [(); 4].map(|()| AlignedVec::<T>::zeros(len));
+                    let starts = four.each_ref().map(|v| v.as_ptr().addr() % PAGE);
+                    assert!(starts.iter().all(|s| s.is_multiple_of(PAGE / 4)), "{starts:?}");
                 }
                 let copy = buffer.clone();
                 assert_eq!((&copy, copy.as_ptr().addr() % LINE), (&buffer, 0));

@@ -16,7 +16,7 @@ const GUARD: usize = 2 * LANES;
 /// Where buffers lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// As an `AlignedVec`: at the start of a cache line, or from 16 KB on of a page.
+    /// As an `AlignedVec`: at the start of a cache line, from 16 KB on at a quarter of a page, each buffer of a case at the next.
     Aligned,
     /// Where the allocator puts a `Vec`.
     Plain,
@@ -129,8 +129,8 @@ impl Memory {
     fn make<T: Element>(&self, len: usize, fill: Fill<T>) -> Buf<T> {
         let number = self.made.get();
         self.made.set(number + 1);
-        let paged = self.place == Place::Aligned && len * size_of::<T>() >= 4 * PAGE;
-        let boundary = if paged { PAGE } else { LINE };
+        let quartered = self.place == Place::Aligned && len * size_of::<T>() >= 4 * PAGE;
+        let (boundary, place) = if quartered { (PAGE, number % 4 * (PAGE / 4)) } else { (LINE, 0) };
         let from = boundary / size_of::<T>();
         let (guard, offset) = match self.place {
             Place::Aligned | Place::Plain => (0, 0),
@@ -140,8 +140,11 @@ impl Memory {
         };
         let spare = if self.place == Place::Plain { 0 } else { from + offset };
         let memory = vec![T::GUARD; spare + len + 2 * guard];
-        let start =
-            if spare == 0 { 0 } else { memory.as_ptr().align_offset(boundary).min(from) + guard + offset };
+        let start = if spare == 0 {
+            0
+        } else {
+            place.wrapping_sub(memory.as_ptr().addr()) % boundary / size_of::<T>() + guard + offset
+        };
         let guarded = (guard > 0).then(|| format!("{}, buffer {number}", self.name));
         let mut buf = Buf { memory, start, len, fill, guarded };
         buf.reset();
