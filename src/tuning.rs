@@ -247,9 +247,13 @@ pub fn prefer_gather() -> bool {
 
 /// Whether Linux says that the CPU is Intel's.
 fn is_intel() -> bool {
-    let Ok(file) = File::open("/proc/cpuinfo") else { return false };
-    // The first CPU's lines, of which this is the second: reading all takes long where there are hundreds.
-    let mut lines = BufReader::with_capacity(1024, file).lines().map_while(Result::ok).take(32);
+    // Reading all takes long where there are hundreds of CPUs.
+    File::open("/proc/cpuinfo").is_ok_and(|file| names_intel(BufReader::with_capacity(1024, file)))
+}
+
+/// Whether the first CPU is Intel's; the vendor is on its second line.
+fn names_intel(cpuinfo: impl BufRead) -> bool {
+    let mut lines = cpuinfo.lines().map_while(Result::ok).take(32);
     lines.any(|line| line.starts_with("vendor_id") && line.ends_with("GenuineIntel"))
 }
 
@@ -294,3 +298,17 @@ pub fn with_one_thread<R>(f: impl FnOnce() -> R) -> R {
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub use crate::parallel::recorder::{Piece, record_pieces};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vendors() {
+        let of = |vendor| format!("processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: 6\n");
+        assert!(names_intel(of("GenuineIntel").as_bytes()));
+        for other in [&of("AuthenticAMD"), &of("HygonGenuine"), "", "processor\t: 0\nBogoMIPS\t: 243.75\n"] {
+            assert!(!names_intel(other.as_bytes()), "{other:?}");
+        }
+    }
+}
