@@ -38,8 +38,8 @@ const SCALAR_SUM: Regression = Regression {
     case: "layernorm_fwd",
     tier: "avx512",
     file: "src/norm/forward.rs",
-    from: "let mut x = l.load(&self.x.whole[i]);",
-    to: "let mut sum = 0.0; for x in &self.x.whole[i] { sum += *x; } let mut x = l.splat(sum);",
+    from: "v[r][k] = l.load(&x[k]);",
+    to: "let mut sum = 0.0; for x in &x[k] { sum += *x; } v[r][k] = l.splat(sum);",
     says: "scalar floating-point operations",
 };
 
