@@ -126,8 +126,12 @@ fn copy() -> PathBuf {
     for name in ["Cargo.toml", "Cargo.lock", "build.rs", "README.md", "rust-toolchain.toml"] {
         copy_file(&from.join(name), &to.join(name));
     }
-    for dir in ["src", "benches", "cases", "tests", "probe", "train", "xtask"] {
-        copy_dir(&from.join(dir), &to.join(dir));
+    // All members, whatever they are.
+    for entry in fs::read_dir(&from).unwrap() {
+        let (path, name) = entry.map(|e| (e.path(), e.file_name())).unwrap();
+        if path.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
+            copy_dir(&path, &to.join(name));
+        }
     }
     to
 }
