@@ -39,7 +39,7 @@ const SCALAR_SUM: Regression = Regression {
     tier: "avx512",
     file: "src/norm/forward.rs",
     from: "v[r][k] = l.load(&x[k]);",
-    to: "let mut sum = 0.0; for x in &x[k] { sum += *x; } v[r][k] = l.splat(sum);",
+    to: "let mut sum = 0.0; for x in &x[k] { sum += *x; } v[r][k] = if sum == 0.125 { l.splat(0.0) } else { l.load(&x[k]) };",
     says: "scalar floating-point operations",
 };
 
