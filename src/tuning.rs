@@ -231,9 +231,10 @@ pub fn with_product_path<R>(path: ProductPath, f: impl FnOnce() -> R) -> R {
 
 /// Whether sixteen values are gathered by the CPU's instruction or by one load each. The bits are the same.
 ///
-/// The instruction is the faster one on CPUs of Intel, by 7 to 20% on a server of 2023 (`sparse_matvec/*/784x128@0.1b1`), but for
-/// those from Skylake to Ice Lake with the microcode against "Downfall" (gather data sampling), where it is several times slower;
-/// Linux says so. On a CPU of AMD (Zen 4) loads take 0.70 of its time. Without word from the system, loads.
+/// The instruction is the faster one on CPUs of Intel, by 7 to 20% on the Xeon of the figures above
+/// (`sparse_matvec/*/784x128@0.1b1`), but for those from Skylake to Ice Lake with the microcode against "Downfall" (gather data
+/// sampling), where it is several times slower; Linux says so. On a CPU of AMD (Zen 4) loads take 0.70 of its time. Elsewhere,
+/// without the instruction (NEON) or without word from the system, loads.
 pub fn prefer_gather() -> bool {
     static PREFER: OnceLock<bool> = OnceLock::new();
     FORCED_GATHER.get().unwrap_or_else(|| {

@@ -43,6 +43,7 @@ impl Avx2 {
     }
 
     /// Lanes `k` to `k + 7`, of `k` up to 8.
+    // Not inlined without optimization, as `store_pieces` is not.
     #[cfg_attr(debug_assertions, inline(never))]
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn eight_from(self, v: F32x16, k: usize) -> __m256 {
