@@ -3,6 +3,8 @@
 //!
 //! Each runs on the active tier ([`with_tier`](crate::with_tier) chooses another) and on the calling thread only.
 
+use std::hint::black_box;
+
 use crate::error::check_len;
 use crate::lanes::{Chunk, Kernel, LANES, Lanes, dispatch};
 use crate::tier::active;
@@ -175,6 +177,8 @@ fn chains<L: Lanes, const N: usize>(l: L, iterations: usize, from: f32) -> f32 {
     // The chains approach 1: neither overflow nor subnormal numbers.
     let (a, b) = (l.splat(0.75), l.splat(0.25));
     let mut x = [a; N];
+    // Hidden from the compiler, which would leave out the chain that starts at 1 and stays there.
+    let from = black_box(from);
     for (i, x) in x.iter_mut().enumerate() {
         *x = l.splat(from + i as f32);
     }

@@ -189,6 +189,17 @@ fn rules(tier: Tier, now: &Measured, problems: &mut Vec<String>) {
             problems.push(format!("rule: the scalar tier uses {} bits: `{}`", insn.widest, insn.text));
         }
     }
+    // An instruction computes one vector of elements at most.
+    let least = 32.0 / f64::from(tier.width());
+    if tier != Tier::Scalar
+        && let Some(count) = now.count.filter(|c| c.per_element() < least)
+    {
+        problems.push(format!(
+            "rule: {:.4} instructions per element, fewer than the {least:.4} of one for each vector: the compiler has \
+             left work out",
+            count.per_element()
+        ));
+    }
     for (narrower, other) in &now.narrower {
         if let Some(count) = now.count.filter(|c| c.per_element() > other.per_element() + OVERHEAD) {
             problems.push(format!(

@@ -144,6 +144,17 @@ fn a_lost_twin_is_refused() {
 }
 
 #[test]
+fn work_that_the_compiler_leaves_out_is_refused() {
+    let with = |instructions| {
+        let count = Some(Count { elements: [512, 1024], instructions: [100, instructions], library: [0, 0] });
+        problems(Measured { count, ..good() }, &budgets())
+    };
+    let said = with(163);
+    assert!(said.contains("rule: 0.1230 instructions per element, fewer than the 0.1250"), "{said}");
+    assert!(!with(164).contains("left work out"));
+}
+
+#[test]
 fn a_wider_tier_must_not_need_more_instructions() {
     let count = |instructions| Count { elements: [512, 1024], instructions, library: [0, 0] };
     let against = |instructions| {
