@@ -23,8 +23,8 @@
 //! sigmoid    (2.5 + b / 4) ULP + 4e-39                     (5.5 + |x| / 4) ULP
 //! silu       (3.5 + b / 4) ULP + 3e-37                     (5 + b / 2) u (s + |x| s (1 - s)) + 6e-37
 //! gelu_tanh  (3 + 2 v) ULP + 3e-37                         (5 + 3 v) u (s + |x| 2u' s (1 - s)) + 3e-36
-//! gelu_erf   2.5 ULP from 0 up,                            (3.5 + b^2) u (Phi(x) + |x| phi(x)) + 2^-32
-//!            (3 + 2 x^2) ULP + 2^-28 below
+//! gelu_erf   4 ULP from 0 up,                              (5 + 1.5 b^2) u (Phi(x) + |x| phi(x)) + 2^-31
+//!            (4 + 3 x^2) ULP + 2^-27 below
 //! ```
 //!
 //! So the tails keep their digits, where the formulas with `1 + tanh` and `1 + erf` lose them: at -3 `gelu_tanh` is right to 16 ULP.
@@ -38,7 +38,7 @@
 //!
 //! # Method
 //! `e^x` is `2^n` times a minimax polynomial (see `exp`). The sigmoid is one power of two and one correctly rounded reciprocal. The
-//! tail of the normal distribution is `2^(|x| p(|x|))` with a minimax polynomial `p` of degree 10, which needs no division.
+//! tail of the normal distribution is `2^(|x| p(|x|))` with a minimax polynomial `p` of degree 7, which needs no division.
 
 use std::marker::PhantomData;
 

@@ -50,7 +50,7 @@ pub(crate) const EXPONENT: u32 = 0x7F80_0000;
 /// 1.5 * 2^23: a sum with it is rounded to a whole number, which lies in its low bits.
 pub(crate) const MAGIC: f32 = 12_582_912.0;
 /// With the exponent's bias, so that the low bits are that number's exponent field.
-const BIASED: f32 = MAGIC + 127.0;
+pub(crate) const BIASED: f32 = MAGIC + 127.0;
 
 /// `2^n` for `n` from -126 to 127; some number for others.
 #[inline(always)]

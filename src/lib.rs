@@ -117,7 +117,7 @@ pub mod tuning;
 
 /// The version of the bits that the kernels compute. It is raised whenever a golden hash moves: what was recorded with
 /// another version is then told as old, and not as wrong.
-pub const BITS: u32 = 1;
+pub const BITS: u32 = 2;
 
 pub use aligned::AlignedVec;
 pub use error::HyperParamError;

@@ -9,7 +9,7 @@ mod exp2;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use exp2::{Exponents, exp2_of, one_less_exp2_of};
+pub(crate) use exp2::{Exponents, exp2_of, one_less_exp2_of, power_and_rest};
 
 /// ln 2 in two parts; the first has zeros at its end, so that its product with a small whole number is exact.
 const LN_2: [f32; 2] = [f32::from_bits(0x3F31_7200), f32::from_bits(0x35BF_BE8E)];

@@ -98,3 +98,31 @@ pub(crate) fn one_less_exp2_of<L: Lanes, const N: usize>(l: L, a: [L::F; N], b: 
     }
     s
 }
+
+/// `2^e` as a power of two, which is 0 at -127, and the rest, from 0.7 to 1.42; for `e` from -127.5 up. `c` has a
+/// polynomial for `2^-s`, with `|s|` up to 1/2, from its constant term up. The power is of as much less as `biased` is
+/// less than [`BIASED`](crate::lanes::BIASED).
+#[inline(always)]
+pub(crate) fn power_and_rest<L: Lanes, const N: usize>(
+    l: L,
+    e: [L::F; N],
+    biased: f32,
+    c: &[f32; 6],
+) -> [[L::F; N]; 2] {
+    let biased = l.splat(biased);
+    let (mut power, mut s, mut rest) = (e, e, [l.splat(c[5]); N]);
+    for i in 0..N {
+        power[i] = l.add(e[i], biased);
+    }
+    for i in 0..N {
+        s[i] = l.sub(l.sub(power[i], biased), e[i]);
+        power[i] = l.power_of(power[i]);
+    }
+    for k in [4, 3, 2, 1, 0] {
+        let c = l.splat(c[k]);
+        for i in 0..N {
+            rest[i] = l.mul_add(rest[i], s[i], c);
+        }
+    }
+    [power, rest]
+}

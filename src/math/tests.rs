@@ -133,7 +133,7 @@ const ENTRIES: [Entry; 13] = [
         name: "gelu_erf",
         run: value::<GeluErf>,
         exact: exact::gelu_erf,
-        bound: |x, y| if x > 0.0 { 2.5 * unit(y) } else { (3.0 + 2.0 * x * x).min(1e6) * unit(y) + U / 16.0 },
+        bound: |x, y| if x > 0.0 { 4.0 * unit(y) } else { (4.0 + 3.0 * x * x).min(1e6) * unit(y) + U / 8.0 },
     },
     Entry {
         name: "sigmoid'",
@@ -173,7 +173,7 @@ const ENTRIES: [Entry; 13] = [
         bound: |x, _| {
             let z = x.abs();
             let phi = if x > 0.0 { 1.0 - exact::upper_tail(z) } else { exact::upper_tail(z) };
-            (3.5 + below(x).powi(2)) * U * (phi + exact::density_term(z)) + U / 256.0
+            (5.0 + 1.5 * below(x).powi(2)) * U * (phi + exact::density_term(z)) + U / 128.0
         },
     },
 ];
@@ -341,7 +341,7 @@ fn value_and_slope_together_have_the_bits_of_each() {
     let (stride, near) = if cfg!(miri) { (400_009_999, 2) } else { (100_003, 200) };
     // Where one of the two stops to follow its argument, and powers over- or underflow.
     let edges =
-        [-89.0f32, -88.72, -88.0, -11.0, -10.0, 6.5, 10.0, 10.8, 11.0, 14.5, 20.0, 43.7, 53.0, 87.3, 105.0];
+        [-89.0f32, -88.72, -88.0, -11.0, -10.0, 6.5, 10.0, 10.66, 10.8, 11.0, 20.0, 43.7, 53.0, 87.3, 105.0];
     for pair in &PAIRS {
         for tier in Tier::available() {
             check_together(pair, (0..=u32::MAX).step_by(stride), tier);

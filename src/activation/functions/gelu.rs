@@ -4,8 +4,8 @@ use std::f32::consts::LOG2_E;
 use std::hint::black_box;
 
 use super::{Function, GeluErf, GeluTanh, Slope, bounded, clamp, floor, logistic, magnitude, product};
-use crate::lanes::{Chunk, LANES, Lanes};
-use crate::math::{Exponents, exp2_of};
+use crate::lanes::{BIASED, Chunk, LANES, Lanes};
+use crate::math::{Exponents, exp2_of, power_and_rest};
 
 impl GeluTanh {
     /// From here down the sigmoid is 0.
@@ -78,22 +78,28 @@ impl Slope for GeluTanh {
 
 impl GeluErf {
     /// From here up the result is 0 or `x`, and the slope 0 or 1.
-    const HIGH: f32 = 14.5;
+    const HIGH: f32 = 10.66;
 
-    /// `log2(2 Phi(-z)) / z`
+    /// `log2(2 Phi(-z))`
     #[inline(always)]
     fn log2_tail<L: Lanes, const N: usize>(l: L, z: [L::F; N]) -> [L::F; N] {
         // Where registers are few, the constants are hidden: LLVM would keep all of them in registers, and run the
         // vectors' chains one after the other to have room for them.
         let c = if L::WIDE { &GELU_ERF } else { black_box(&GELU_ERF) };
-        let mut p = [l.load(&c[10]); N];
-        for k in [9, 8, 7, 6, 5, 4, 3, 2, 1, 0] {
+        let mut p = [l.load(&c[7]); N];
+        for k in [6, 5, 4, 3, 2, 1, 0] {
             let c = l.load(&c[k]);
             for i in 0..N {
                 p[i] = l.mul_add(p[i], z[i], c);
             }
         }
-        p
+        product(l, p, z)
+    }
+
+    /// `Phi(-z)` from its logarithm, as a power of two and the rest.
+    #[inline(always)]
+    fn tail<L: Lanes, const N: usize>(l: L, log2: [L::F; N]) -> [[L::F; N]; 2] {
+        power_and_rest(l, log2, BIASED - 1.0, &REST)
     }
 
     /// `max(x, 0) - |x| Phi(-|x|)`
@@ -102,11 +108,10 @@ impl GeluErf {
         l: L,
         mut x: [L::F; N],
         z: [L::F; N],
-        tail: [L::F; N],
+        [power, rest]: [[L::F; N]; 2],
     ) -> [L::F; N] {
         for i in 0..N {
-            let half = l.mul(z[i], l.splat(0.5));
-            x[i] = l.neg_mul_add(half, tail[i], l.max(l.splat(0.0), x[i]));
+            x[i] = l.neg_mul_add(l.mul(z[i], power[i]), rest[i], l.max(l.splat(0.0), x[i]));
         }
         x
     }
@@ -117,18 +122,15 @@ impl GeluErf {
         l: L,
         mut x: [L::F; N],
         z: [L::F; N],
-        tail: [L::F; N],
+        [power, rest]: [[L::F; N]; 2],
     ) -> [L::F; N] {
-        /// `1 / sqrt(2 pi)`
-        const PHI: f32 = 0.398_942_3;
-        let mut half = z;
+        let mut log2 = z;
         for i in 0..N {
-            half[i] = l.mul(z[i], l.splat(-0.5 * LOG2_E));
+            log2[i] = l.mul(z[i], l.mul(z[i], l.splat(-0.5 * LOG2_E)));
         }
-        let density = exp2_of(l, z, half, Exponents::Small);
+        let [density, phi] = power_and_rest(l, log2, BIASED, &REST_OF_DENSITY);
         for i in 0..N {
-            let weight = l.mul(z[i], l.splat(PHI));
-            let h = l.neg_mul_add(weight, density[i], l.mul(tail[i], l.splat(0.5)));
+            let h = l.neg_mul_add(l.mul(z[i], density[i]), phi[i], l.mul(power[i], rest[i]));
             let negative = l.gt(l.splat(0.0), x[i]);
             x[i] = l.select(negative, h, l.sub(l.splat(1.0), h));
         }
@@ -136,21 +138,34 @@ impl GeluErf {
     }
 }
 
-/// `log2(2 Phi(-z)) / z` for `z` up to 14.5, minimax with less weight from 3 on: 2^(z p) is within 2^-24 (1 + log2(e) z^2 / 2)
-/// up to there. Each in all lanes.
-static GELU_ERF: [Chunk; 11] = [
-    [-1.151_107_1; LANES],
-    [-0.459_190_73; LANES],
-    [-0.052_544_527; LANES],
-    [0.007_111_612_2; LANES],
-    [-1.417_527e-4; LANES],
-    [-2.092_260_8e-4; LANES],
-    [5.589_976e-5; LANES],
-    [-7.575_489_2e-6; LANES],
-    [5.869_81e-7; LANES],
-    [-2.440_127_6e-8; LANES],
-    [4.200_098_6e-10; LANES],
+/// `log2(2 Phi(-z)) / z` for `z` up to 10.66, where `2^(z p)` has fallen to 2^-126. Minimax by linear programming, weighted by
+/// what the bounds of [`activation`](crate::activation) leave beside the roundings, with one coefficient after the other
+/// rounded to `f32`: so few terms are enough as nothing is asked of the tail's digits from 5 on. Each in all lanes.
+static GELU_ERF: [Chunk; 8] = [
+    [-1.151_108_5; LANES],
+    [-0.459_171_2; LANES],
+    [-0.052_627_742; LANES],
+    [0.007_272_205; LANES],
+    [-3.057_062e-4; LANES],
+    [-1.141_720_86e-4; LANES],
+    [2.400_081_2e-5; LANES],
+    [-1.545_749e-6; LANES],
 ];
+
+/// `2^-s` for `|s|` up to 1/2, within 1.6 * 2^-24.
+const REST: [f32; 6] = [1.0, -0.693_147, 0.240_222_47, -0.055_507_11, 0.009_671_291, -0.001_326_952_1];
+
+/// The same over `sqrt(2 pi)`.
+const REST_OF_DENSITY: [f32; 6] = over_sqrt_2_pi(REST);
+
+const fn over_sqrt_2_pi(mut c: [f32; 6]) -> [f32; 6] {
+    let mut i = 0;
+    while i < c.len() {
+        c[i] = (c[i] as f64 * 0.398_942_280_401_432_7) as f32;
+        i += 1;
+    }
+    c
+}
 
 impl Function for GeluErf {
     const IN_TWO: bool = true;
@@ -167,8 +182,8 @@ impl Function for GeluErf {
     }
 
     #[inline(always)]
-    fn end<L: Lanes, const N: usize>(l: L, x: [L::F; N], [z, p]: [[L::F; N]; 2]) -> [L::F; N] {
-        Self::value_of(l, x, z, exp2_of(l, z, p, Exponents::Small))
+    fn end<L: Lanes, const N: usize>(l: L, x: [L::F; N], [z, log2]: [[L::F; N]; 2]) -> [L::F; N] {
+        Self::value_of(l, x, z, Self::tail(l, log2))
     }
 }
 
@@ -179,15 +194,15 @@ impl Slope for GeluErf {
     }
 
     #[inline(always)]
-    fn slope_end<L: Lanes, const N: usize>(l: L, x: [L::F; N], [z, p]: [[L::F; N]; 2]) -> [L::F; N] {
-        Self::slope_of(l, x, z, exp2_of(l, z, p, Exponents::Small))
+    fn slope_end<L: Lanes, const N: usize>(l: L, x: [L::F; N], [z, log2]: [[L::F; N]; 2]) -> [L::F; N] {
+        Self::slope_of(l, x, z, Self::tail(l, log2))
     }
 
     /// One tail.
     #[inline(always)]
     fn value_and_slope<L: Lanes, const N: usize>(l: L, x: [L::F; N]) -> ([L::F; N], [L::F; N]) {
-        let [z, p] = Self::begin(l, x);
-        let tail = exp2_of(l, z, p, Exponents::Small);
+        let [z, log2] = Self::begin(l, x);
+        let tail = Self::tail(l, log2);
         (Self::value_of(l, x, z, tail), Self::slope_of(l, x, z, tail))
     }
 }
