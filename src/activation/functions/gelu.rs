@@ -77,7 +77,7 @@ impl Slope for GeluTanh {
 }
 
 impl GeluErf {
-    /// From here up the result is 0 or `x`, and the slope 0 or 1.
+    /// From here up the tail is 0 and so the result 0 or `x`, and the slope `-z phi(z)` of this `z`, -9e-25, or 1.
     const HIGH: f32 = 10.66;
 
     /// `log2(2 Phi(-z))`
