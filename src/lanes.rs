@@ -127,6 +127,11 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a / b`, correctly rounded
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// Whether [`recip_each`](Lanes::recip_each) divides.
+    #[inline(always)]
+    fn divides(self) -> bool {
+        true
+    }
     /// `1 / x`, correctly rounded, of several vectors at once: a tier may interleave them. `above` promises that each `x`
     /// is NaN or at least 2^-63, which saves a check.
     #[inline(always)]
@@ -335,7 +340,7 @@ pub(crate) fn dispatch<K: Kernel>(active: Active, kernel: K) -> K::Output {
             // SAFETY: `Active` is made only by `Active::check`, which found that this CPU has the tier, or stands
             // for the tier that the whole binary was compiled for.
             let token = unsafe { pulp::x86::V4::new_unchecked() };
-            token.vectorize(OnTier(avx512::Avx512::new(token), kernel))
+            token.vectorize(OnTier(avx512::Avx512::new(token, active.divides()), kernel))
         }
         #[cfg(hotlanes_avx2)]
         Tier::Avx2 => {

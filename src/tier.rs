@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use crate::lanes::environment;
+use crate::tuning;
 
 /// An instruction set that the kernels are specialised for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,7 +151,12 @@ impl std::error::Error for TierError {}
 /// A tier that was found to be available: the proof that lets `lanes::dispatch` make a token without asking the
 /// CPU again. Only [`Active::check`] makes one, and [`active`] in a build for a single tier.
 #[derive(Clone, Copy)]
-pub(crate) struct Active(Tier);
+pub(crate) struct Active {
+    tier: Tier,
+    /// [`tuning::prefer_division`], when it was made.
+    #[cfg_attr(not(hotlanes_avx512), allow(dead_code))]
+    divides: bool,
+}
 
 impl Active {
     fn check(tier: Tier) -> Result<Active, TierError> {
@@ -159,14 +165,21 @@ impl Active {
         } else if !tier.is_supported_by_cpu() {
             Err(TierError::Unsupported { tier })
         } else {
-            Ok(Active(tier))
+            Ok(Active { tier, divides: tier == Tier::Avx512 && tuning::prefer_division() })
         }
     }
 
     /// The tier, which this CPU has and this binary holds.
     #[inline(always)]
     pub(crate) fn tier(self) -> Tier {
-        self.0
+        self.tier
+    }
+
+    /// Whether the CPU's divider takes reciprocals faster than its multipliers do.
+    #[cfg(hotlanes_avx512)]
+    #[inline(always)]
+    pub(crate) fn divides(self) -> bool {
+        self.divides
     }
 }
 
@@ -179,7 +192,7 @@ thread_local! {
 pub(crate) fn active() -> Active {
     // With one tier compiled in there is nothing to choose, and the compiler sees a constant.
     #[cfg(hotlanes_static)]
-    return Active(STATIC);
+    return Active { tier: STATIC, divides: cfg!(hotlanes_avx512) && tuning::prefer_division() };
     #[cfg(not(hotlanes_static))]
     match FORCED.get() {
         Some(a) => a,
@@ -256,13 +269,5 @@ pub fn try_tier() -> Result<Tier, TierError> {
 /// # Errors
 /// The tier is not available here.
 pub fn with_tier<R>(tier: Tier, f: impl FnOnce() -> R) -> Result<R, TierError> {
-    struct Restore(Option<Active>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            FORCED.set(self.0);
-        }
-    }
-    let forced = Active::check(tier)?;
-    let _restore = Restore(FORCED.replace(Some(forced)));
-    Ok(f())
+    Ok(tuning::with_cell(&FORCED, Some(Active::check(tier)?), f))
 }

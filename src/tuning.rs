@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::sync::OnceLock;
+use std::thread::LocalKey;
 
 // Figures: Intel Xeon (L2 2 MiB, AVX-512), 2 cores, rayon's workers awake, medians of 30, two threads against one, with the
 // loop of the benchmark in brackets and the threshold at 1.
@@ -219,14 +220,7 @@ pub(crate) fn product_path() -> Option<ProductPath> {
 /// Runs `f` with the matrix products that this thread makes going the given way, where they can. For tests and counting.
 #[doc(hidden)]
 pub fn with_product_path<R>(path: ProductPath, f: impl FnOnce() -> R) -> R {
-    struct Restore(Option<ProductPath>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            PRODUCT_PATH.set(self.0);
-        }
-    }
-    let _restore = Restore(PRODUCT_PATH.replace(Some(path)));
-    f()
+    with_cell(&PRODUCT_PATH, Some(path), f)
 }
 
 /// Whether sixteen values are gathered by the CPU's instruction or by one load each. The bits are the same.
@@ -241,36 +235,73 @@ pub fn prefer_gather() -> bool {
         *PREFER.get_or_init(|| {
             let file = "/sys/devices/system/cpu/vulnerabilities/gather_data_sampling";
             let is_fast = std::fs::read_to_string(file).is_ok_and(|s| !s.contains("Mitigat"));
-            is_fast && is_intel()
+            is_fast && cpuinfo().says("vendor_id", "GenuineIntel")
         })
     })
 }
 
-/// Whether Linux says that the CPU is Intel's.
-fn is_intel() -> bool {
-    // Reading all takes long where there are hundreds of CPUs.
-    File::open("/proc/cpuinfo").is_ok_and(|file| names_intel(BufReader::with_capacity(1024, file)))
+/// Whether AVX-512 takes reciprocals of several vectors by division alone, or by multiplications for all or some. The bits are the
+/// same.
+///
+/// Division is for CPUs of AMD whose 512-bit operations take two turns (Zen 4, family 25), which halves what the multipliers do and
+/// not what the divider does: activations take 0.75 of the time there (`silu_fwd/*/65536`), and `adamw` 0.85 (`adamw/*/65536`). It is not for
+/// others: on Intel's the divider takes 16 cycles for a vector, and on a CPU with multipliers of 512 bits AdamW's roots keep it busy.
+pub fn prefer_division() -> bool {
+    static PREFER: OnceLock<bool> = OnceLock::new();
+    FORCED_DIVISION.get().unwrap_or_else(|| {
+        *PREFER.get_or_init(|| {
+            let cpu = cpuinfo();
+            cpu.says("vendor_id", "AuthenticAMD") && cpu.says("cpu family", "25")
+        })
+    })
 }
 
-/// Whether the first CPU is Intel's; the vendor is on its second line.
-fn names_intel(cpuinfo: impl BufRead) -> bool {
-    let mut lines = cpuinfo.lines().map_while(Result::ok).take(32);
-    lines.any(|line| line.starts_with("vendor_id") && line.ends_with("GenuineIntel"))
+/// What Linux says of the first CPU; nothing on other systems.
+struct CpuInfo(Vec<String>);
+
+fn cpuinfo() -> CpuInfo {
+    // Reading all takes long where there are hundreds of CPUs.
+    let first = |file| CpuInfo::read(BufReader::with_capacity(1024, file));
+    File::open("/proc/cpuinfo").map_or(CpuInfo(Vec::new()), first)
+}
+
+impl CpuInfo {
+    /// The lines of the first CPU: vendor and family are on the second and third.
+    fn read(cpuinfo: impl BufRead) -> Self {
+        CpuInfo(cpuinfo.lines().map_while(Result::ok).take(32).collect())
+    }
+
+    fn says(&self, key: &str, value: &str) -> bool {
+        let mut fields = self.0.iter().filter_map(|line| line.split_once(':'));
+        fields.any(|(k, v)| k.trim() == key && v.trim() == value)
+    }
 }
 
 thread_local! {
     static FORCED_GATHER: Cell<Option<bool>> = const { Cell::new(None) };
+    static FORCED_DIVISION: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
 /// Runs `f` with [`prefer_gather`] answering `gather` to the calls that this thread makes. For tests and benchmarks.
 pub fn with_gather<R>(gather: bool, f: impl FnOnce() -> R) -> R {
-    struct Restore(Option<bool>);
-    impl Drop for Restore {
+    with_cell(&FORCED_GATHER, Some(gather), f)
+}
+
+/// Runs `f` with [`prefer_division`] answering `division` to [`with_tier`](crate::with_tier), which has to be called in it. For
+/// tests and benchmarks.
+pub fn with_division<R>(division: bool, f: impl FnOnce() -> R) -> R {
+    with_cell(&FORCED_DIVISION, Some(division), f)
+}
+
+/// Runs `f` with a value of this thread's, and puts the old one back.
+pub(crate) fn with_cell<T: Copy, R>(cell: &'static LocalKey<Cell<T>>, value: T, f: impl FnOnce() -> R) -> R {
+    struct Restore<T: Copy + 'static>(&'static LocalKey<Cell<T>>, T);
+    impl<T: Copy> Drop for Restore<T> {
         fn drop(&mut self) {
-            FORCED_GATHER.set(self.0);
+            self.0.set(self.1);
         }
     }
-    let _restore = Restore(FORCED_GATHER.replace(Some(gather)));
+    let _restore = Restore(cell, cell.replace(value));
     f()
 }
 
@@ -286,14 +317,7 @@ pub(crate) fn one_thread() -> bool {
 /// Runs `f` with the calls that this thread makes staying on it (not those that other threads make for `f`): for who spreads work
 /// over all threads already, so that cutting it further would only cost, and for measuring what threads gain. The bits are the same.
 pub fn with_one_thread<R>(f: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            ONE_THREAD.set(self.0);
-        }
-    }
-    let _restore = Restore(ONE_THREAD.replace(true));
-    f()
+    with_cell(&ONE_THREAD, true, f)
 }
 
 #[cfg(debug_assertions)]
@@ -305,11 +329,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vendors() {
-        let of = |vendor| format!("processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: 6\n");
-        assert!(names_intel(of("GenuineIntel").as_bytes()));
-        for other in [&of("AuthenticAMD"), &of("HygonGenuine"), "", "processor\t: 0\nBogoMIPS\t: 243.75\n"] {
-            assert!(!names_intel(other.as_bytes()), "{other:?}");
+    fn what_linux_says_of_the_cpu() {
+        let of = |vendor, family| {
+            let text =
+                format!("processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: 25\n");
+            CpuInfo::read(text.as_bytes())
+        };
+        assert!(of("GenuineIntel", 6).says("vendor_id", "GenuineIntel"));
+        assert!(of("AuthenticAMD", 25).says("cpu family", "25"));
+        assert!(!of("AuthenticAMD", 26).says("cpu family", "25"));
+        for other in
+            ["", "processor\t: 0\nBogoMIPS\t: 243.75\n", "vendor_id\t: HygonGenuine\n", "vendor_id\n"]
+        {
+            let cpu = CpuInfo::read(other.as_bytes());
+            assert!(!cpu.says("vendor_id", "GenuineIntel") && !cpu.says("cpu family", "25"), "{other:?}");
         }
     }
 }

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock};
 
-use hotlanes::{LANES, Tier};
+use hotlanes::tuning::with_division;
+use hotlanes::{LANES, Tier, with_tier};
 use hotlanes_cases::run::Hash;
 use hotlanes_cases::{Bits, Case, Memory, Place, Run, Size, Values, cases, named};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -24,6 +25,11 @@ fn main() -> ExitCode {
         Trial::test("every_hash_has_its_case", every_hash_has_its_case),
         Trial::test("the_version_of_the_bits::golden", the_version_of_the_bits),
     ];
+    if Tier::Avx512.is_available() {
+        trials.push(Trial::test("reciprocals_by_division", reciprocals_by_division));
+    } else {
+        eprintln!("NOT run here: reciprocals_by_division, for which this CPU lacks avx512");
+    }
     for case in cases() {
         let mut add = |property: &str, test: fn(&Case)| {
             trials.push(Trial::test(format!("{}::{property}", case.id), move || {
@@ -202,6 +208,21 @@ fn the_version_of_the_bits() -> std::result::Result<(), Failed> {
     }
     Err(format!("{GOLDEN} is of version {recorded} of the bits, hotlanes::BITS is {now}: HOTLANES_BLESS=1")
         .into())
+}
+
+/// AVX-512's two ways to a reciprocal give the same bits.
+fn reciprocals_by_division() -> std::result::Result<(), Failed> {
+    let tier = Tier::Avx512;
+    for case in cases().filter(|c| matches!(c.bits, Bits::At { .. }) && c.runs_on(tier)) {
+        for size in sizes(case) {
+            let mut run = build(case, &size, Place::Aligned, Values::Wild);
+            let want = result(case, &mut *run, tier);
+            let bits = with_division(true, || with_tier(tier, || run.result())).expect("it is available");
+            let got = want.iter().map(|(name, _)| *name).zip(bits).collect();
+            assert_same(case, &size, &got, &want, "by division");
+        }
+    }
+    Ok(())
 }
 
 /// Offsets and guard zones change nothing, and nothing is written outside of a slice.

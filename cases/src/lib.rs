@@ -45,7 +45,7 @@ pub use memory::{Buf, Element, Memory, Place, Values};
 pub use run::{Output, Plain, Run, Work};
 pub use sizes::{Size, label};
 
-use hotlanes::tuning::with_gather;
+use hotlanes::tuning::{with_division, with_gather};
 use hotlanes::{Tier, with_tier};
 
 /// All families, in the order of the report.
@@ -190,14 +190,15 @@ impl Case {
         if self.forced { tier.is_available() } else { tier == multiversions_tier() }
     }
 
-    /// Calls `f` on `tier`, with gathers as the case sets them.
+    /// Calls `f` on `tier`, with gathers as the case sets them, and reciprocals by multiplications wherever it runs.
     ///
     /// # Panics
     /// If the case does not run on `tier`.
     pub fn on<R>(&self, tier: Tier, f: impl FnOnce() -> R) -> R {
         assert!(self.runs_on(tier), "{} does not run on {tier} here", self.id);
         // A case that is not forced has its code chosen elsewhere; the tier may then be any that is there.
-        with_tier(tier, || with_gather(self.gather, f)).unwrap_or_else(|e| panic!("{}: {e}", self.id))
+        with_division(false, || with_tier(tier, || with_gather(self.gather, f)))
+            .unwrap_or_else(|e| panic!("{}: {e}", self.id))
     }
 
     /// Builds the case at `size`, in memory whose faults name case and size.

@@ -18,6 +18,7 @@ pub(crate) struct Avx512 {
     high: __mmask16,
     /// Lanes 2 and 3 of each quarter.
     upper_pairs: __mmask16,
+    divides: bool,
 }
 
 /// Seeds of a reciprocal, by the top five bits of the mantissa: `SEEDS[i] - bits(x)`, as integers, is `bits(1 / x)`
@@ -41,10 +42,10 @@ static SEEDS: [[u32; LANES]; 2] = {
 
 impl Avx512 {
     #[inline(always)]
-    pub(super) fn new(token: V4) -> Self {
+    pub(super) fn new(token: V4, divides: bool) -> Self {
         // LLVM turns a blend by a known mask into a shuffle, and shuffles all wait for one port; so it must not know.
         let (high, upper_pairs) = black_box((0xFF00, 0xCCCC));
-        Avx512 { token, high, upper_pairs }
+        Avx512 { token, high, upper_pairs, divides }
     }
 
     /// `[a.low + a.high | b.high + b.low]`: eight partial sums of each. A blend and one shuffle instead of two
@@ -158,6 +159,11 @@ impl Lanes for Avx512 {
     fn sqrt(self, a: __m512) -> __m512 {
         self.token.avx512f._mm512_sqrt_ps(a)
     }
+    #[inline(always)]
+    fn divides(self) -> bool {
+        self.divides
+    }
+
     /// The divider gives sixteen quotients in 10 to 16 cycles on Intel, one at a time; nine pipelined operations give a
     /// reciprocal in five. They start from a table, not from an estimate instruction, whose bits differ between
     /// vendors, and end on the correctly rounded value: the unit test goes through every mantissa.
@@ -166,6 +172,12 @@ impl Lanes for Avx512 {
         let f = self.token.avx512f;
         let one = f._mm512_set1_ps(1.0);
         let mut y = x;
+        if self.divides {
+            for i in 0..N {
+                y[i] = f._mm512_div_ps(one, x[i]);
+            }
+            return y;
+        }
         // In 2^-63 <= |x| < 2^65 neither the reciprocal nor a residue leaves the normal range, and no zero, infinity or
         // NaN is among them.
         let in_range = if above {

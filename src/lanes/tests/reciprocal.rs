@@ -1,6 +1,7 @@
 //! `recip_each` is `1.0 / x`, bit for bit, on each tier: the AVX-512 tier has a way of its own.
 
 use super::*;
+use crate::tuning::with_division;
 
 /// Reciprocals of all vectors, `N` at once; a rest of fewer than `N` is left out. The last field is `above`.
 struct Reciprocals<'a, const N: usize>(&'a [Chunk], &'a mut [Chunk], bool);
@@ -67,9 +68,11 @@ fn check(input: &[f32], above: bool) {
     let from = input.as_chunks().0;
     for tier in Tier::available() {
         let (mut one, mut four) = (vec![[0.0; LANES]; from.len()], vec![[0.0; LANES]; from.len()]);
-        with_tier(tier, || {
-            dispatch(active(), Reciprocals::<1>(from, &mut one, above));
-            dispatch(active(), Reciprocals::<4>(from, &mut four, above));
+        with_division(false, || {
+            with_tier(tier, || {
+                dispatch(active(), Reciprocals::<1>(from, &mut one, above));
+                dispatch(active(), Reciprocals::<4>(from, &mut four, above));
+            })
         })
         .expect("an available tier");
         for ((x, a), b) in input.iter().zip(one.as_flattened()).zip(four.as_flattened()) {
