@@ -151,11 +151,15 @@ impl std::error::Error for TierError {}
 /// A tier that was found to be available: the proof that lets `lanes::dispatch` make a token without asking the
 /// CPU again. Only [`Active::check`] makes one, and [`active`] in a build for a single tier.
 #[derive(Clone, Copy)]
-pub(crate) struct Active {
-    tier: Tier,
-    /// [`tuning::prefer_division`], when it was made.
-    #[cfg_attr(not(hotlanes_avx512), allow(dead_code))]
-    divides: bool,
+pub(crate) struct Active(Way);
+
+/// A tier and how it is used, in one byte.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// As it is.
+    Tier(Tier),
+    /// AVX-512 with reciprocals by the divider: [`tuning::prefer_division`].
+    Dividing,
 }
 
 impl Active {
@@ -165,21 +169,31 @@ impl Active {
         } else if !tier.is_supported_by_cpu() {
             Err(TierError::Unsupported { tier })
         } else {
-            Ok(Active { tier, divides: tier == Tier::Avx512 && tuning::prefer_division() })
+            Ok(Active::of(tier))
         }
+    }
+
+    /// Of a tier that was found to be available.
+    #[inline]
+    fn of(tier: Tier) -> Active {
+        let divides = tier == Tier::Avx512 && tuning::prefer_division();
+        Active(if divides { Way::Dividing } else { Way::Tier(tier) })
     }
 
     /// The tier, which this CPU has and this binary holds.
     #[inline(always)]
     pub(crate) fn tier(self) -> Tier {
-        self.tier
+        match self.0 {
+            Way::Tier(tier) => tier,
+            Way::Dividing => Tier::Avx512,
+        }
     }
 
     /// Whether the CPU's divider takes reciprocals faster than its multipliers do.
     #[cfg(hotlanes_avx512)]
     #[inline(always)]
     pub(crate) fn divides(self) -> bool {
-        self.divides
+        self.0 == Way::Dividing
     }
 }
 
@@ -192,7 +206,7 @@ thread_local! {
 pub(crate) fn active() -> Active {
     // With one tier compiled in there is nothing to choose, and the compiler sees a constant.
     #[cfg(hotlanes_static)]
-    return Active { tier: STATIC, divides: cfg!(hotlanes_avx512) && tuning::prefer_division() };
+    return Active::of(STATIC);
     #[cfg(not(hotlanes_static))]
     match FORCED.get() {
         Some(a) => a,
