@@ -32,7 +32,7 @@ Reading the table:
             its figure is higher.)
   share     that time over min. DRAM bandwidth is taken anew, in turn with the kernel, as others on
             the machine use it too; the rest is as listed above the table. More than 100%: some
-            CPUs have units for additions beside those of the multiply-adds, or it reads from nearer.
+            CPUs add and divide beside their multiply-adds, or it reads from nearer.
   bits      same: every available tier gave the same bits from the same inputs, even those
             that --tier left out. DIFF: not so; the exit code is 1.
 Sparse sizes are inputs x outputs @ density b batch.
