@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 mod common;
 
-use common::{Limited, events, hotlanes, output, text, told};
+use common::{Limited, SLOWEST, events, hotlanes, output, text, told};
 
 /// The program in a directory, with options in one string.
 fn in_directory(directory: &Path, words: &str) -> Output {
@@ -54,7 +54,7 @@ fn the_loss_of_a_run_is_that_of_its_log_to_the_bit() {
     assert_ne!(last["whole"], last["whole_best"]);
     let before = files(&path);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o555)).unwrap();
-    for options in ["", "--threads 2", "--tier scalar --threads 1"] {
+    for options in ["", "--threads 2", &format!("--tier {SLOWEST} --threads 1")] {
         let eval = json(in_directory(root.path(), &format!("eval r --json --quiet {options}")));
         assert_eq!((&eval["loss"], &eval["step"]), (&last["whole"], &Value::from(8)));
         let best = json(in_directory(root.path(), &format!("eval --best r --json --quiet {options}")));

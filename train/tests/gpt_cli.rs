@@ -10,7 +10,7 @@ use std::time::Duration;
 
 mod common;
 
-use common::{Limited, events, hotlanes, output, stop, text, told};
+use common::{Limited, SLOWEST, events, hotlanes, output, stop, text, told};
 
 /// A small run, whose cosine does not depend on where it stops.
 const SMALL: [&str; 25] = [
@@ -339,7 +339,7 @@ fn samples_are_printed_and_logged_and_change_nothing() {
         "--threads",
         "2",
         "--tier",
-        "scalar",
+        SLOWEST,
     ];
     assert!(resume(resumed.path(), &more).status.success());
     let all = logged(resumed.path());

@@ -15,8 +15,11 @@ use std::time::{Duration, Instant};
 
 #[path = "../../tests/common/limited.rs"]
 mod limited;
+#[path = "common/slowest.rs"]
+mod slowest;
 
 use limited::{Limited, output};
+use slowest::SLOWEST;
 
 /// The longest that a child may take on a busy machine.
 const TIME: Duration = Duration::from_secs(60);
@@ -67,10 +70,10 @@ struct Small {
 }
 
 const COMMANDS: [Small; 12] = [
-    Small { path: &[], options: &[("kernel", "adamw"), ("tier", "scalar")], writes: false, measures: true },
+    Small { path: &[], options: &[("kernel", "adamw"), ("tier", SLOWEST)], writes: false, measures: true },
     Small {
         path: &["report"],
-        options: &[("kernel", "adamw"), ("tier", "scalar")],
+        options: &[("kernel", "adamw"), ("tier", SLOWEST)],
         writes: false,
         measures: true,
     },

@@ -12,8 +12,11 @@ use serde_json::Value;
 
 #[path = "../../../tests/common/limited.rs"]
 mod limited;
+#[path = "slowest.rs"]
+mod slowest;
 
 pub use limited::{Limited, output};
+pub use slowest::SLOWEST;
 
 pub fn hotlanes(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hotlanes"));
