@@ -10,7 +10,7 @@ use std::time::Duration;
 
 mod common;
 
-use common::{Limited, hotlanes, output, stop, text, told};
+use common::{Limited, SLOWEST, hotlanes, output, stop, text, told};
 
 /// A trainer with small settings, the option for its end, an end that no test reaches, and what a line begins with
 /// after which there is a checkpoint.
@@ -320,7 +320,7 @@ fn a_run_is_verified_and_what_was_edited_is_named() {
     for trainer in &TRAINERS {
         let directory = tempfile::tempdir().unwrap();
         let run = directory.path().to_str().unwrap();
-        let mut start = trainer.start(directory.path(), 9, &["--tier=scalar", "--keep=3"]);
+        let mut start = trainer.start(directory.path(), 9, &[&format!("--tier={SLOWEST}"), "--keep=3"]);
         told(0, output(&mut start), "");
         let verify = |more: &[&str]| output(&mut hotlanes(&[&["verify", run], more].concat()));
         told(0, verify(&["--threads=2"]), "hashes agree");
