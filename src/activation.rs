@@ -38,7 +38,7 @@
 //!
 //! # Method
 //! `e^x` is `2^n` times a minimax polynomial (see `exp`). The sigmoid is one power of two and one correctly rounded reciprocal. The
-//! tail of the normal distribution is `2^(|x| p(|x|))` with a minimax polynomial `p` of degree 7, which needs no division.
+//! tail of the normal distribution is `2^(|x| p(|x|))` with a minimax polynomial `p` of degree 7: no division.
 
 use std::marker::PhantomData;
 

@@ -10,6 +10,8 @@ use std::io::{BufRead, BufReader};
 use std::sync::OnceLock;
 use std::thread::LocalKey;
 
+use crate::tier::{active, with_tier};
+
 // Figures: Intel Xeon (L2 2 MiB, AVX-512), 2 cores, rayon's workers awake, medians of 30, two threads against one, with the
 // loop of the benchmark in brackets and the threshold at 1.
 
@@ -240,12 +242,12 @@ pub fn prefer_gather() -> bool {
     })
 }
 
-/// Whether AVX-512 takes reciprocals of several vectors by division alone, or by multiplications for all or some. The bits are the
-/// same.
+/// Whether AVX-512 takes reciprocals of several vectors by division alone, or by multiplications for all or some. The
+/// bits are the same.
 ///
-/// Division is for CPUs of AMD whose 512-bit operations take two turns (Zen 4, family 25), which halves what the multipliers do and
-/// not what the divider does: activations take 0.75 of the time there (`silu_fwd/*/65536`), and `adamw` 0.85 (`adamw/*/65536`). It is not for
-/// others: on Intel's the divider takes 16 cycles for a vector, and on a CPU with multipliers of 512 bits AdamW's roots keep it busy.
+/// Division is the faster way on CPUs of AMD whose 512-bit operations take two turns (Zen 4, family 25): activations take
+/// 0.75 of the time (`silu_fwd/*/65536`), and `adamw` 0.85 (`adamw/*/65536`). Elsewhere it was not measured, or is slower:
+/// Intel's dividers take up to 16 cycles for a vector.
 pub fn prefer_division() -> bool {
     static PREFER: OnceLock<bool> = OnceLock::new();
     FORCED_DIVISION.get().unwrap_or_else(|| {
@@ -256,7 +258,7 @@ pub fn prefer_division() -> bool {
     })
 }
 
-/// What Linux says of the first CPU; nothing on other systems.
+/// The first entry of `/proc/cpuinfo`: empty where there is no such file.
 struct CpuInfo(Vec<String>);
 
 fn cpuinfo() -> CpuInfo {
@@ -266,7 +268,7 @@ fn cpuinfo() -> CpuInfo {
 }
 
 impl CpuInfo {
-    /// The lines of the first CPU: vendor and family are on the second and third.
+    /// Vendor and family are on the second and third line.
     fn read(cpuinfo: impl BufRead) -> Self {
         CpuInfo(cpuinfo.lines().map_while(Result::ok).take(32).collect())
     }
@@ -287,10 +289,14 @@ pub fn with_gather<R>(gather: bool, f: impl FnOnce() -> R) -> R {
     with_cell(&FORCED_GATHER, Some(gather), f)
 }
 
-/// Runs `f` with [`prefer_division`] answering `division` to [`with_tier`](crate::with_tier), which has to be called in it. For
-/// tests and benchmarks.
+/// Runs `f` with [`prefer_division`] answering `division` to the calls that this thread makes. For tests and benchmarks.
+///
+/// # Panics
+/// As [`tier`](crate::tier()).
 pub fn with_division<R>(division: bool, f: impl FnOnce() -> R) -> R {
-    with_cell(&FORCED_DIVISION, Some(division), f)
+    // A tier takes the answer with it when it is chosen: the process's own is chosen before, and once more for `f`.
+    let tier = active().tier();
+    with_cell(&FORCED_DIVISION, Some(division), || with_tier(tier, f)).expect("the tier is in use")
 }
 
 /// Runs `f` with a value of this thread's, and puts the old one back.
@@ -329,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_linux_says_of_the_cpu() {
+    fn vendor_and_family_are_read() {
         let of = |vendor, family| {
             let text =
                 format!("processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: 25\n");

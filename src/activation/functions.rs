@@ -101,8 +101,8 @@ fn magnitude<L: Lanes, const N: usize>(l: L, mut x: [L::F; N], high: f32) -> [L:
     x
 }
 
-/// `1 / x` for `x` from 1 to infinity. Where AVX-512's divider is slow it takes two of four vectors, as it is otherwise idle, and
-/// the multipliers two, which are busy: the bits are the same, since both round correctly.
+/// `1 / x` for `x` from 1 to infinity. Where AVX-512's divider is slow it takes two of four vectors, as it is otherwise
+/// idle, and the multipliers two, which are busy: the bits are the same, since both round correctly.
 #[inline(always)]
 fn recip<L: Lanes, const N: usize>(l: L, mut x: [L::F; N]) -> [L::F; N] {
     if N != 4 || l.divides() {

@@ -176,3 +176,18 @@ fn of_every_f32() {
     }
     assert_eq!(checker.finish(), 1 << 32);
 }
+
+#[cfg(hotlanes_avx512)]
+#[test]
+fn division_is_used_where_it_is_asked_for() {
+    if !Tier::Avx512.is_available() {
+        return eprintln!("NOT run here: this CPU lacks avx512");
+    }
+    for division in [true, false] {
+        let divides = || active().divides();
+        let inside = with_division(division, || with_tier(Tier::Avx512, divides)).unwrap();
+        let outside = with_tier(Tier::Avx512, || with_division(division, divides)).unwrap();
+        assert_eq!((inside, outside), (division, division));
+    }
+    assert_eq!(with_tier(Tier::Avx512, || active().divides()), Ok(crate::tuning::prefer_division()));
+}
