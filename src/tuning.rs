@@ -228,9 +228,9 @@ pub fn with_product_path<R>(path: ProductPath, f: impl FnOnce() -> R) -> R {
 /// Whether sixteen values are gathered by the CPU's instruction or by one load each. The bits are the same.
 ///
 /// The instruction is the faster one on CPUs of Intel, by 7 to 20% on the Xeon of the figures above
-/// (`sparse_matvec/*/784x128@0.1b1`), but for those from Skylake to Ice Lake with the microcode against "Downfall" (gather data
-/// sampling), where it is several times slower; Linux says so. On a CPU of AMD (Zen 4) loads take 0.70 of its time. Elsewhere,
-/// without the instruction (NEON) or without word from the system, loads.
+/// (`sparse_matvec/*/784x128@0.1b1`), but for those from Skylake to Ice Lake with the microcode against "Downfall"
+/// (gather data sampling), where it is several times slower; Linux says so. On a CPU of AMD (Zen 4) loads take 0.70
+/// of its time. Elsewhere, without the instruction (NEON) or without word from the system, loads.
 pub fn prefer_gather() -> bool {
     static PREFER: OnceLock<bool> = OnceLock::new();
     FORCED_GATHER.get().unwrap_or_else(|| {
@@ -245,9 +245,9 @@ pub fn prefer_gather() -> bool {
 /// Whether AVX-512 takes reciprocals of several vectors by division alone, or by multiplications for all or some. The
 /// bits are the same.
 ///
-/// Division is the faster way on CPUs of AMD whose 512-bit operations take two turns (Zen 4, family 25): activations take
-/// 0.75 of the time (`silu_fwd/*/65536`), and `adamw` 0.85 (`adamw/*/65536`). Elsewhere it was not measured, or is slower:
-/// Intel's dividers take up to 16 cycles for a vector.
+/// Division is the faster way on CPUs of AMD whose 512-bit operations take two turns (Zen 4, family 25): activations
+/// take 0.75 of the time (`silu_fwd/*/65536`), and `adamw` 0.85 (`adamw/*/65536`). Elsewhere it was not measured, or
+/// is slower: Intel's dividers take up to 16 cycles for a vector.
 pub fn prefer_division() -> bool {
     static PREFER: OnceLock<bool> = OnceLock::new();
     FORCED_DIVISION.get().unwrap_or_else(|| {
@@ -289,7 +289,8 @@ pub fn with_gather<R>(gather: bool, f: impl FnOnce() -> R) -> R {
     with_cell(&FORCED_GATHER, Some(gather), f)
 }
 
-/// Runs `f` with [`prefer_division`] answering `division` to the calls that this thread makes. For tests and benchmarks.
+/// Runs `f` with [`prefer_division`] answering `division` to the calls that this thread makes. For tests and
+/// benchmarks.
 ///
 /// # Panics
 /// As [`tier`](crate::tier()).

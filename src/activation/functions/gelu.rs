@@ -138,9 +138,10 @@ impl GeluErf {
     }
 }
 
-/// `log2(2 Phi(-z)) / z` for `z` up to 10.66, where `2^(z p)` has fallen to 2^-126. Minimax by linear programming, weighted
-/// by what the bounds of [`activation`](crate::activation) leave beside the roundings, each coefficient rounded to `f32`
-/// before the next is sought. From 5 on the bounds ask for no digits, so few terms are enough. Each in all lanes.
+/// `log2(2 Phi(-z)) / z` for `z` up to 10.66, where `2^(z p)` has fallen to 2^-126. Minimax by linear programming,
+/// weighted by what the bounds of [`activation`](crate::activation) leave beside the roundings, each coefficient
+/// rounded to `f32` before the next is sought. From 5 on the bounds ask for no digits, so few terms are enough. Each
+/// in all lanes.
 static GELU_ERF: [Chunk; 8] = [
     [-1.151_108_5; LANES],
     [-0.459_171_2; LANES],
